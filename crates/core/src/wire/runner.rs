@@ -1,0 +1,339 @@
+//! Gateway ⇄ runner: numbered requests and their answers, and events nobody asked for. JSON, one
+//! message a frame.
+//!
+//! A request *names* what it wants (a session, a profile); it never carries a path, a root file
+//! system, a uid or a capability. So a gateway in the wrong hands gets from the runner what profiles
+//! allow, and nothing of the host.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::MAX_MESSAGE;
+use super::WireError;
+use super::shim::Summary;
+use crate::ids::SessionId;
+use crate::limits::Lower;
+use crate::time::Wall;
+
+/// The version this build speaks.
+pub const VERSION: u16 = 1;
+
+/// The most sessions in one [`Reply::Sessions`].
+pub const PAGE: usize = 20;
+
+/// The most authentication attempts that are told of a session.
+pub const MAX_ATTEMPTS: usize = 32;
+
+/// A request with the number its answer will carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// The number.
+    pub id: u64,
+    /// What.
+    pub body: T,
+}
+
+/// Gateway → runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Request {
+    /// The first request on a connection.
+    Hello {
+        /// [`VERSION`] of the gateway.
+        version: u16,
+        /// The gateway's build: a runner of another one leaves and lets its shims be.
+        build: String,
+    },
+    /// Take a sandbox for a new session. Answered by [`Reply::Opened`] with the shim's connection as
+    /// a descriptor.
+    Open(Box<Open>),
+    /// Connect to a session that runs. Answered by [`Reply::Attached`] with a descriptor.
+    Attach {
+        /// Which.
+        session: SessionId,
+    },
+    /// What only the gateway knows, for the sidecar.
+    Note {
+        /// Of which session.
+        session: SessionId,
+        /// What.
+        note: Note,
+    },
+    /// Kill a session whose shim does not answer.
+    Kill {
+        /// Which.
+        session: SessionId,
+    },
+    /// The sessions the runner holds, those that ended unseen as well; at most [`PAGE`].
+    List {
+        /// Only those after this one.
+        after: Option<SessionId>,
+    },
+    /// The end of this session is on record: its directory may go.
+    Forget {
+        /// Which.
+        session: SessionId,
+    },
+    /// How full the pools are.
+    Pools,
+    /// Make the pool stop, end what runs (or leave it), and leave.
+    Shutdown {
+        /// Leave sessions running under their shims.
+        leave: bool,
+    },
+}
+
+/// A session to open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Its id.
+    pub session: SessionId,
+    /// The profile's name.
+    pub profile: String,
+    /// Lower limits than the profile's.
+    pub lower: Lower,
+    /// Who it is for, for the recording's header and sidecar.
+    pub about: About,
+}
+
+/// Who a session is for and how they came. Texts are bounded by the sender and shown escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// The user's name.
+    pub user: String,
+    /// `ssh` or `web`.
+    pub door: String,
+    /// The peer's address and port.
+    pub peer: String,
+    /// The client's version string.
+    pub client: String,
+    /// How they signed in, refused attempts too.
+    pub attempts: Vec<Attempt>,
+    /// When the connection was made.
+    pub connected_at: Wall,
+}
+
+/// One attempt to authenticate. Never holds a password.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When.
+    pub at: Wall,
+    /// `password`, `publickey`, `certificate`.
+    pub method: String,
+    /// The name tried.
+    pub user: String,
+    /// Whether it was let in.
+    pub accepted: bool,
+    /// The key's fingerprint, where it was a key.
+    pub fingerprint: Option<String>,
+}
+
+/// What only the gateway knows of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Note {
+    /// Who ended it, and why they said they did.
+    EndedBy {
+        /// The person's name.
+        by: String,
+        /// Their reason.
+        why: Option<String>,
+    },
+}
+
+/// Where the making of a sandbox stood when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The profile is not known or cannot be used here.
+    Profile,
+    /// No more sandboxes fit.
+    Capacity,
+    /// The root file system or the writable layer.
+    RootFs,
+    /// The container itself.
+    Container,
+    /// Its pid 1 did not answer.
+    Init,
+    /// The recording or the session directory.
+    Recording,
+    /// It took longer than the spawn timeout.
+    Timeout,
+    /// The runner is not there.
+    Runner,
+}
+
+impl Stage {
+    /// The stage in words, as in "sandbox failed at stage …".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Capacity => "capacity",
+            Self::RootFs => "root file system",
+            Self::Container => "container",
+            Self::Init => "init",
+            Self::Recording => "recording",
+            Self::Timeout => "spawn timeout",
+            Self::Runner => "runner",
+        }
+    }
+}
+
+/// Runner → gateway, in answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Reply {
+    /// To a hello.
+    Hello {
+        /// [`VERSION`] of the runner.
+        version: u16,
+        /// The runner's build.
+        build: String,
+        /// A number that is another one each time the runner starts.
+        epoch: u64,
+        /// Its pid.
+        pid: u32,
+    },
+    /// The session has its sandbox; a descriptor comes along.
+    Opened {
+        /// The sandbox's id.
+        sandbox: String,
+        /// Whether it came out of the pool.
+        warm: bool,
+        /// The recording's file below `recordings/`.
+        recording: String,
+    },
+    /// The shim's connection comes along.
+    Attached,
+    /// It could not be had.
+    Failed {
+        /// Where.
+        stage: Stage,
+        /// What went wrong, in a line.
+        message: String,
+    },
+    /// No such session here.
+    Unknown,
+    /// Sessions, oldest first.
+    Sessions {
+        /// At most [`PAGE`].
+        items: Vec<Held>,
+        /// Whether there are more.
+        more: bool,
+    },
+    /// The pools.
+    Pools {
+        /// One a profile.
+        items: Vec<PoolState>,
+    },
+    /// Done; nothing to say.
+    Done,
+}
+
+/// A session the runner holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its id.
+    pub session: SessionId,
+    /// The profile's name.
+    pub profile: String,
+    /// Who it is for.
+    pub about: About,
+    /// Its end, when it is over and the gateway has not said that it knows.
+    pub ended: Option<Summary>,
+}
+
+/// How a pool stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolState {
+    /// The profile.
+    pub profile: String,
+    /// Sandboxes wanted.
+    pub wanted: usize,
+    /// Sandboxes ready.
+    pub ready: usize,
+    /// Sandboxes being made.
+    pub making: usize,
+    /// Why the last one failed, while they do.
+    pub failing: Option<String>,
+}
+
+/// Runner → gateway, unasked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A session's sandbox is gone from this machine.
+    Released {
+        /// Which session's.
+        session: SessionId,
+        /// What it was; none when its shim left no word.
+        summary: Option<Summary>,
+    },
+    /// A pool changed.
+    Pool(PoolState),
+}
+
+/// Runner → gateway: an answer or an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum FromRunner {
+    /// An answer.
+    Reply(Numbered<Reply>),
+    /// An event.
+    Event {
+        /// What happened.
+        event: Event,
+    },
+}
+
+/// Writes a message.
+///
+/// # Errors
+/// When it would be longer than [`MAX_MESSAGE`]: the sender has to say less.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, WireError> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE { Err(WireError::Long(bytes.len())) } else { Ok(bytes) }
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// When it is too long or not one.
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(WireError::Long(bytes.len()));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_went() {
+        let request = Numbered {
+            id: 3,
+            body: Request::Open(Box::new(Open {
+                session: SessionId::new(),
+                profile: "default".to_owned(),
+                lower: Lower::default(),
+                about: About { user: "alice".to_owned(), ..About::default() },
+            })),
+        };
+        let bytes = encode(&request).unwrap();
+        assert_eq!(decode::<Numbered<Request>>(&bytes).unwrap(), request);
+        let answer = FromRunner::Reply(Numbered { id: 3, body: Reply::Unknown });
+        assert_eq!(decode::<FromRunner>(&encode(&answer).unwrap()).unwrap(), answer);
+        let event =
+            FromRunner::Event { event: Event::Released { session: SessionId::new(), summary: None } };
+        assert_eq!(decode::<FromRunner>(&encode(&event).unwrap()).unwrap(), event);
+    }
+
+    #[test]
+    fn a_request_with_a_path_is_no_request() {
+        let json = br#"{"id":1,"body":{"type":"mount","path":"/etc"}}"#;
+        assert!(decode::<Numbered<Request>>(json).is_err());
+    }
+}
