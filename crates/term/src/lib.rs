@@ -1,0 +1,14 @@
+//! What a terminal session leaves on disk, and how it is shown again: no network, no clock, no threads.
+//!
+//! - [`cast`]: the recording itself, asciicast v2: writer, reader, verification, recovery.
+//! - [`sidecar`]: the JSON file beside it: who, from where, what was run, how it ended.
+//! - [`replay`]: when each piece of a recording is to be shown.
+//! - [`sanitise`]: takes out of terminal output what acts on the viewer instead of the screen.
+//! - [`escape`]: foreign strings made safe to print.
+
+pub mod cast;
+pub mod escape;
+pub mod replay;
+pub mod sanitise;
+pub mod sidecar;
+pub mod utf8;

@@ -1,0 +1,186 @@
+//! The JSON file beside a recording: who came, from where, what ran, and how it ended.
+//!
+//! Written whole by the shim, once at the start and once at the end; replacing the file atomically
+//! is the caller's. Times are RFC 3339 strings. No secret has a field here: not a password that was
+//! tried, not an environment.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Version of this file's shape.
+const VERSION: u32 = 1;
+
+/// Everything about a session that its recordings do not say themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sidecar {
+    /// Version of this file's shape, 1.
+    pub version: u32,
+    /// The session's id.
+    pub session: String,
+    /// Whose session it is; `None` at a honeypot, where nobody is.
+    pub user: Option<String>,
+    /// The door it came in by.
+    pub door: String,
+    /// The profile it runs under.
+    pub profile: String,
+    /// The other end of the connection.
+    pub peer: Option<Peer>,
+    /// Every try to authenticate on that connection, in order.
+    pub authentication: Vec<Attempt>,
+    /// The sandbox's id.
+    pub sandbox: String,
+    /// When the first program started.
+    pub started_at: String,
+    /// When the session was over; `None` while it runs.
+    pub ended_at: Option<String>,
+    /// From the one to the other, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Why it ended, by the names of the API.
+    pub end_reason: Option<String>,
+    /// What it was allowed, and what became of that.
+    pub lease: Lease,
+    /// What ran, each channel with a recording of its own.
+    pub channels: Vec<Channel>,
+    /// Command lines that were recognised in the terminal.
+    pub commands: Vec<String>,
+    /// Whether this was completed after the fact, because the recorder was cut off.
+    pub recovered: bool,
+}
+
+/// Where a connection came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Peer {
+    /// Its address and port.
+    pub address: String,
+    /// What its software called itself, escaped.
+    pub client_version: String,
+}
+
+/// One try to authenticate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attempt {
+    /// When.
+    pub time: String,
+    /// `password`, `publickey`, `keyboard-interactive`, …
+    pub method: String,
+    /// The name that was given, escaped.
+    pub user: String,
+    /// `accepted`, `refused`, or why.
+    pub outcome: String,
+    /// Fingerprint of the key that was shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
+}
+
+/// One program of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Channel {
+    /// Its number, from 0.
+    pub n: u32,
+    /// `shell`, `exec`, `sftp`, …
+    pub kind: String,
+    /// The command as the client sent it, escaped.
+    pub command: Option<String>,
+    /// Whether it had a terminal.
+    pub tty: bool,
+    /// How the program ended; `None` while it runs, or when nobody knows.
+    pub exit: Option<Exit>,
+    /// The recording's file name.
+    pub recording: String,
+    /// The recording's length in bytes, when sealed.
+    pub bytes: u64,
+    /// The recording's SHA-256 in lower-case hexadecimal, when sealed.
+    pub sha256: String,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(u32),
+    /// By this signal, named as in SSH: without `SIG`.
+    Signal(String),
+}
+
+/// The limits of a session, and when they were felt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// What was allowed.
+    pub limits: Limits,
+    /// When the person was told that the end is near.
+    pub warned_at: Vec<String>,
+    /// Bytes of output that counted.
+    pub output_bytes: u64,
+}
+
+/// What a session was allowed; `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Longest stay, in milliseconds.
+    pub max_runtime_ms: Option<u64>,
+    /// Longest time without activity, in milliseconds.
+    pub idle_timeout_ms: Option<u64>,
+    /// Most output, in bytes.
+    pub max_output_bytes: Option<u64>,
+}
+
+impl Sidecar {
+    /// A sidecar of the current shape for a session, with nothing known yet.
+    #[must_use]
+    pub fn new(session: impl Into<String>) -> Self {
+        Self { version: VERSION, session: session.into(), ..Self::default() }
+    }
+
+    /// The file's bytes: indented for people, with a newline at the end.
+    ///
+    /// # Errors
+    /// None that is known: every member can be written as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads the file's bytes. Members of a later version are ignored.
+    ///
+    /// # Errors
+    /// When they are not JSON of this shape.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sidecar_survives_its_file() {
+        let mut sidecar = Sidecar::new("0198c5f0-0000-7000-8000-0000000000aa");
+        sidecar.user = Some("alice".into());
+        sidecar.lease.limits.max_runtime_ms = Some(5000);
+        sidecar.channels.push(Channel {
+            kind: "exec".into(),
+            command: Some("kill -TERM $$".into()),
+            exit: Some(Exit::Signal("TERM".into())),
+            ..Channel::default()
+        });
+        let bytes = sidecar.to_json().unwrap();
+        assert!(bytes.ends_with(b"}\n"));
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""signal": "TERM""#));
+        assert_eq!(Sidecar::from_json(&bytes).unwrap(), sidecar);
+    }
+
+    #[test]
+    fn members_that_are_missing_or_unknown_do_no_harm() {
+        let read = Sidecar::from_json(br#"{"session":"s","later":[1]}"#).unwrap();
+        assert_eq!(read, Sidecar { session: "s".into(), ..Sidecar::default() });
+    }
+}
