@@ -295,8 +295,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1024))]
-
         #[test]
         fn chunking_never_changes_the_result(text in terminal_output(), size in 1usize..5) {
             let mut sanitiser = Sanitiser::default();

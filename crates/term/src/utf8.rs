@@ -129,8 +129,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
-
         #[test]
         fn chunking_never_changes_the_text(bytes in mostly_text(), size in 1usize..6) {
             prop_assert_eq!(decode(bytes.chunks(size)), String::from_utf8_lossy(&bytes));

@@ -303,8 +303,6 @@ fn shown_by_asciinema(text: &str) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
-
     #[test]
     fn all_bytes_come_back_as_lossy_text(
         bytes in proptest::collection::vec(any::<u8>(), 0..200),

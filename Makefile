@@ -1,0 +1,56 @@
+# Everything that is done with this repository. `make help` lists it.
+
+CARGO   ?= cargo
+PROFILE ?= release
+ARGS    ?=
+PREFIX  ?= /usr/local
+
+ifeq ($(PROFILE),dev)
+OUT := target/debug
+else
+OUT := target/$(PROFILE)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run build install test test-long test-v2 bench lint fmt packages
+
+help: ## Shows this list
+	@printf '\n  Sojourn: ssh in, get a sandbox, be recorded, be shown out on time.\n\n'
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "    make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n    PROFILE=dev builds faster and runs slower; ARGS="--config my.toml" goes to the gateway.\n\n'
+
+run: packages ## Installs what is missing, builds, and starts the gateway here
+	@scripts/host-check
+	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
+	@exec $(OUT)/sojourn serve $(ARGS)
+
+build: packages ## Builds the program: target/release/sojourn
+	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
+
+install: build ## Copies the program to PREFIX/bin (default /usr/local)
+	install -D -m 755 $(OUT)/sojourn $(DESTDIR)$(PREFIX)/bin/sojourn
+
+test: ## Installs what the tests need and runs all of them
+	@CARGO='$(CARGO)' scripts/test
+
+test-long: test ## The same, and then every property with many more cases
+	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --lib
+
+test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs QEMU)
+	@scripts/test-v2
+
+lint: ## Format, clippy, house rules, and dependencies where cargo-deny is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) run --locked --quiet --package xtask -- tidy
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --log-level error check bans licenses sources; \
+	else \
+		echo 'cargo-deny is not installed: dependencies were not checked'; \
+	fi
+
+fmt: ## Formats the source
+	$(CARGO) fmt --all
+
+packages:
+	@scripts/packages build
