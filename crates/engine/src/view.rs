@@ -1,0 +1,308 @@
+//! A session as the API shows it, and as the command line reads it back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Exit;
+use sojourn_core::ids::SessionId;
+use sojourn_core::limits::Limits;
+use sojourn_core::time::Wall;
+
+/// What the built-in runner is called where a runner is named.
+pub const BUILT_IN_RUNNER: &str = "local";
+
+/// How a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Its sandbox is being taken, or its first program not yet running.
+    Starting,
+    /// A program runs.
+    Running,
+    /// An agent waits for a person.
+    Waiting,
+    /// Its runner cannot be reached.
+    Disconnected,
+    /// It has been told to end, and its programs are not all gone.
+    Ending,
+    /// It is over.
+    Ended,
+    /// It could not be started, or not go on.
+    Failed,
+}
+
+impl Status {
+    /// Every status there is.
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Running,
+        Self::Waiting,
+        Self::Disconnected,
+        Self::Ending,
+        Self::Ended,
+        Self::Failed,
+    ];
+
+    /// The name in JSON and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Disconnected => "disconnected",
+            Self::Ending => "ending",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Ended | Self::Failed)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Not the name of a status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there is no status {0:?}; there are starting, running, waiting, disconnected, ending, ended \
+     and failed"
+)]
+pub struct UnknownStatus(pub String);
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStatus> {
+        let found = Self::ALL.into_iter().find(|status| status.name() == name);
+        found.ok_or_else(|| UnknownStatus(name.to_owned()))
+    }
+}
+
+/// One session, whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is; none at a honeypot, and for one started locally without a token.
+    pub user: Option<String>,
+    /// `ssh` or `web`.
+    pub door: String,
+    /// `shell`, or an agent's name.
+    pub harness: String,
+    /// The profile's name.
+    pub profile: String,
+    /// The runner's name.
+    pub runner: String,
+    /// The directory it was started in, where one was asked for.
+    pub cwd: Option<String>,
+    /// How it stands.
+    pub status: Status,
+    /// Whether somebody holds it now.
+    pub attached: bool,
+    /// The reason its person gave.
+    pub why: Option<String>,
+    /// Words its person put on it.
+    pub labels: BTreeMap<String, String>,
+    /// When it was asked for.
+    #[serde(with = "rfc3339")]
+    pub created_at: Wall,
+    /// When its first program started.
+    #[serde(with = "rfc3339::option")]
+    pub started_at: Option<Wall>,
+    /// When everything of it was gone.
+    #[serde(with = "rfc3339::option")]
+    pub ended_at: Option<Wall>,
+    /// How its program ended, if it did by itself.
+    pub exit: Option<Exit>,
+    /// Why it ended.
+    pub end_reason: Option<EndReason>,
+    /// What it is allowed.
+    pub limits: LimitsView,
+    /// How its lease stands; none before it starts and after it ended.
+    pub lease: Option<LeaseView>,
+    /// How an agent's conversation can be taken up again; none for a shell.
+    pub recovery: Option<RecoveryView>,
+}
+
+/// What a session is allowed; none is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// From when the first program starts.
+    pub max_runtime_seconds: Option<Seconds>,
+    /// Since something last happened.
+    pub idle_timeout_seconds: Option<Seconds>,
+    /// Bytes that terminals print.
+    pub max_output_bytes: Option<u64>,
+}
+
+impl From<&Limits> for LimitsView {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            max_runtime_seconds: limits.max_runtime.map(Seconds),
+            idle_timeout_seconds: limits.idle_timeout.map(Seconds),
+            max_output_bytes: limits.max_output,
+        }
+    }
+}
+
+/// How a lease stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// When the session ends; none: it may go on.
+    #[serde(with = "rfc3339::option")]
+    pub deadline: Option<Wall>,
+    /// When it will have been idle for too long; none while it cannot be idle.
+    #[serde(with = "rfc3339::option")]
+    pub idle_deadline: Option<Wall>,
+    /// Left until the deadline.
+    pub remaining_seconds: Option<Seconds>,
+    /// Since something last happened.
+    pub idle_seconds: Seconds,
+    /// What terminals have printed.
+    pub output_bytes: u64,
+}
+
+/// How an agent's conversation can be taken up again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveryView {
+    /// The agent's own name for the conversation.
+    pub agent_session_id: String,
+    /// Where it ran.
+    pub cwd: String,
+    /// Whether it can be.
+    pub can_resume: bool,
+}
+
+/// A duration in seconds: a whole number where it is one, else with a fraction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub Duration);
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.subsec_nanos() == 0 {
+            serializer.serialize_u64(self.0.as_secs())
+        } else {
+            serializer.serialize_f64(self.0.as_secs_f64())
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// [`Wall`] as RFC 3339 text.
+mod rfc3339 {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error;
+    use sojourn_core::time::Wall;
+
+    pub(super) fn serialize<S: Serializer>(time: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wall, D::Error> {
+        Wall::from_rfc3339(&String::deserialize(from)?).map_err(D::Error::custom)
+    }
+
+    /// The same, where there may be none.
+    pub(super) mod option {
+        use super::*;
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            time: &Option<Wall>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => serializer.collect_str(time),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<Wall>, D::Error> {
+            Option::<String>::deserialize(from)?
+                .map(|text| Wall::from_rfc3339(&text).map_err(D::Error::custom))
+                .transpose()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_has_the_members_of_the_contract() {
+        let view = SessionView {
+            id: "01932b5e-7c1a-7f00-8000-00003f2a91c0".parse().unwrap(),
+            user: Some("alice".to_owned()),
+            door: "ssh".to_owned(),
+            harness: "shell".to_owned(),
+            profile: "default".to_owned(),
+            runner: BUILT_IN_RUNNER.to_owned(),
+            cwd: None,
+            status: Status::Ended,
+            attached: false,
+            why: None,
+            labels: BTreeMap::new(),
+            created_at: Wall(1_795_345_331_532_000),
+            started_at: Some(Wall(1_795_345_331_534_000)),
+            ended_at: None,
+            exit: Some(Exit::Code(7)),
+            end_reason: Some(EndReason::Exited),
+            limits: LimitsView {
+                max_runtime_seconds: Some(Seconds(Duration::from_secs(3600))),
+                idle_timeout_seconds: Some(Seconds(Duration::from_millis(500))),
+                max_output_bytes: None,
+            },
+            lease: Some(LeaseView::default()),
+            recovery: None,
+        };
+        let json = serde_json::to_value(&view).unwrap();
+        let wanted = serde_json::json!({
+            "id": "01932b5e-7c1a-7f00-8000-00003f2a91c0", "user": "alice", "door": "ssh",
+            "harness": "shell", "profile": "default", "runner": "local", "cwd": null,
+            "status": "ended", "attached": false, "why": null, "labels": {},
+            "created_at": "2026-11-22T11:02:11.532Z", "started_at": "2026-11-22T11:02:11.534Z",
+            "ended_at": null, "exit": {"code": 7}, "end_reason": "exited",
+            "limits": {"max_runtime_seconds": 3600, "idle_timeout_seconds": 0.5,
+                       "max_output_bytes": null},
+            "lease": {"deadline": null, "idle_deadline": null, "remaining_seconds": null,
+                      "idle_seconds": 0, "output_bytes": 0},
+            "recovery": null,
+        });
+        assert_eq!(json, wanted);
+        assert_eq!(serde_json::from_value::<SessionView>(json).unwrap(), view);
+    }
+
+    #[test]
+    fn statuses_keep_their_names() {
+        for status in Status::ALL {
+            assert_eq!(status.name().parse(), Ok(status));
+            assert_eq!(serde_json::to_value(status).unwrap(), status.name());
+        }
+    }
+}
