@@ -1,0 +1,363 @@
+//! Sessions: what each was, where it stands, how it ended.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use sojourn_core::audit::Event;
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Exit;
+use sojourn_core::ids::SHORTEST_ENDING;
+use sojourn_core::ids::SessionId;
+use sojourn_core::ids::UserId;
+use sojourn_core::limits::Limits;
+use sojourn_core::status::Status;
+use sojourn_core::time::Wall;
+use sqlx::sqlite::SqliteRow;
+
+use crate::Store;
+use crate::StoreError;
+use crate::row::Columns;
+use crate::row::bounded;
+use crate::row::size;
+use crate::sql;
+
+/// The most labels of one session.
+pub const MAX_LABELS: usize = 32;
+
+/// The longest of each text that comes from outside.
+const LONGEST_TEXT: usize = 4096;
+/// The most rows of one answer.
+const MAX_ROWS: u32 = 1000;
+
+/// A session to keep.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Whose it is; none is nobody's.
+    pub user: Option<UserId>,
+    /// Their name, as it was then.
+    pub user_name: Option<String>,
+    /// `ssh` or `web`.
+    pub door: String,
+    /// What runs in it.
+    pub harness: String,
+    /// The profile's name.
+    pub profile: String,
+    /// The directory an agent works in.
+    pub cwd: Option<String>,
+    /// The reason that was given.
+    pub why: Option<String>,
+    /// The labels that were given.
+    pub labels: BTreeMap<String, String>,
+    /// Its lease's limits.
+    pub limits: Limits,
+    /// The peer's address and port.
+    pub peer: Option<String>,
+    /// The client's own name.
+    pub client: Option<String>,
+    /// How its user was authenticated.
+    pub auth_method: Option<String>,
+    /// The fingerprint of the key that was used.
+    pub auth_key: Option<String>,
+    /// Now.
+    pub created_at: Wall,
+}
+
+/// A recording as it was sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Its path below the recordings' directory.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest, in hexadecimal.
+    pub sha256: String,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug)]
+pub struct SessionEnd {
+    /// When its process tree was gone.
+    pub at: Wall,
+    /// Why.
+    pub reason: EndReason,
+    /// How its first program ended.
+    pub exit: Option<Exit>,
+    /// Who ended it.
+    pub by: Option<String>,
+    /// What they said, or what went wrong.
+    pub detail: Option<String>,
+    /// What its terminals printed.
+    pub output_bytes: u64,
+    /// Its recording; none when there is none.
+    pub recording: Option<Recording>,
+}
+
+/// A session as it is kept.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// What it was asked for as.
+    pub new: NewSession,
+    /// Where it stands.
+    pub status: Status,
+    /// When its first program started.
+    pub started_at: Option<Wall>,
+    /// How it ended.
+    pub end: Option<SessionEnd>,
+}
+
+/// Which sessions are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// Those of this status.
+    pub status: Option<Status>,
+    /// Those of this user.
+    pub user: Option<String>,
+    /// Those with this harness.
+    pub harness: Option<String>,
+    /// Those older than this one.
+    pub before: Option<SessionId>,
+    /// Those that are not over.
+    pub only_live: bool,
+}
+
+impl Store {
+    /// Keeps a session that was admitted.
+    ///
+    /// # Errors
+    /// When a text is too long.
+    pub async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
+        check(new)?;
+        let mut change = self.change().await?;
+        sqlx::query(sql::ADD_SESSION)
+            .bind(new.id.to_string())
+            .bind(new.user.map(|id| id.to_string()))
+            .bind(&new.user_name)
+            .bind(&new.door)
+            .bind(&new.harness)
+            .bind(&new.profile)
+            .bind(&new.cwd)
+            .bind(Status::Starting.name())
+            .bind(&new.why)
+            .bind(to_json(&new.labels)?)
+            .bind(to_json(&new.limits)?)
+            .bind(&new.peer)
+            .bind(&new.client)
+            .bind(&new.auth_method)
+            .bind(&new.auth_key)
+            .bind(new.created_at.0)
+            .execute(&mut *change.tx)
+            .await?;
+        change.commit().await
+    }
+
+    /// Its first program started. False when that was known, and nothing is told twice.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn start_session(
+        &self,
+        id: SessionId,
+        at: Wall,
+        event: &Event,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let started = sqlx::query(sql::START_SESSION)
+            .bind(id.to_string())
+            .bind(Status::Running.name())
+            .bind(at.0)
+            .execute(&mut *change.tx)
+            .await?;
+        if started.rows_affected() == 0 {
+            return Ok(false);
+        }
+        change.tell(event).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// It stands elsewhere now, and is not over.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_session_status(
+        &self,
+        id: SessionId,
+        status: Status,
+    ) -> Result<(), StoreError> {
+        let mut change = self.change().await?;
+        sqlx::query(sql::SET_STATUS)
+            .bind(id.to_string())
+            .bind(status.name())
+            .execute(&mut *change.tx)
+            .await?;
+        change.commit().await
+    }
+
+    /// It is over. False when it was before: the first end stands, and nothing is told twice.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn end_session(
+        &self,
+        id: SessionId,
+        end: &SessionEnd,
+        event: &Event,
+    ) -> Result<bool, StoreError> {
+        let status = if end.reason == EndReason::Failed { Status::Failed } else { Status::Ended };
+        let recording = end.recording.as_ref();
+        let mut change = self.change().await?;
+        let ended = sqlx::query(sql::END_SESSION)
+            .bind(id.to_string())
+            .bind(status.name())
+            .bind(end.at.0)
+            .bind(end.exit.as_ref().map(to_json).transpose()?)
+            .bind(end.reason.name())
+            .bind(&end.by)
+            .bind(&end.detail)
+            .bind(size(end.output_bytes))
+            .bind(recording.map(|recording| &recording.path))
+            .bind(recording.map(|recording| size(recording.bytes)))
+            .bind(recording.map(|recording| &recording.sha256))
+            .execute(&mut *change.tx)
+            .await?;
+        if ended.rows_affected() == 0 {
+            return Ok(false);
+        }
+        change.tell(event).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let query = sqlx::query(sql::SESSION).bind(id.to_string());
+        query.fetch_optional(self.read()).await?.as_ref().map(session).transpose()
+    }
+
+    /// Sessions, the newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sessions(
+        &self,
+        filter: &SessionFilter,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        let rows = sqlx::query(sql::SESSIONS)
+            .bind(filter.status.map(Status::name))
+            .bind(&filter.user)
+            .bind(&filter.harness)
+            .bind(filter.before.map(|id| id.to_string()))
+            .bind(i64::from(filter.only_live))
+            .bind(i64::from(limit.min(MAX_ROWS)))
+            .fetch_all(self.read())
+            .await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Sessions whose id ends as somebody typed it: the full id, or 4 characters or more of its
+    /// end. More than one means that they must type more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sessions_ending_in(
+        &self,
+        typed: &str,
+        limit: u32,
+    ) -> Result<Vec<Session>, StoreError> {
+        let digits: String = typed.chars().filter(|c| *c != '-').collect();
+        let is_ending = (SHORTEST_ENDING..=32).contains(&digits.len())
+            && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if !is_ending {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(sql::SESSIONS_ENDING_IN)
+            .bind(format!("%{}", digits.to_ascii_lowercase()))
+            .bind(i64::from(limit.min(MAX_ROWS)))
+            .fetch_all(self.read())
+            .await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// The sessions that are not over, as a starting gateway has to take them up or end them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn sessions_not_over(&self) -> Result<Vec<Session>, StoreError> {
+        let query = sqlx::query(sql::SESSIONS_NOT_OVER).bind(i64::from(MAX_ROWS));
+        query.fetch_all(self.read()).await?.iter().map(session).collect()
+    }
+}
+
+fn check(new: &NewSession) -> Result<(), StoreError> {
+    if new.labels.len() > MAX_LABELS {
+        return Err(StoreError::TooMany { what: "labels", limit: MAX_LABELS });
+    }
+    let labels = new.labels.iter().flat_map(|(name, value)| [name, value]);
+    for text in [&new.cwd, &new.why, &new.client].into_iter().flatten().chain(labels) {
+        bounded("a text of the session", text, LONGEST_TEXT)?;
+    }
+    Ok(())
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Other(Box::new(error)))
+}
+
+fn from_json<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, StoreError> {
+    serde_json::from_str(json).map_err(|_| StoreError::Impossible(what))
+}
+
+fn session(row: &SqliteRow) -> Result<Session, StoreError> {
+    let row = Columns(row);
+    let new = NewSession {
+        id: row.parsed("id")?,
+        user: row.maybe_parsed("user_id")?,
+        user_name: row.maybe_text("user_name")?,
+        door: row.text("door")?,
+        harness: row.text("harness")?,
+        profile: row.text("profile")?,
+        cwd: row.maybe_text("cwd")?,
+        why: row.maybe_text("why")?,
+        labels: from_json("labels", &row.text("labels")?)?,
+        limits: from_json("limits", &row.text("limits")?)?,
+        peer: row.maybe_text("peer")?,
+        client: row.maybe_text("client")?,
+        auth_method: row.maybe_text("auth_method")?,
+        auth_key: row.maybe_text("auth_key")?,
+        created_at: row.time("created_at")?,
+    };
+    Ok(Session {
+        new,
+        status: row.parsed("status")?,
+        started_at: row.maybe_time("started_at")?,
+        end: end(&row)?,
+    })
+}
+
+fn end(row: &Columns<'_>) -> Result<Option<SessionEnd>, StoreError> {
+    let Some(at) = row.maybe_time("ended_at")? else {
+        return Ok(None);
+    };
+    let reason = row.text("end_reason")?;
+    let recording = match (row.maybe_text("recording_path")?, row.size("recording_bytes")?) {
+        (Some(path), Some(bytes)) => {
+            Some(Recording { path, bytes, sha256: row.text("recording_sha256")? })
+        }
+        _ => None,
+    };
+    Ok(Some(SessionEnd {
+        at,
+        reason: EndReason::from_name(&reason).ok_or(StoreError::Impossible("end_reason"))?,
+        exit: row.maybe_text("exit")?.map(|json| from_json("exit", &json)).transpose()?,
+        by: row.maybe_text("ended_by")?,
+        detail: row.maybe_text("end_detail")?,
+        output_bytes: row.size("output_bytes")?.unwrap_or(0),
+        recording,
+    }))
+}

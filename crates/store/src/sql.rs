@@ -1,0 +1,69 @@
+//! Every statement of the store. Both engines accept each of them; a test prepares them all.
+
+macro_rules! statements {
+    ($($name:ident = $sql:literal;)*) => {
+        $(pub(crate) const $name: &str = $sql;)*
+
+        /// All of them, for the test that prepares each.
+        #[cfg(test)]
+        pub(crate) const ALL: &[(&str, &str)] = &[$((stringify!($name), $name),)*];
+    };
+}
+
+statements! {
+    META = "SELECT value FROM meta WHERE name = $1";
+    SET_META = "INSERT INTO meta (name, value) VALUES ($1, $2)
+        ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    ACCOUNTS_CHANGED = "INSERT INTO meta (name, value) VALUES ('accounts', 1)
+        ON CONFLICT (name) DO UPDATE SET value = meta.value + 1";
+
+    USERS = "SELECT id, name, role, password, must_change, epoch, created_at, password_changed_at,
+        disabled_at FROM users ORDER BY name LIMIT $1";
+    USER_BY_NAME = "SELECT id, name, role, password, must_change, epoch, created_at,
+        password_changed_at, disabled_at FROM users WHERE name = $1";
+    USER_BY_ID = "SELECT id, name, role, password, must_change, epoch, created_at,
+        password_changed_at, disabled_at FROM users WHERE id = $1";
+    COUNT_USERS = "SELECT COUNT(*) FROM users";
+    ADD_USER = "INSERT INTO users (id, name, role, password, must_change, epoch, created_at,
+        password_changed_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7)";
+    SET_PASSWORD = "UPDATE users SET password = $2, must_change = $3, password_changed_at = $4,
+        epoch = epoch + 1 WHERE id = $1";
+    SET_ROLE = "UPDATE users SET role = $2 WHERE id = $1";
+    DISABLE = "UPDATE users SET disabled_at = $2, epoch = epoch + 1 WHERE id = $1";
+    ENABLE = "UPDATE users SET disabled_at = NULL WHERE id = $1";
+
+    KEYS_OF = "SELECT id, user_id, openssh, fingerprint, comment, added_at FROM user_keys
+        WHERE user_id = $1 ORDER BY added_at, id LIMIT $2";
+    KEY_OF = "SELECT id, user_id, openssh, fingerprint, comment, added_at FROM user_keys
+        WHERE user_id = $1 AND fingerprint = $2";
+    COUNT_KEYS = "SELECT COUNT(*) FROM user_keys WHERE user_id = $1";
+    ADD_KEY = "INSERT INTO user_keys (id, user_id, openssh, fingerprint, comment, added_at)
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    REMOVE_KEY = "DELETE FROM user_keys WHERE user_id = $1 AND id = $2";
+
+    ADD_SESSION = "INSERT INTO sessions (id, user_id, user_name, door, harness, profile, cwd,
+        status, why, labels, limits, peer, client, auth_method, auth_key, created_at, output_bytes)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0)";
+    START_SESSION = "UPDATE sessions SET status = $2, started_at = $3
+        WHERE id = $1 AND started_at IS NULL AND ended_at IS NULL";
+    SET_STATUS = "UPDATE sessions SET status = $2 WHERE id = $1 AND ended_at IS NULL";
+    END_SESSION = "UPDATE sessions SET status = $2, ended_at = $3, exit = $4, end_reason = $5,
+        ended_by = $6, end_detail = $7, output_bytes = $8, recording_path = $9,
+        recording_bytes = $10, recording_sha256 = $11
+        WHERE id = $1 AND ended_at IS NULL";
+    SESSION = "SELECT * FROM sessions WHERE id = $1";
+    SESSIONS = "SELECT * FROM sessions
+        WHERE (CAST($1 AS TEXT) IS NULL OR status = $1)
+        AND (CAST($2 AS TEXT) IS NULL OR user_name = $2)
+        AND (CAST($3 AS TEXT) IS NULL OR harness = $3)
+        AND (CAST($4 AS TEXT) IS NULL OR id < $4)
+        AND ($5 = 0 OR ended_at IS NULL)
+        ORDER BY id DESC LIMIT $6";
+    SESSIONS_ENDING_IN = "SELECT * FROM sessions WHERE REPLACE(id, '-', '') LIKE $1
+        ORDER BY id DESC LIMIT $2";
+    SESSIONS_NOT_OVER = "SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY id LIMIT $1";
+
+    TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
+    OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";
+    FORGET = "DELETE FROM outbox WHERE event_id = $1";
+}

@@ -1,0 +1,368 @@
+//! Accounts and their SSH keys.
+
+use std::fmt;
+
+use sojourn_core::audit::Event;
+use sojourn_core::authz::Role;
+use sojourn_core::ids::KeyId;
+use sojourn_core::ids::UserId;
+use sojourn_core::time::Wall;
+use sqlx::sqlite::SqliteRow;
+
+use crate::Change;
+use crate::Store;
+use crate::StoreError;
+use crate::row::Columns;
+use crate::row::bounded;
+use crate::sql;
+
+/// The most accounts.
+pub const MAX_USERS: usize = 10_000;
+/// The most SSH keys of one account.
+pub const MAX_KEYS: usize = 100;
+
+/// The longest password hash: a PHC string is about 100 bytes.
+const LONGEST_HASH: usize = 512;
+/// The longest public key: RSA of 16 384 bits is 2 800 bytes.
+const LONGEST_KEY: usize = 8 * 1024;
+/// The longest comment of a key.
+const LONGEST_COMMENT: usize = 256;
+
+/// An account.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The password's hash as a PHC string; none: no sign-in by password.
+    pub password: Option<String>,
+    /// The password was made by the program and should be changed.
+    pub must_change: bool,
+    /// Counts the events that end everything the old password opened.
+    pub epoch: i64,
+    /// When it was made.
+    pub created_at: Wall,
+    /// When its password was last set.
+    pub password_changed_at: Option<Wall>,
+    /// Since when it is closed.
+    pub disabled_at: Option<Wall>,
+}
+
+impl fmt::Debug for User {
+    /// Shows whether there is a password, never its hash.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("has_password", &self.password.is_some())
+            .field("epoch", &self.epoch)
+            .field("disabled_at", &self.disabled_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An account to make.
+#[derive(Clone)]
+pub struct NewUser {
+    /// Its id.
+    pub id: UserId,
+    /// Its name, already checked.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The password's hash as a PHC string.
+    pub password: Option<String>,
+    /// The password was made by the program and should be changed.
+    pub must_change: bool,
+    /// Now.
+    pub at: Wall,
+}
+
+/// An SSH key of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserKey {
+    /// Its id.
+    pub id: KeyId,
+    /// Whose.
+    pub user: UserId,
+    /// `algorithm base64`, as in an `authorized_keys` file.
+    pub openssh: String,
+    /// `SHA256:…`, as `ssh-keygen -l` shows it.
+    pub fingerprint: String,
+    /// What its owner calls it.
+    pub comment: String,
+    /// When it was added.
+    pub added_at: Wall,
+}
+
+impl Store {
+    /// All accounts, by name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
+        let limit = i64::try_from(MAX_USERS).unwrap_or(i64::MAX);
+        let rows = sqlx::query(sql::USERS).bind(limit).fetch_all(self.read()).await?;
+        rows.iter().map(user).collect()
+    }
+
+    /// The account of this name.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query(sql::USER_BY_NAME).bind(name).fetch_optional(self.read()).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    /// The account of this id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let query = sqlx::query(sql::USER_BY_ID).bind(id.to_string());
+        query.fetch_optional(self.read()).await?.as_ref().map(user).transpose()
+    }
+
+    /// Makes an account.
+    ///
+    /// # Errors
+    /// When the name is taken or there are too many.
+    pub async fn add_user(&self, new: &NewUser, event: &Event) -> Result<(), StoreError> {
+        let mut change = self.change().await?;
+        let count = count(&mut change, sql::COUNT_USERS, None).await?;
+        if count >= MAX_USERS {
+            return Err(StoreError::TooMany { what: "users", limit: MAX_USERS });
+        }
+        insert(&mut change, new).await?;
+        change.tell(event).await?;
+        change.commit().await
+    }
+
+    /// Makes the very first account; false when there is one already.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn add_first_user(&self, new: &NewUser, event: &Event) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        if count(&mut change, sql::COUNT_USERS, None).await? > 0 {
+            return Ok(false);
+        }
+        insert(&mut change, new).await?;
+        change.tell(event).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
+    /// Whether there is any account.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_users(&self) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar(sql::COUNT_USERS).fetch_one(self.read()).await?;
+        Ok(count > 0)
+    }
+
+    /// Sets or takes away a password, and ends what the old one opened.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn set_password(
+        &self,
+        user: UserId,
+        password: Option<&str>,
+        must_change: bool,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        bounded("the password's hash", password.unwrap_or_default(), LONGEST_HASH)?;
+        let query = sqlx::query(sql::SET_PASSWORD)
+            .bind(user.to_string())
+            .bind(password)
+            .bind(i64::from(must_change))
+            .bind(event.timestamp.0);
+        self.change_user(query, event).await
+    }
+
+    /// Gives an account another role.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn set_role(
+        &self,
+        user: UserId,
+        role: Role,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(sql::SET_ROLE).bind(user.to_string()).bind(role.name());
+        self.change_user(query, event).await
+    }
+
+    /// Closes an account, and ends what it opened.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn disable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
+        let query = sqlx::query(sql::DISABLE).bind(user.to_string()).bind(event.timestamp.0);
+        self.change_user(query, event).await
+    }
+
+    /// Opens a closed account.
+    ///
+    /// # Errors
+    /// When there is no such account.
+    pub async fn enable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
+        self.change_user(sqlx::query(sql::ENABLE).bind(user.to_string()), event).await
+    }
+
+    /// The keys of an account, the oldest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keys_of(&self, user: UserId) -> Result<Vec<UserKey>, StoreError> {
+        let limit = i64::try_from(MAX_KEYS).unwrap_or(i64::MAX);
+        let query = sqlx::query(sql::KEYS_OF).bind(user.to_string()).bind(limit);
+        query.fetch_all(self.read()).await?.iter().map(key).collect()
+    }
+
+    /// The key of an account with this fingerprint.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn key_of(
+        &self,
+        user: UserId,
+        fingerprint: &str,
+    ) -> Result<Option<UserKey>, StoreError> {
+        let query = sqlx::query(sql::KEY_OF).bind(user.to_string()).bind(fingerprint);
+        query.fetch_optional(self.read()).await?.as_ref().map(key).transpose()
+    }
+
+    /// Adds a key to an account.
+    ///
+    /// # Errors
+    /// When the account has that key, or too many.
+    pub async fn add_key(&self, new: &UserKey, event: &Event) -> Result<(), StoreError> {
+        bounded("the key", &new.openssh, LONGEST_KEY)?;
+        bounded("the key's comment", &new.comment, LONGEST_COMMENT)?;
+        let mut change = self.change().await?;
+        if count(&mut change, sql::COUNT_KEYS, Some(new.user)).await? >= MAX_KEYS {
+            return Err(StoreError::TooMany { what: "keys of one user", limit: MAX_KEYS });
+        }
+        let added = sqlx::query(sql::ADD_KEY)
+            .bind(new.id.to_string())
+            .bind(new.user.to_string())
+            .bind(&new.openssh)
+            .bind(&new.fingerprint)
+            .bind(&new.comment)
+            .bind(new.added_at.0)
+            .execute(&mut *change.tx)
+            .await;
+        unique(added, || format!("a key {}", new.fingerprint))?;
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
+    }
+
+    /// Takes a key from an account.
+    ///
+    /// # Errors
+    /// When the account has no such key.
+    pub async fn remove_key(
+        &self,
+        user: UserId,
+        key: KeyId,
+        event: &Event,
+    ) -> Result<(), StoreError> {
+        let query = sqlx::query(sql::REMOVE_KEY).bind(user.to_string()).bind(key.to_string());
+        let mut change = self.change().await?;
+        if query.execute(&mut *change.tx).await?.rows_affected() == 0 {
+            return Err(StoreError::Missing(format!("key {key}")));
+        }
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
+    }
+
+    async fn change_user(&self, query: Query<'_>, event: &Event) -> Result<(), StoreError> {
+        let mut change = self.change().await?;
+        if query.execute(&mut *change.tx).await?.rows_affected() == 0 {
+            return Err(StoreError::Missing("such user".to_owned()));
+        }
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+async fn insert(change: &mut Change, new: &NewUser) -> Result<(), StoreError> {
+    bounded("the password's hash", new.password.as_deref().unwrap_or_default(), LONGEST_HASH)?;
+    let added = sqlx::query(sql::ADD_USER)
+        .bind(new.id.to_string())
+        .bind(&new.name)
+        .bind(new.role.name())
+        .bind(&new.password)
+        .bind(i64::from(new.must_change))
+        .bind(new.at.0)
+        .bind(new.password.is_some().then_some(new.at.0))
+        .execute(&mut *change.tx)
+        .await;
+    unique(added, || format!("a user {:?}", new.name))?;
+    change.accounts_changed().await
+}
+
+async fn count(
+    change: &mut Change,
+    sql: &'static str,
+    of: Option<UserId>,
+) -> Result<usize, StoreError> {
+    let mut query = sqlx::query_scalar(sql);
+    if let Some(id) = of {
+        query = query.bind(id.to_string());
+    }
+    let count: i64 = query.fetch_one(&mut *change.tx).await?;
+    usize::try_from(count).map_err(|_| StoreError::Impossible("count"))
+}
+
+/// Tells a taken name from other errors.
+fn unique<T>(
+    result: Result<T, sqlx::Error>,
+    what: impl FnOnce() -> String,
+) -> Result<T, StoreError> {
+    result.map_err(|error| match error.as_database_error() {
+        Some(database) if database.is_unique_violation() => StoreError::Exists(what()),
+        _ => error.into(),
+    })
+}
+
+fn user(row: &SqliteRow) -> Result<User, StoreError> {
+    let row = Columns(row);
+    Ok(User {
+        id: row.parsed("id")?,
+        name: row.text("name")?,
+        role: row.parsed("role")?,
+        password: row.maybe_text("password")?,
+        must_change: row.number("must_change")? != 0,
+        epoch: row.number("epoch")?,
+        created_at: row.time("created_at")?,
+        password_changed_at: row.maybe_time("password_changed_at")?,
+        disabled_at: row.maybe_time("disabled_at")?,
+    })
+}
+
+fn key(row: &SqliteRow) -> Result<UserKey, StoreError> {
+    let row = Columns(row);
+    Ok(UserKey {
+        id: row.parsed("id")?,
+        user: row.parsed("user_id")?,
+        openssh: row.text("openssh")?,
+        fingerprint: row.text("fingerprint")?,
+        comment: row.text("comment")?,
+        added_at: row.time("added_at")?,
+    })
+}
