@@ -1,0 +1,362 @@
+//! A real gateway as a child process.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::Client;
+use crate::PATIENCE;
+use crate::Scratch;
+use crate::until;
+
+/// The most log lines that are kept.
+const KEPT_LINES: usize = 20_000;
+
+/// How a gateway is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// TOML for the `[limits]` table.
+    pub limits: String,
+    /// More TOML: whole tables.
+    pub more: String,
+}
+
+/// A running gateway with a user `alice` who has a key.
+#[derive(Debug)]
+pub struct Gateway {
+    binary: PathBuf,
+    scratch: Scratch,
+    config: PathBuf,
+    child: Option<Child>,
+    log: Arc<Log>,
+    /// The port of its SSH door.
+    pub port: u16,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<VecDeque<String>>,
+    grew: Condvar,
+}
+
+impl Gateway {
+    /// Starts one on free ports and waits until its SSH door is open.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start(binary: &str, options: &Options) -> Self {
+        let scratch = Scratch::new();
+        let data = scratch.path().join("data");
+        let config = scratch.file(
+            "sojourn.toml",
+            format!(
+                "data_dir = {data:?}\n\
+                 [server]\nuser = \"65534\"\n\
+                 [[ssh]]\nlisten = \"127.0.0.1:0\"\n\
+                 [log]\nformat = \"json\"\nlevel = \"info\"\n\
+                 [limits]\nmax_concurrent_sessions = 64\nmax_sessions_per_user = 64\n{}\n{}\n",
+                options.limits, options.more,
+            ),
+        );
+        let key = scratch.path().join("key");
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "alice@test", "-f"])
+            .arg(&key)
+            .status()
+            .expect("ssh-keygen");
+        assert!(made.success());
+        let mut gateway = Self {
+            binary: PathBuf::from(binary),
+            scratch,
+            config,
+            child: None,
+            log: Arc::default(),
+            port: 0,
+        };
+        gateway.launch();
+        gateway.cli(&["user", "add", "alice", "--no-password"]);
+        let public = key.with_extension("pub");
+        gateway.cli(&["user", "key", "add", "alice", public.to_str().expect("a path in UTF-8")]);
+        gateway
+    }
+
+    /// Starts the process again after it ended.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn launch(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        self.log = Arc::default();
+        let mut child = Command::new(&self.binary)
+            .args(["serve", "--config"])
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the gateway");
+        let stderr = child.stderr.take().expect("its log");
+        let log = self.log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut lines = log.lines.lock().expect("the log");
+                if lines.len() == KEPT_LINES {
+                    lines.pop_front();
+                }
+                lines.push_back(line);
+                log.grew.notify_all();
+            }
+        });
+        self.child = Some(child);
+        let line = self.wait_for_log("listening", |line| line["event"] == "listening");
+        let address = line["address"].as_str().expect("an address");
+        self.port = address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+    }
+
+    /// Where its data is.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    /// A directory for the test's files.
+    #[must_use]
+    pub fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Its pid.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("a running gateway").id()
+    }
+
+    /// The real `ssh` as alice, with her key.
+    #[must_use]
+    pub fn alice(&self) -> Client {
+        Client::new(self.port, "alice", &self.scratch.path().join("key"), self.scratch.path())
+    }
+
+    /// Runs a command of ours against it and gives what it printed.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn cli(&self, arguments: &[&str]) -> String {
+        let (status, out, err) = self.try_cli(arguments, "");
+        assert!(status.success(), "sojourn {arguments:?}: {status}\n{out}\n{err}\n{}", self.log());
+        out
+    }
+
+    /// Runs a command of ours with something on its standard input.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[must_use]
+    pub fn try_cli(&self, arguments: &[&str], input: &str) -> (ExitStatus, String, String) {
+        let mut child = Command::new(&self.binary)
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command");
+        // It may not want any: then it is gone before we have written.
+        let _unread = child.stdin.take().expect("its input").write_all(input.as_bytes());
+        let output = child.wait_with_output().expect("its output");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status, text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Sessions as `sojourn session ls --json` gives them, newest first.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    #[track_caller]
+    pub fn sessions(&self) -> Vec<Value> {
+        let listed: Value =
+            serde_json::from_str(&self.cli(&["session", "ls", "--json"])).expect("JSON");
+        listed["items"].as_array().or(listed.as_array()).expect("a list").clone()
+    }
+
+    /// Every line of the audit log, in order.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn audit(&self) -> Vec<Value> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.data().join("audit"))
+            .expect("the audit log")
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .flat_map(|path| {
+                let text = fs::read_to_string(path).expect("an audit file");
+                text.lines()
+                    .filter_map(|line| serde_json::from_str(line).ok())
+                    .collect::<Vec<Value>>()
+            })
+            .collect()
+    }
+
+    /// Waits for an audit line.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[track_caller]
+    pub fn wait_for_audit(&self, what: &str, mut is_it: impl FnMut(&Value) -> bool) -> Value {
+        until(what, PATIENCE, || self.audit().into_iter().find(&mut is_it))
+    }
+
+    /// Waits for a log line.
+    ///
+    /// # Panics
+    /// When none comes.
+    #[track_caller]
+    pub fn wait_for_log(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.log.lines.lock().expect("the log");
+        loop {
+            let parsed = lines.iter().filter_map(|line| serde_json::from_str(line).ok());
+            if let Some(line) = parsed.map(flat).find(&is_it) {
+                return line;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no log line {what}:\n{lines:#?}");
+            lines = self.log.grew.wait_timeout(lines, left).expect("the log").0;
+        }
+    }
+
+    /// Log lines so far.
+    ///
+    /// # Panics
+    /// Never while the reader lives.
+    #[must_use]
+    pub fn log_lines(&self) -> Vec<Value> {
+        let lines = self.log.lines.lock().expect("the log");
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).map(flat).collect()
+    }
+
+    /// Its log as text, for failed assertions.
+    ///
+    /// # Panics
+    /// Never while the reader lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let lines = self.log.lines.lock().expect("the log");
+        lines.iter().cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Sends TERM and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+
+    /// Kills the gateway alone, as `kill -9` does.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
+        self.wait();
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a pid"), signal).expect("a living gateway");
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("a running gateway");
+        until("the gateway's end", PATIENCE, || child.try_wait().expect("its status"))
+    }
+
+    /// Pids of processes whose command line or environment of files is in this gateway's data
+    /// directory, or that descend from it: what must be gone at the end.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        let data = self.data();
+        processes_holding(&data)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let deadline = Instant::now() + Duration::from_secs(15);
+            while Instant::now() < deadline {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
+    }
+}
+
+/// Puts a JSON log line's fields and its span's on one level.
+fn flat(mut line: Value) -> Value {
+    if let Some(Value::Object(fields)) = line.get_mut("fields").map(Value::take)
+        && let Some(line) = line.as_object_mut()
+    {
+        line.extend(fields);
+    }
+    line
+}
+
+/// Processes with an open file, a working directory or a mapped file below `directory`.
+fn processes_holding(directory: &Path) -> Vec<String> {
+    let own = std::process::id().to_string();
+    let Ok(all) = fs::read_dir("/proc") else { return Vec::new() };
+    all.filter_map(Result::ok)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()) && *name != own)
+        .filter(|pid| {
+            let base = PathBuf::from("/proc").join(pid);
+            let fds = fs::read_dir(base.join("fd")).into_iter().flatten().filter_map(Result::ok);
+            fds.map(|fd| fd.path())
+                .chain([base.join("cwd"), base.join("root")])
+                .filter_map(|link| fs::read_link(link).ok())
+                .any(|target| target.starts_with(directory))
+        })
+        .map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("{pid} {}", name.trim())
+        })
+        .collect()
+}

@@ -1,0 +1,50 @@
+//! What tests of the whole program need: a real gateway in a directory of its own, and the real
+//! OpenSSH client. For tests only.
+//!
+//! Nothing here sleeps for a fixed time: [`until`] waits for a condition with a deadline. What a test
+//! starts is ended by its pid when it goes out of scope, also when the test fails.
+
+mod client;
+mod gateway;
+mod scratch;
+
+pub use client::Client;
+pub use client::Output;
+pub use client::Running;
+pub use gateway::Gateway;
+pub use gateway::Options;
+pub use scratch::Scratch;
+
+use std::time::Duration;
+use std::time::Instant;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// When it did not within `patience`.
+#[track_caller]
+pub fn until<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} for {what}");
+        // The pause between two looks, not a guess at how long something takes.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether tests can make real sandboxes. When not, says so: a test that did nothing must not look as
+/// if it had.
+#[must_use]
+pub fn can_make_sandboxes() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("SKIPPED: real sandboxes need root here");
+    }
+    root
+}
