@@ -11,8 +11,11 @@ else
 OUT := target/$(PROFILE)
 endif
 
+# Where rustup puts cargo, which is not on every path.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
 .DEFAULT_GOAL := help
-.PHONY: help run build install test test-long test-v2 bench lint fmt packages
+.PHONY: help run build install test test-long test-v2 lint fmt packages
 
 help: ## Shows this list
 	@printf '\n  Sojourn: ssh in, get a sandbox, be recorded, be shown out on time.\n\n'
