@@ -1,0 +1,249 @@
+//! The shim's side of the socket to `init`, process 1 of a sandbox.
+//!
+//! Everything that comes from there is hostile: the prisoner may have become `init`. So each kind of
+//! message is taken only in the state it belongs to, nothing is longer than a few bytes, and no
+//! descriptor is ever accepted: terminals and pipes are made out here and handed in. A terminal made
+//! inside would share its non-blocking flag with the prisoner, who could then make the shim wait.
+
+mod image;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::io;
+use std::io::IoSlice;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+
+use rustix::io::Errno;
+use rustix::net::AddressFamily;
+use rustix::net::RecvAncillaryBuffer;
+use rustix::net::RecvFlags;
+use rustix::net::ReturnFlags;
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendAncillaryMessage;
+use rustix::net::SendFlags;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+
+pub use image::InitImage;
+pub use wire::Command;
+
+/// Programs that lead a channel at a time.
+pub const MAX_CHANNELS: usize = 64;
+
+/// What a program gets as standard input, output and error.
+#[derive(Clone, Copy, Debug)]
+pub enum Stdio<'a> {
+    /// A terminal's slave, for all three; it becomes the controlling terminal.
+    Terminal(BorrowedFd<'a>),
+    /// The program's ends of three pipes.
+    Pipes([BorrowedFd<'a>; 3]),
+}
+
+/// What `init` reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitEvent {
+    /// It runs and takes commands.
+    Ready,
+    /// The channel's program runs.
+    Started {
+        /// The channel.
+        channel: u16,
+    },
+    /// The channel's program could not be run.
+    Refused {
+        /// The channel.
+        channel: u16,
+        /// Why: an `errno`.
+        errno: i32,
+    },
+    /// The channel's program ended, as the sandbox claims.
+    Exited {
+        /// The channel.
+        channel: u16,
+        /// How.
+        status: ExitStatus,
+    },
+}
+
+/// Why the link cannot go on. The sandbox is killed on any of them but [`LinkError::Io`] with
+/// `WouldBlock`, which no function here returns.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// `init`, or who took its place, said what it must not say.
+    #[error("init broke its protocol: {0}")]
+    Protocol(&'static str),
+    /// The socket is closed: `init` has ended.
+    #[error("init is gone")]
+    Gone,
+    /// It does not read what it is told.
+    #[error("init does not listen")]
+    Stuck,
+    /// Something else.
+    #[error("socket to init")]
+    Io(#[from] io::Error),
+}
+
+/// Why a program was not even asked for. The link goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The channel has a program.
+    #[error("channel {0} is in use")]
+    InUse(u16),
+    /// All channels are taken.
+    #[error("no more than {MAX_CHANNELS} programs at a time")]
+    TooMany,
+    /// Command line, environment and directory exceed a message.
+    #[error("command line and environment are too long")]
+    TooLong,
+    /// A zero byte, or no program at all.
+    #[error("not a command line: {0}")]
+    Malformed(&'static str),
+    /// The link itself failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    Running,
+}
+
+/// The link. All of its calls return at once.
+#[derive(Debug)]
+pub struct InitLink {
+    socket: OwnedFd,
+    ready: bool,
+    channels: Vec<(u16, Phase)>,
+}
+
+impl InitLink {
+    /// A new link and the other end of its socket, for `init`.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self::new(ours), theirs))
+    }
+
+    /// A link over a connected `SOCK_SEQPACKET` socket, whose other end has said nothing yet.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket, ready: false, channels: Vec::new() }
+    }
+
+    /// Asks for a program. [`InitEvent::Started`] or [`InitEvent::Refused`] answers.
+    pub fn start(
+        &mut self,
+        channel: u16,
+        command: &Command<'_>,
+        stdio: Stdio<'_>,
+    ) -> Result<(), StartError> {
+        if self.phase(channel).is_some() {
+            return Err(StartError::InUse(channel));
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(StartError::TooMany);
+        }
+        let terminal = matches!(stdio, Stdio::Terminal(_));
+        let message = wire::start(channel, terminal, command)?;
+        match stdio {
+            Stdio::Terminal(slave) => self.send(&message, &[slave])?,
+            Stdio::Pipes(ends) => self.send(&message, &ends)?,
+        }
+        self.channels.push((channel, Phase::Starting));
+        Ok(())
+    }
+
+    /// Sends a signal to the terminal's foreground programs, or to the program and its group. Nothing
+    /// happens when the channel has no program.
+    pub fn signal(&mut self, channel: u16, signal: i32) -> Result<(), LinkError> {
+        match (self.phase(channel), u8::try_from(signal)) {
+            (Some(_), Ok(signal)) => self.send(&wire::signal(channel, signal), &[]),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next event, or nothing for now.
+    pub fn recv(&mut self) -> Result<Option<InitEvent>, LinkError> {
+        let mut buffer = [0; wire::MAX_EVENT];
+        let mut iov = [IoSliceMut::new(&mut buffer)];
+        // Without room for them, the kernel drops descriptors instead of installing them.
+        let mut no_room = RecvAncillaryBuffer::new(&mut []);
+        let received =
+            match rustix::net::recvmsg(&self.socket, &mut iov, &mut no_room, RecvFlags::DONTWAIT) {
+                Ok(received) => received,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+                Err(Errno::CONNRESET) => return Err(LinkError::Gone),
+                Err(error) => return Err(LinkError::Io(error.into())),
+            };
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(LinkError::Protocol("sent a descriptor"));
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(LinkError::Protocol("sent a long message"));
+        }
+        match buffer.get(..received.bytes) {
+            Some([]) | None => Err(LinkError::Gone),
+            Some(message) => self.admit(wire::event(message)?).map(Some),
+        }
+    }
+
+    /// Lets an event pass that belongs to the state of its channel, and moves the state.
+    fn admit(&mut self, event: InitEvent) -> Result<InitEvent, LinkError> {
+        let (channel, expected) = match event {
+            InitEvent::Ready if self.ready => return Err(LinkError::Protocol("is ready twice")),
+            InitEvent::Ready => {
+                self.ready = true;
+                return Ok(event);
+            }
+            _ if !self.ready => return Err(LinkError::Protocol("spoke before it was ready")),
+            InitEvent::Started { channel } | InitEvent::Refused { channel, .. } => {
+                (channel, Phase::Starting)
+            }
+            InitEvent::Exited { channel, .. } => (channel, Phase::Running),
+        };
+        let index = self
+            .channels
+            .iter()
+            .position(|known| *known == (channel, expected))
+            .ok_or(LinkError::Protocol("spoke of a channel out of turn"))?;
+        self.channels.swap_remove(index);
+        if let InitEvent::Started { .. } = event {
+            self.channels.push((channel, Phase::Running));
+        }
+        Ok(event)
+    }
+
+    fn phase(&self, channel: u16) -> Option<Phase> {
+        self.channels.iter().find(|(known, _)| *known == channel).map(|(_, phase)| *phase)
+    }
+
+    fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            // Room for three was made above.
+            let _fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let iov = [IoSlice::new(message)];
+        match rustix::net::sendmsg(&self.socket, &iov, &mut ancillary, flags) {
+            Ok(_) => Ok(()),
+            Err(Errno::AGAIN | Errno::NOBUFS) => Err(LinkError::Stuck),
+            Err(Errno::PIPE | Errno::CONNRESET) => Err(LinkError::Gone),
+            Err(error) => Err(LinkError::Io(error.into())),
+        }
+    }
+}
+
+impl AsFd for InitLink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

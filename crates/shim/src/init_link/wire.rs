@@ -1,0 +1,104 @@
+//! The messages between shim and `init`: one packet each, numbers big-endian, strings with their
+//! length before them. `init/init.rs` is the other side; [`VERSION`] is raised with every change.
+//!
+//! | from | kind | then |
+//! |---|---|---|
+//! | shim | 1 start | channel u16, flags u8 (1: terminal), directory, argv, environment; descriptors |
+//! | shim | 2 signal | channel u16, number u8 |
+//! | init | 1 ready | version u8 |
+//! | init | 2 started | channel u16 |
+//! | init | 3 refused | channel u16, errno i32 |
+//! | init | 4 exited | channel u16, wait status i32 |
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::InitEvent;
+use super::LinkError;
+use super::StartError;
+
+/// The version both sides speak.
+const VERSION: u8 = 1;
+/// The longest message to `init`.
+const MAX_MESSAGE: usize = 64 * 1024;
+/// The longest message from it.
+pub(super) const MAX_EVENT: usize = 7;
+
+const START: u8 = 1;
+const SIGNAL: u8 = 2;
+const READY: u8 = 1;
+const STARTED: u8 = 2;
+const REFUSED: u8 = 3;
+const EXITED: u8 = 4;
+const FLAG_TERMINAL: u8 = 1;
+
+/// A program to start inside.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<'a> {
+    /// Where it starts; `/` when that cannot be entered.
+    pub cwd: &'a str,
+    /// Its name, looked up in the environment's PATH unless it holds a slash, and its arguments.
+    pub argv: &'a [String],
+    /// Its whole environment, as `NAME=value`.
+    pub env: &'a [String],
+}
+
+pub(super) fn start(
+    channel: u16,
+    terminal: bool,
+    command: &Command<'_>,
+) -> Result<Vec<u8>, StartError> {
+    if command.argv.first().is_none_or(String::is_empty) {
+        return Err(StartError::Malformed("no program"));
+    }
+    let mut message = vec![START];
+    message.extend(channel.to_be_bytes());
+    message.push(if terminal { FLAG_TERMINAL } else { 0 });
+    string(&mut message, command.cwd)?;
+    for list in [command.argv, command.env] {
+        let count = u16::try_from(list.len()).map_err(|_| StartError::TooLong)?;
+        message.extend(count.to_be_bytes());
+        for item in list {
+            string(&mut message, item)?;
+        }
+    }
+    Ok(message)
+}
+
+fn string(message: &mut Vec<u8>, string: &str) -> Result<(), StartError> {
+    if string.contains('\0') {
+        return Err(StartError::Malformed("it holds a zero byte"));
+    }
+    let length = u16::try_from(string.len()).map_err(|_| StartError::TooLong)?;
+    message.extend(length.to_be_bytes());
+    message.extend(string.as_bytes());
+    if message.len() > MAX_MESSAGE { Err(StartError::TooLong) } else { Ok(()) }
+}
+
+pub(super) fn signal(channel: u16, signal: u8) -> [u8; 4] {
+    let [high, low] = channel.to_be_bytes();
+    [SIGNAL, high, low, signal]
+}
+
+pub(super) fn event(message: &[u8]) -> Result<InitEvent, LinkError> {
+    match *message {
+        [READY, VERSION] => Ok(InitEvent::Ready),
+        [STARTED, a, b] => Ok(InitEvent::Started { channel: u16::from_be_bytes([a, b]) }),
+        [REFUSED, a, b, ref errno @ ..] => {
+            Ok(InitEvent::Refused { channel: u16::from_be_bytes([a, b]), errno: number(errno)? })
+        }
+        [EXITED, a, b, ref status @ ..] => {
+            let status = ExitStatus::from_raw(number(status)?);
+            if status.code().is_none() && status.signal().is_none() {
+                return Err(LinkError::Protocol("claimed what is no end"));
+            }
+            Ok(InitEvent::Exited { channel: u16::from_be_bytes([a, b]), status })
+        }
+        _ => Err(LinkError::Protocol("sent what is no message")),
+    }
+}
+
+fn number(bytes: &[u8]) -> Result<i32, LinkError> {
+    let bytes = bytes.try_into().map_err(|_| LinkError::Protocol("sent what is no message"))?;
+    Ok(i32::from_be_bytes(bytes))
+}

@@ -1,0 +1,343 @@
+//! The builder: a short-lived child of the shim that makes one sandbox and lets go of it.
+//!
+//! It exists so that what building costs (memory, mounts, the container library's state on disk)
+//! ends with it, and so that it can be killed when it takes too long.
+
+use std::fs;
+use std::io;
+use std::io::IoSlice;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
+use std::path::Path;
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::Executor;
+use libcontainer::workload::ExecutorError;
+use libcontainer::workload::ExecutorValidationError;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::mount::MountFlags;
+use rustix::mount::MountPropagationFlags;
+use rustix::net::AddressFamily;
+use rustix::net::RecvAncillaryBuffer;
+use rustix::net::RecvAncillaryMessage;
+use rustix::net::RecvFlags;
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendAncillaryMessage;
+use rustix::net::SendFlags;
+use rustix::net::SocketFlags;
+use rustix::net::SocketType;
+use rustix::process::Pid;
+use rustix::process::Resource;
+use rustix::process::Rlimit;
+use rustix::process::Signal;
+use rustix::thread::LinkNameSpaceType;
+use rustix::thread::UnshareFlags;
+
+use super::Supplies;
+use super::disk;
+use super::error::At;
+use super::error::BuildError;
+use super::error::Stage;
+use super::profile::IdRange;
+use super::profile::NativeProfile;
+use super::rootfs;
+use super::spec;
+use crate::sys;
+
+/// Descriptors that must not be in the way of those that `init` inherits are moved to here.
+const OUT_OF_THE_WAY: RawFd = 10;
+/// Any directory will do that every system has: it is covered in the builder's own namespace only.
+const STAGING: &str = "/tmp";
+const MAX_REPORT: usize = 4096;
+const OPEN_FILES: u64 = 1024;
+const MAX_OPEN_FILES: u64 = 65536;
+
+const REACHED: u8 = 0;
+const FAILED: u8 = 1;
+const DONE: u8 = 2;
+
+/// How a builder is getting on.
+pub(super) enum Progress {
+    /// It has come to a step.
+    Reached(Stage),
+    /// It could not go on.
+    Failed(BuildError),
+    /// The sandbox is there: its process 1, and the `ptmx` of its devpts.
+    Done(Pid, OwnedFd),
+}
+
+/// The socket on which a builder reports.
+pub(super) struct Channel(OwnedFd);
+
+/// Starts a builder.
+pub(super) fn spawn(
+    profile: &NativeProfile,
+    supplies: Supplies<'_>,
+    init_socket: OwnedFd,
+) -> Result<(Pid, Channel), BuildError> {
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .at(Stage::Prepare, "socket to the builder")?;
+    let shim = rustix::process::getpid();
+    let pid = sys::process::fork(|| {
+        let theirs = match sys::process::duplicate_above(theirs.as_fd(), OUT_OF_THE_WAY) {
+            Ok(theirs) => Channel(theirs),
+            Err(_) => return 1,
+        };
+        match run(profile, supplies, &init_socket, &theirs, shim) {
+            Ok(()) => 0,
+            Err(error) => {
+                theirs.fail(&error);
+                1
+            }
+        }
+    })
+    .at(Stage::Prepare, "starting the builder")?;
+    Ok((pid, Channel(ours)))
+}
+
+/// What the builder does.
+fn run(
+    profile: &NativeProfile,
+    supplies: Supplies<'_>,
+    init_socket: &OwnedFd,
+    report: &Channel,
+    shim: Pid,
+) -> Result<(), BuildError> {
+    let stage = Stage::Prepare;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(stage, "prctl")?;
+    if rustix::process::getppid() != Some(shim) {
+        return Err(BuildError { stage, message: "the shim is gone".to_owned() });
+    }
+    let image = sys::process::duplicate_above(supplies.init.as_fd(), OUT_OF_THE_WAY)
+        .at(stage, "the program init")?;
+    arrange_descriptors(init_socket).at(stage, "descriptors")?;
+    limit_resources().at(stage, "resource limits")?;
+    sys::process::unshare(UnshareFlags::NEWNS).at(stage, "mount namespace")?;
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).at(stage, "making mounts private")?;
+
+    report.reached(Stage::Rootfs);
+    let lower = rootfs::take(profile, || user_namespace(profile.ids))
+        .at(Stage::Rootfs, "what is shown of the host")?;
+    stage_directory().at(stage, "staging directory")?;
+
+    report.reached(Stage::Disk);
+    disk::mount(Path::new("disk"), profile.disk_size, supplies.disk).at(Stage::Disk, "mounting")?;
+    report.reached(Stage::Rootfs);
+    rootfs::assemble(profile, &lower).at(Stage::Rootfs, "putting it together")?;
+    drop(lower);
+
+    report.reached(Stage::Container);
+    let mut container = create(profile, &image)?;
+    let stage = Stage::Container;
+    let pid = container.pid().and_then(|pid| Pid::from_raw(pid.as_raw()));
+    let pid = pid.ok_or(BuildError { stage, message: "it has no process".to_owned() })?;
+
+    report.reached(Stage::Terminals);
+    let ptmx = terminals_of(pid).at(Stage::Terminals, "opening ptmx")?;
+    report.reached(Stage::Network);
+    raise_loopback_of(pid).at(Stage::Network, "raising lo")?;
+    report.reached(Stage::Start);
+    container
+        .start()
+        .map_err(|error| BuildError { stage: Stage::Start, message: chain(&error) })?;
+    report.done(pid, &ptmx).at(Stage::Start, "reporting")
+}
+
+/// Leaves `init` with nothing on its standard descriptors and its socket behind them.
+fn arrange_descriptors(init_socket: &OwnedFd) -> io::Result<()> {
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let null = null.as_fd();
+    sys::process::inherit(&[null, null, null, init_socket.as_fd()])
+}
+
+/// Limits that are not the control groups' business; inherited by everything inside.
+fn limit_resources() -> io::Result<()> {
+    let limit = |soft, hard| Rlimit { current: Some(soft), maximum: Some(hard) };
+    rustix::process::setrlimit(Resource::Core, limit(0, 0))?;
+    let hard = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(MAX_OPEN_FILES);
+    let hard = hard.min(MAX_OPEN_FILES);
+    Ok(rustix::process::setrlimit(Resource::Nofile, limit(OPEN_FILES.min(hard), hard))?)
+}
+
+/// Makes a file system that nobody else sees, and goes there.
+fn stage_directory() -> io::Result<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("tmpfs", STAGING, "tmpfs", flags, c"mode=755,size=4m")?;
+    std::env::set_current_dir(STAGING)?;
+    ["disk", "bundle", "state"].iter().try_for_each(fs::create_dir)
+}
+
+/// Has the container library make the container, up to the point where `init` would be executed.
+fn create(profile: &NativeProfile, image: &OwnedFd) -> Result<Container, BuildError> {
+    let stage = Stage::Container;
+    let root = Path::new(STAGING).join("root");
+    let spec = spec::container(profile, &root).to_string();
+    fs::write("bundle/config.json", spec).at(stage, "its description")?;
+    ContainerBuilder::new(profile.id.clone(), SyscallType::Linux)
+        .with_root_path(Path::new(STAGING).join("state"))
+        .map(|builder| {
+            builder
+                .with_executor(ExecuteInit { image: image.as_raw_fd() })
+                // The socket, after the three standard ones.
+                .with_preserved_fds(1)
+                .as_init(Path::new(STAGING).join("bundle"))
+                .with_systemd(false)
+        })
+        .and_then(|builder| builder.build())
+        .map_err(|error| BuildError { stage, message: chain(&error) })
+}
+
+/// Executes the sealed file, which has no path inside or outside.
+#[derive(Clone, Copy)]
+struct ExecuteInit {
+    image: RawFd,
+}
+
+impl Executor for ExecuteInit {
+    fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
+        Err(ExecutorError::Other(sys::process::execute(self.image, c"init").to_string()))
+    }
+
+    fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+}
+
+/// The `ptmx` node of the sandbox's devpts, for opening terminals there later. Nothing hostile runs
+/// yet.
+fn terminals_of(pid: Pid) -> io::Result<OwnedFd> {
+    let path = format!("/proc/{}/root/dev/pts/ptmx", pid.as_raw_nonzero());
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let ptmx = rustix::fs::open(path, flags, Mode::empty())?;
+    match sys::pty::is_ptmx(ptmx.as_fd())? {
+        true => Ok(ptmx),
+        false => Err(io::Error::other("not a devpts")),
+    }
+}
+
+fn raise_loopback_of(pid: Pid) -> io::Result<()> {
+    let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
+    let namespace = fs::File::open(path)?;
+    let kind = Some(LinkNameSpaceType::Network);
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+    sys::net::raise_loopback()
+}
+
+/// A user namespace with the sandbox's map, for showing a directory's files under it.
+fn user_namespace(ids: IdRange) -> io::Result<OwnedFd> {
+    let (ready, child_ready) = io::pipe()?;
+    let child = sys::process::fork(|| {
+        let _set = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let made = sys::process::unshare(UnshareFlags::NEWUSER);
+        drop(child_ready);
+        if made.is_ok() {
+            rustix::event::pause();
+        }
+        1
+    })?;
+    // Its end tells that the namespace is there; the writes below fail if it could not be made.
+    let _end = io::Read::read(&mut &ready, &mut [0])?;
+    let process = format!("/proc/{}", child.as_raw_nonzero());
+    let map = format!("0 {} {}", ids.start, ids.count);
+    let namespace = ["uid_map", "gid_map"]
+        .iter()
+        .try_for_each(|file| fs::write(format!("{process}/{file}"), &map))
+        .and_then(|()| fs::File::open(format!("{process}/ns/user")));
+    rustix::process::kill_process(child, Signal::KILL)?;
+    super::reap(child)?;
+    Ok(namespace?.into())
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_line = cause.to_string();
+        if !line.contains(&cause_line) {
+            line = format!("{line}: {cause_line}");
+        }
+        source = cause.source();
+    }
+    line
+}
+
+impl Channel {
+    /// What the builder says next. Waits.
+    pub(super) fn receive(&mut self) -> io::Result<Progress> {
+        let mut buffer = [0; MAX_REPORT];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut iov = [IoSliceMut::new(&mut buffer)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let length = rustix::net::recvmsg(&self.0, &mut iov, &mut ancillary, flags)?.bytes;
+        let fd = ancillary.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        let progress = match (buffer.get(..length).unwrap_or_default(), fd) {
+            ([REACHED, stage], None) => Stage::from_number(*stage).map(Progress::Reached),
+            ([FAILED, stage, message @ ..], None) => Stage::from_number(*stage).map(|stage| {
+                let message = String::from_utf8_lossy(message).into_owned();
+                Progress::Failed(BuildError { stage, message })
+            }),
+            ([DONE, pid @ ..], Some(fd)) => {
+                let pid = pid.try_into().ok().map(i32::from_ne_bytes).and_then(Pid::from_raw);
+                pid.map(|pid| Progress::Done(pid, fd))
+            }
+            _ => None,
+        };
+        progress.ok_or_else(|| io::Error::other("it died"))
+    }
+
+    fn reached(&self, stage: Stage) {
+        // Only of use to explain a timeout.
+        let _sent = self.send(&[REACHED, stage.number()], &[]);
+    }
+
+    fn fail(&self, error: &BuildError) {
+        let mut message = vec![FAILED, error.stage.number()];
+        message.extend(error.message.bytes().take(MAX_REPORT - message.len()));
+        // If it cannot be sent, the shim is gone or sees the builder die.
+        let _sent = self.send(&message, &[]);
+    }
+
+    fn done(&self, pid: Pid, ptmx: &OwnedFd) -> io::Result<()> {
+        let mut message = vec![DONE];
+        message.extend(pid.as_raw_nonzero().get().to_ne_bytes());
+        self.send(&message, &[ptmx.as_fd()])
+    }
+
+    fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            // Room for one was made above.
+            let _fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        let iov = [IoSlice::new(message)];
+        rustix::net::sendmsg(&self.0, &iov, &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,225 @@
+//! The control groups of a sandbox, looked at from outside: v1, v2 or both.
+//!
+//! They are made by the container library; here they are read, emptied and removed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+
+/// How the memory controller limits swap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SwapLimit {
+    /// v1: memory and swap have one limit.
+    Together,
+    /// v2: swap has its own.
+    Apart,
+}
+
+/// What a sandbox's memory controller counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryFacts {
+    /// The most it used at a time, in bytes; 0 where the kernel does not say.
+    pub peak: u64,
+    /// Processes killed because the limit was reached.
+    pub oom_kills: u64,
+}
+
+/// Waiting for the kernel to let go of the groups of processes that ended.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_millis(10);
+
+/// The directories of one sandbox, one in each hierarchy.
+#[derive(Clone, Debug)]
+pub(super) struct Cgroup {
+    /// The group's path below each mount point.
+    name: String,
+    directories: Vec<PathBuf>,
+}
+
+impl Cgroup {
+    /// The groups named `parent/id`, where they exist.
+    pub(super) fn find(parent: &str, id: &str) -> io::Result<Self> {
+        let name = format!("{parent}/{id}");
+        let directories = hierarchies()?
+            .into_iter()
+            .map(|mount| mount.join(&name))
+            .filter(|directory| directory.is_dir())
+            .collect();
+        Ok(Self { name, directories })
+    }
+
+    /// Every process in it, as seen here.
+    fn processes(&self) -> Vec<Pid> {
+        // All hierarchies hold the same ones; a process between two of them is new or dying.
+        let lists = self.directories.iter().map(|d| fs::read_to_string(d.join("cgroup.procs")));
+        let mut pids: Vec<i32> = lists
+            .filter_map(Result::ok)
+            .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids.into_iter().filter_map(Pid::from_raw).collect()
+    }
+
+    /// Whether no process is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.processes().is_empty()
+    }
+
+    /// Sends `signal` to every process but `spared`.
+    pub(super) fn signal(&self, signal: Signal, spared: Option<Pid>) {
+        for pid in self.processes().into_iter().filter(|pid| Some(*pid) != spared) {
+            // The number may have been given to somebody else since it was read: hold the process
+            // first, look whether it is one of ours, then signal what is held.
+            let Ok(held) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            if self.holds(pid) {
+                // An error says that it has just ended.
+                let _gone = rustix::process::pidfd_send_signal(&held, signal);
+            }
+        }
+    }
+
+    /// Kills everything in it.
+    pub(super) fn kill(&self) {
+        for directory in &self.directories {
+            let kill = directory.join("cgroup.kill");
+            if kill.exists() {
+                // Processes are also killed one by one below.
+                let _tried = fs::write(kill, "1");
+            }
+        }
+        self.signal(Signal::KILL, None);
+    }
+
+    /// Removes the groups; says whether all are gone.
+    pub(super) fn try_remove(&mut self) -> io::Result<bool> {
+        let mut busy = None;
+        self.directories.retain(|directory| match fs::remove_dir(directory) {
+            Ok(()) => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => true,
+            Err(error) => {
+                busy = Some(error);
+                true
+            }
+        });
+        busy.map_or(Ok(self.directories.is_empty()), Err)
+    }
+
+    /// Removes the groups, waiting up to a second for the kernel to empty them.
+    pub(super) fn remove(&mut self) -> io::Result<()> {
+        for _ in 0..REMOVE_TRIES {
+            if self.try_remove()? {
+                return Ok(());
+            }
+            thread::sleep(REMOVE_PAUSE);
+        }
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, format!("cgroup {} is in use", self.name)))
+    }
+
+    /// What was counted.
+    pub(super) fn memory(&self) -> MemoryFacts {
+        let number = |file: &str| {
+            self.directories
+                .iter()
+                .find_map(|d| fs::read_to_string(d.join(file)).ok()?.trim().parse().ok())
+        };
+        let event = |file: &str| {
+            self.directories.iter().find_map(|directory| {
+                let events = fs::read_to_string(directory.join(file)).ok()?;
+                events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+            })
+        };
+        MemoryFacts {
+            peak: number("memory.max_usage_in_bytes").or(number("memory.peak")).unwrap_or(0),
+            oom_kills: event("memory.oom_control").or(event("memory.events")).unwrap_or(0),
+        }
+    }
+
+    fn holds(&self, pid: Pid) -> bool {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
+        groups.is_ok_and(|groups| {
+            groups
+                .lines()
+                .any(|line| line.split(':').nth(2).is_some_and(|p| p.ends_with(&self.name)))
+        })
+    }
+}
+
+/// Kills and removes the groups below `parent` whose sandbox is not alive; says how many there were.
+pub fn clean_orphans(parent: &str, is_alive: impl Fn(&str) -> bool) -> io::Result<usize> {
+    let mut orphans: Vec<String> = hierarchies()?
+        .iter()
+        .filter_map(|mount| fs::read_dir(mount.join(parent)).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|id| !is_alive(id))
+        .collect();
+    orphans.sort_unstable();
+    orphans.dedup();
+    for id in &orphans {
+        let mut group = Cgroup::find(parent, id)?;
+        group.kill();
+        group.remove()?;
+    }
+    Ok(orphans.len())
+}
+
+/// Removes the group that held all sandboxes, if none is left.
+pub fn remove_parent(parent: &str) -> io::Result<bool> {
+    let directories = hierarchies()?.into_iter().map(|mount| mount.join(parent)).collect();
+    Cgroup { name: parent.to_owned(), directories }.try_remove()
+}
+
+/// How swap is limited here, if it can be.
+pub(super) fn swap_limit() -> Option<SwapLimit> {
+    let mounts = mounts().ok()?;
+    let memory = mounts.iter().find(|mount| mount.is_v1 && mount.has("memory"));
+    match memory {
+        Some(mount) => {
+            let file = mount.path.join("memory.memsw.limit_in_bytes");
+            file.exists().then_some(SwapLimit::Together)
+        }
+        None => Path::new("/proc/swaps").exists().then_some(SwapLimit::Apart),
+    }
+}
+
+fn hierarchies() -> io::Result<Vec<PathBuf>> {
+    Ok(mounts()?.into_iter().map(|mount| mount.path).collect())
+}
+
+struct Mount {
+    path: PathBuf,
+    is_v1: bool,
+    options: String,
+}
+
+impl Mount {
+    fn has(&self, controller: &str) -> bool {
+        self.options.split(',').any(|option| option == controller)
+    }
+}
+
+/// Where control groups are mounted.
+fn mounts() -> io::Result<Vec<Mount>> {
+    let table = fs::read_to_string("/proc/self/mounts")?;
+    let mounts = table.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (path, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+        matches!(kind, "cgroup" | "cgroup2").then(|| Mount {
+            path: PathBuf::from(path),
+            is_v1: kind == "cgroup",
+            options: options.to_owned(),
+        })
+    });
+    Ok(mounts.collect())
+}

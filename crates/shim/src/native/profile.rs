@@ -1,0 +1,75 @@
+//! What a native sandbox is made of.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Where the files of a sandbox come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// The host's programs and libraries, read-only, and a small `/etc` of its own.
+    Host,
+    /// A directory with a whole system, which stays as it is.
+    Directory(PathBuf),
+}
+
+/// User and group ids outside that a sandbox has for its own: `start` is its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first.
+    pub start: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// One sandbox to build. Whoever fills it in has checked the numbers against the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NativeProfile {
+    /// Names its cgroup; used by no other sandbox. Letters, digits, `-`, `_` and `.`.
+    pub id: String,
+    /// The cgroup that holds those of all sandboxes, a plain name.
+    pub cgroup_parent: String,
+    /// Where its files come from.
+    pub rootfs: Rootfs,
+    /// Its host name.
+    pub hostname: String,
+    /// Memory, swap included, in bytes.
+    pub memory: u64,
+    /// Processors, fractions allowed.
+    pub cpu: f64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// The size of `/tmp` in bytes; it counts as memory.
+    pub tmp_size: u64,
+    /// What it may write elsewhere, in bytes.
+    pub disk_size: u64,
+    /// Its ids.
+    pub ids: IdRange,
+}
+
+impl NativeProfile {
+    /// Whether names are plain and numbers make sense; says what is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let plain = |name: &str| {
+            !name.is_empty()
+                && name.len() <= 128
+                && !name.starts_with('.')
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        if !plain(&self.id) || !plain(&self.cgroup_parent) {
+            return Err(format!("not a plain name: {:?} in {:?}", self.id, self.cgroup_parent));
+        }
+        if !plain(&self.hostname) || self.hostname.len() > 63 {
+            return Err(format!("not a host name: {:?}", self.hostname));
+        }
+        if self.ids.start == 0 || self.ids.start.checked_add(self.ids.count).is_none() {
+            return Err("not a range of ids for a sandbox".to_owned());
+        }
+        if !(self.cpu.is_finite() && self.cpu >= 0.01) || self.memory == 0 || self.pids == 0 {
+            return Err("cpu, memory and pids must be above zero".to_owned());
+        }
+        Ok(())
+    }
+}
