@@ -1,8 +1,6 @@
 //! A session as the API shows it, and as the command line reads it back.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -13,86 +11,11 @@ use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
+use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
 
 /// What the built-in runner is called where a runner is named.
 pub const BUILT_IN_RUNNER: &str = "local";
-
-/// How a session stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Its sandbox is being taken, or its first program not yet running.
-    Starting,
-    /// A program runs.
-    Running,
-    /// An agent waits for a person.
-    Waiting,
-    /// Its runner cannot be reached.
-    Disconnected,
-    /// It has been told to end, and its programs are not all gone.
-    Ending,
-    /// It is over.
-    Ended,
-    /// It could not be started, or not go on.
-    Failed,
-}
-
-impl Status {
-    /// Every status there is.
-    pub const ALL: [Self; 7] = [
-        Self::Starting,
-        Self::Running,
-        Self::Waiting,
-        Self::Disconnected,
-        Self::Ending,
-        Self::Ended,
-        Self::Failed,
-    ];
-
-    /// The name in JSON and tables.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Waiting => "waiting",
-            Self::Disconnected => "disconnected",
-            Self::Ending => "ending",
-            Self::Ended => "ended",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// Whether nothing more will happen.
-    #[must_use]
-    pub const fn is_over(self) -> bool {
-        matches!(self, Self::Ended | Self::Failed)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Not the name of a status.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "there is no status {0:?}; there are starting, running, waiting, disconnected, ending, ended \
-     and failed"
-)]
-pub struct UnknownStatus(pub String);
-
-impl FromStr for Status {
-    type Err = UnknownStatus;
-
-    fn from_str(name: &str) -> Result<Self, UnknownStatus> {
-        let found = Self::ALL.into_iter().find(|status| status.name() == name);
-        found.ok_or_else(|| UnknownStatus(name.to_owned()))
-    }
-}
 
 /// One session, whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,13 +219,5 @@ mod tests {
         });
         assert_eq!(json, wanted);
         assert_eq!(serde_json::from_value::<SessionView>(json).unwrap(), view);
-    }
-
-    #[test]
-    fn statuses_keep_their_names() {
-        for status in Status::ALL {
-            assert_eq!(status.name().parse(), Ok(status));
-            assert_eq!(serde_json::to_value(status).unwrap(), status.name());
-        }
     }
 }
