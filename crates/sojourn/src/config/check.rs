@@ -1,0 +1,117 @@
+//! What no key can tell by itself: how keys fit together, and what this version makes of them.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::Config;
+use super::Mode;
+use super::node::Node;
+use super::profile::Profile;
+use super::report::Report;
+use super::sections::Ssh;
+
+/// Kernel user ids of one sandbox.
+const UIDS_A_SANDBOX: u64 = 65_536;
+
+/// Keys of a listener that only a honeypot has.
+const HONEYPOT_KEYS: [&str; 4] =
+    ["profile", "credentials", "accept_after_failures", "max_sessions"];
+
+/// Reports values that are fine alone and wrong together.
+pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
+    listeners(&config.ssh, root, report);
+    let first = u64::from(config.sandbox.uid_base);
+    let end = first + u64::from(config.sandbox.uid_count) * UIDS_A_SANDBOX;
+    if end > u64::from(u32::MAX) {
+        let message = format_args!("the last of these ranges ends at {end}, beyond {}", u32::MAX);
+        let node = place(root, &["sandbox", "uid_count"]).or_else(|| root.get("sandbox"));
+        report.problem(node.unwrap_or(root), message);
+    }
+    for (name, profile) in config.profiles.usable() {
+        if let Some(node) = place(root, &["profiles", name]) {
+            check_profile(profile, node, report);
+        }
+    }
+}
+
+fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
+    let mut taken = BTreeMap::new();
+    for (index, listener) in ssh.iter().enumerate() {
+        let Some(node) = root.get("ssh").and_then(|list| list.item(index)) else { continue };
+        let address = listener.listen.0;
+        if let Some(other) = taken.insert(address, index)
+            && address.port() != 0
+        {
+            let node = node.get("listen").unwrap_or(node);
+            report.problem(node, format_args!("ssh[{other}] listens on {address} already"));
+        }
+        if listener.mode == Mode::Users {
+            for node in HONEYPOT_KEYS.iter().filter_map(|key| node.get(key)) {
+                report.problem(node, "only a listener with mode = \"honeypot\" has this key");
+            }
+        }
+        if let Some(file) = &listener.trusted_user_ca.0 {
+            let node = node.get("trusted_user_ca").unwrap_or(node);
+            expect_path(node, std::fs::metadata(file), |about| about.is_file(), report);
+        }
+    }
+}
+
+fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
+    if profile.command.first().is_none_or(String::is_empty) {
+        let node = node.get("command").unwrap_or(node);
+        report.problem(node, "no program: the first entry is the program, the rest its arguments");
+    }
+    if let Some(directory) = &profile.rootfs.0 {
+        let node = node.get("rootfs").unwrap_or(node);
+        let about = std::fs::metadata(directory);
+        if about.as_ref().is_ok_and(std::fs::Metadata::is_file) {
+            report.problem(node, "an image archive is not in this version; name a directory");
+        } else {
+            expect_path(node, about, std::fs::Metadata::is_dir, report);
+        }
+    }
+}
+
+/// Reports a path that is not there. One that cannot be looked at from here is left to those who
+/// will use it.
+fn expect_path(
+    node: &Node,
+    about: io::Result<std::fs::Metadata>,
+    is_right: impl Fn(&std::fs::Metadata) -> bool,
+    report: &mut Report,
+) {
+    match about {
+        Ok(about) if !is_right(&about) => report.problem(node, "not a thing of the kind wanted"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            report.problem(node, "there is no such file or directory");
+        }
+        _ => {}
+    }
+}
+
+/// Notes what is accepted and does nothing yet.
+pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
+    if root.get("web").is_some() {
+        report
+            .note("[web] is read, but nothing listens there: the web door is not in this version");
+    }
+    for (index, listener) in config.ssh.iter().enumerate() {
+        if listener.mode == Mode::Honeypot {
+            report.note(format!(
+                "ssh[{index}] is read, but nothing listens on {}: honeypots are not in this version",
+                listener.listen
+            ));
+        }
+    }
+    if root.get("runner").is_some() {
+        report.note("[runner] is for \"sojourn runner\", which is not in this version");
+    }
+    if config.ssh_listeners().next().is_none() {
+        report.note("nobody can come in: there is no [[ssh]] listener with mode = \"users\"");
+    }
+}
+
+fn place<'a>(root: &'a Node, path: &[&str]) -> Option<&'a Node> {
+    path.iter().try_fold(root, |node, key| node.get(key))
+}

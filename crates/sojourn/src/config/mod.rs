@@ -1,0 +1,116 @@
+//! Configuration: defaults, a TOML file over them, the environment over both. Everything that is
+//! wrong is told at once, before a port is bound.
+//!
+//! What a key is stands in one place, [`sections`] and [`profile`]; the rest here reads them.
+
+mod check;
+mod keys;
+mod node;
+mod profile;
+mod report;
+mod sections;
+mod source;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use serde_json::Value as Json;
+use sojourn_core::limits::Limits;
+
+pub use profile::DEFAULT as DEFAULT_PROFILE;
+pub use profile::Profile;
+pub use sections::Config;
+pub use sections::Input as RecordInput;
+pub use sections::Log;
+pub use sections::LogFormat;
+pub use sections::Mode;
+pub use sections::OnAuditFailure;
+pub use sections::OnRecordingFailure;
+pub use sections::OnStop;
+pub use sections::Ssh;
+pub use source::ConfigError;
+pub use source::check_file;
+pub use source::load;
+
+use node::Node;
+use report::Report;
+use value::Value;
+
+/// A configuration that holds, and what is worth saying about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is in effect.
+    pub config: Config,
+    /// What somebody may have expected otherwise, a line each.
+    pub notes: Vec<String>,
+    /// The file it came from, if there is one.
+    pub file: Option<PathBuf>,
+}
+
+/// Reads a configuration from a file's text and variables of the environment.
+///
+/// # Errors
+/// Everything that is wrong, a line each.
+fn read(
+    file: &str,
+    text: &str,
+    variables: &[(String, String)],
+) -> Result<(Config, Vec<String>), Vec<String>> {
+    let mut report = Report::default();
+    let mut root = Node::parse(text, &mut report);
+    for (name, value) in variables {
+        root.overlay(name, value, &mut report);
+    }
+    let mut config = Config::default();
+    config.take(&root, &mut report);
+    check::relations(&config, &root, &mut report);
+    check::remarks(&config, &root, &mut report);
+    report.finish(file).map(|notes| (config, notes))
+}
+
+impl Config {
+    /// The limits of a session that came by SSH under this profile.
+    #[must_use]
+    pub fn limits_for(&self, profile: &Profile) -> Limits {
+        let base = &self.limits;
+        Limits {
+            max_runtime: profile.session_timeout.unwrap_or(base.session_timeout).limit(),
+            idle_timeout: profile.idle_timeout.unwrap_or(base.idle_timeout).limit(),
+            idle_counts: profile.idle_counts.unwrap_or(base.idle_counts),
+            max_output: profile.max_output.unwrap_or(base.max_output).limit(),
+            warn_before: profile.warn_before.unwrap_or(base.warn_before).0,
+            grace: profile.grace.unwrap_or(base.grace).0,
+            // Coming back to a terminal is not in this version.
+            detach_grace: std::time::Duration::ZERO,
+        }
+    }
+
+    /// The SSH listeners that this version opens.
+    pub fn ssh_listeners(&self) -> impl Iterator<Item = &Ssh> {
+        self.ssh.iter().filter(|listener| listener.mode == Mode::Users)
+    }
+
+    /// What is in effect, as a file would have it, secrets hidden.
+    #[must_use]
+    pub fn to_toml(&self) -> toml::Table {
+        match self.write() {
+            Some(toml::Value::Table(table)) => table,
+            _ => toml::Table::new(),
+        }
+    }
+
+    /// The JSON Schema of the file.
+    #[must_use]
+    pub fn json_schema() -> Json {
+        let mut schema = Self::schema();
+        if let Some(schema) = schema.as_object_mut() {
+            let dialect = "https://json-schema.org/draft/2020-12/schema";
+            schema.insert("$schema".to_owned(), dialect.into());
+            schema.insert("title".to_owned(), "sojourn.toml".into());
+        }
+        schema
+    }
+}

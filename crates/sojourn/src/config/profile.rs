@@ -1,0 +1,248 @@
+//! Profiles: what a session runs in, by name.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value as Json;
+use serde_json::json;
+use sojourn_core::authz::Allow;
+use sojourn_core::limits::IdleCounts;
+use sojourn_core::units::Size;
+use sojourn_core::units::Span;
+
+use super::keys::keys;
+use super::node::Kind;
+use super::node::Node;
+use super::report::Report;
+use super::value::HostName;
+use super::value::MaybePath;
+use super::value::Pattern;
+use super::value::RootFs;
+use super::value::Value;
+use super::value::choice;
+
+/// The profile of whoever asks for none.
+pub const DEFAULT: &str = "default";
+/// The built-in profile of honeypots.
+const BAIT: &str = "bait";
+/// The built-in profile without isolation.
+const HOST: &str = "host";
+
+choice! {
+    /// The kind of isolation.
+    pub enum SandboxKind {
+        /// Linux namespaces.
+        Native = "native",
+        /// Docker.
+        Docker = "docker",
+        /// None.
+        Host = "host",
+    }
+}
+
+choice! {
+    /// What a sandbox reaches.
+    pub enum Network {
+        /// Nothing.
+        None = "none",
+        /// What `egress` names.
+        Nat = "nat",
+    }
+}
+
+choice! {
+    /// Who shares a sandbox.
+    pub enum Share {
+        /// Nobody: each connection has its own.
+        Connection = "connection",
+        /// All connections of a user.
+        User = "user",
+    }
+}
+
+fn words<T>(list: &[&str], make: impl Fn(String) -> T) -> Vec<T> {
+    list.iter().map(|word| make((*word).to_owned())).collect()
+}
+
+keys! {
+    /// What a session runs in.
+    pub struct Profile {
+        /// The kind of isolation: "native", "docker" or "host".
+        sandbox: SandboxKind = SandboxKind::Native, later;
+        /// Who may use it: "*", "role:member", "user:alice".
+        allow: Vec<Allow> = vec![Allow::Everybody];
+        /// The root file system: "host" for the host's own programs, or a directory.
+        rootfs: RootFs = RootFs(None);
+        /// Docker: the image.
+        image: String = String::new(), later;
+        /// A directory laid over the root file system.
+        overlay: MaybePath = MaybePath(None), later;
+        /// The host name inside; empty: a neutral one.
+        hostname: HostName = HostName(String::new());
+        /// Environment variables that programs get.
+        env: Env = Env::default();
+        /// Environment variables that clients may set; * stands for any letters.
+        accept_env: Vec<Pattern> = words(&["LANG", "LC_*"], Pattern);
+        /// What a shell request starts.
+        command: Vec<String> = words(&["/bin/bash", "-l"], |word| word);
+        /// What a sandbox reaches: "none", or "nat".
+        network: Network = Network::None, later;
+        /// nat: what may be reached, host:port.
+        egress: Vec<String> = Vec::new(), later;
+        /// nat: how fast.
+        egress_rate: String = "1MB/s".to_owned(), later;
+        /// Which forwards are allowed: "local", "remote", "agent", "x11".
+        forward: Vec<String> = Vec::new(), later;
+        /// Memory of all its programs.
+        memory: Size = Size::mib(256), from Size::mib(8), to Size(1 << 44);
+        /// Processor cores.
+        cpu: f64 = 0.5, from 0.01, to 1024.0;
+        /// Processes and threads.
+        pids: u32 = 100, from 4, to 100_000;
+        /// Size of /tmp.
+        tmp_size: Size = Size::mib(50), from Size(64 << 10), to Size(1 << 44);
+        /// All that can be written, /tmp aside; when it is full, programs are told so.
+        disk_size: Size = Size::mib(256), from Size::mib(1), to Size(1 << 44);
+        /// Sandboxes made ahead of time.
+        pool: u32 = 3, from 0, to 1000;
+        /// Who shares a sandbox: each "connection" has its own, or each "user".
+        share: Share = Share::Connection, later;
+        /// How long what a session left is kept; 0 = for ever.
+        keep_for: Span = Span::seconds(7 * 86_400), later;
+        /// sandbox = "host": the system account.
+        run_as: String = String::new(), later;
+        /// Whether a session needs a stated reason.
+        require_why: bool = false;
+        /// Overrides the limit of this name.
+        session_timeout: Option<Span> = None;
+        /// Overrides the limit of this name.
+        agent_timeout: Option<Span> = None, later;
+        /// Overrides the limit of this name.
+        idle_timeout: Option<Span> = None;
+        /// Overrides the limit of this name.
+        idle_counts: Option<IdleCounts> = None;
+        /// Overrides the limit of this name.
+        max_output: Option<Size> = None;
+        /// Overrides the limit of this name.
+        warn_before: Option<Span> = None;
+        /// Overrides the limit of this name.
+        grace: Option<Span> = None;
+        /// Overrides the limit of this name.
+        detach_grace: Option<Span> = None, later or Some(Span::seconds(0));
+    }
+}
+
+impl Profile {
+    fn built_in(name: &str) -> Self {
+        match name {
+            BAIT => Self { allow: Vec::new(), ..Self::default() },
+            HOST => Self { sandbox: SandboxKind::Host, allow: Vec::new(), ..Self::default() },
+            _ => Self::default(),
+        }
+    }
+}
+
+/// All profiles, the built-in ones among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profiles(BTreeMap<String, Profile>);
+
+impl Default for Profiles {
+    fn default() -> Self {
+        let built_in = |name: &str| (name.to_owned(), Profile::built_in(name));
+        Self([DEFAULT, BAIT, HOST].map(built_in).into())
+    }
+}
+
+impl Profiles {
+    /// The profile of this name, if sessions can have it in this version.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Profile> {
+        self.0.get(name).filter(|profile| is_usable(profile))
+    }
+
+    /// Those that sessions can have in this version, by name.
+    pub fn usable(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.0.iter().filter(|(_, p)| is_usable(p)).map(|(name, profile)| (name.as_str(), profile))
+    }
+}
+
+/// A profile for nobody is one for honeypots, which this version has not.
+fn is_usable(profile: &Profile) -> bool {
+    profile.sandbox == SandboxKind::Native && !profile.allow.is_empty()
+}
+
+impl Value for Profiles {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let mut profiles = Self::default();
+        let unpacked = node.unpacked();
+        let node = unpacked.as_ref().unwrap_or(node);
+        let Kind::Table(table) = &node.kind else {
+            report.problem(node, format_args!("{} where a table is wanted", node.kind));
+            return None;
+        };
+        for (name, node) in table {
+            if !is_profile_name(name) {
+                report.problem(node, "a profile's name is a-z, 0-9, _ and -, at most 32 of them");
+            } else if name == HOST {
+                report.problem(node, "the profile \"host\" is not in this version");
+            } else {
+                let entry = profiles.0.entry(name.clone());
+                entry.or_insert_with(|| Profile::built_in(name)).take(node, report);
+            }
+        }
+        Some(profiles)
+    }
+
+    fn write(&self) -> Option<toml::Value> {
+        // "host" cannot be set, so that what is shown is what can be read.
+        let shown = self.0.iter().filter(|(name, _)| *name != HOST);
+        shown
+            .map(|(name, profile)| (name.clone(), profile.clone()))
+            .collect::<BTreeMap<_, _>>()
+            .write()
+    }
+
+    fn schema() -> Json {
+        let names = json!({"pattern": "^[a-z0-9][a-z0-9_-]{0,31}$"});
+        json!({
+            "type": "object",
+            "propertyNames": names,
+            "additionalProperties": Profile::schema(),
+        })
+    }
+}
+
+fn is_profile_name(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 32
+        && name.bytes().next().is_some_and(letter)
+        && name.bytes().all(|b| letter(b) || b == b'_' || b == b'-')
+}
+
+/// Environment variables that programs get. Their values may be secrets, and are not shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Env(pub BTreeMap<String, String>);
+
+impl Value for Env {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let env = BTreeMap::<String, String>::read(node, report)?;
+        let bad = env.keys().find(|name| {
+            let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            !letters || name.is_empty() || name.len() > 128 || name.as_bytes()[0].is_ascii_digit()
+        });
+        if let Some(name) = bad {
+            report
+                .problem(node, format_args!("{name:?} is not the name of an environment variable"));
+            return None;
+        }
+        Some(Self(env))
+    }
+
+    fn write(&self) -> Option<toml::Value> {
+        let hidden = |name: &String| (name.clone(), "(hidden)".to_owned());
+        self.0.keys().map(hidden).collect::<BTreeMap<_, _>>().write()
+    }
+
+    fn schema() -> Json {
+        BTreeMap::<String, String>::schema()
+    }
+}

@@ -1,0 +1,485 @@
+//! Every key outside of profiles: its name, type, default, bounds and meaning, written once.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+
+use serde_json::Value as Json;
+use serde_json::json;
+use sojourn_core::limits::IdleCounts;
+use sojourn_core::units::Size;
+use sojourn_core::units::Span;
+
+use super::keys::keys;
+use super::node::Kind;
+use super::node::Node;
+use super::profile::Profiles;
+use super::report::Report;
+use super::source;
+use super::value::Account;
+use super::value::Address;
+use super::value::MaybeAddress;
+use super::value::MaybePath;
+use super::value::Path;
+use super::value::ServerId;
+use super::value::Value;
+use super::value::choice;
+
+const fn local(port: u16) -> Address {
+    Address(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+fn words(list: &[&str]) -> Vec<String> {
+    list.iter().map(|word| (*word).to_owned()).collect()
+}
+
+keys! {
+    /// The configuration of `sojourn serve`.
+    pub struct Config {
+        /// Where recordings, audit log, keys and accounts are. Default: /var/lib/sojourn for root,
+        /// else $XDG_DATA_HOME/sojourn.
+        data_dir: Path = source::default_data_dir();
+        /// The process.
+        server: Server = Server::default();
+        /// The web door.
+        web: Web = Web::default();
+        /// The SSH door, one entry a listener. Without an entry there is one on 127.0.0.1:2222.
+        ssh: Vec<Ssh> = vec![Ssh::default()];
+        /// Logins at the web door.
+        login: Login = Login::default();
+        /// What a session may. A profile can override those marked so.
+        limits: LimitKeys = LimitKeys::default();
+        /// What a session runs in, by name. Built in: default, bait, host.
+        profiles: Profiles = Profiles::default();
+        /// What all sandboxes share.
+        sandbox: SandboxKeys = SandboxKeys::default();
+        /// What is recorded of a session.
+        recording: Recording = Recording::default();
+        /// The audit log.
+        audit: Audit = Audit::default();
+        /// Accounts and sessions on record.
+        store: Store = Store::default();
+        /// Numbers for Prometheus.
+        metrics: Metrics = Metrics::default();
+        /// What the gateway says of itself, on standard error.
+        log: Log = Log::default();
+        /// Read by `sojourn runner`.
+        runner: Runner = Runner::default();
+    }
+}
+
+choice! {
+    /// What becomes of sessions when the gateway is stopped.
+    pub enum OnStop {
+        /// They are ended.
+        End = "end",
+        /// They stay under their shims for the next start.
+        Leave = "leave",
+    }
+}
+
+keys! {
+    /// The process.
+    pub struct Server {
+        /// The system account that the gateway becomes when it is started by root: a name or a
+        /// number. A name that does not exist is created once.
+        user: Account = Account("sojourn".to_owned());
+        /// What becomes of sessions when the gateway is stopped: "end", or "leave": they stay under
+        /// their shims for the next start.
+        on_stop: OnStop = OnStop::End;
+    }
+}
+
+keys! {
+    /// The web door.
+    pub struct Web {
+        /// Address and port.
+        listen: Address = local(8080);
+        /// What browsers see; empty: http://localhost with the port of `listen`.
+        public_url: String = String::new();
+        /// Certificate chain, PEM.
+        tls_cert: MaybePath = MaybePath(None), later;
+        /// Its key, PEM.
+        tls_key: MaybePath = MaybePath(None), later;
+        /// Addresses whose X-Forwarded-For is believed.
+        trusted_proxies: Vec<String> = Vec::new(), later;
+        /// Allow http on a host that is not this machine.
+        insecure_http: bool = false, later;
+    }
+}
+
+choice! {
+    /// For whom an SSH listener is.
+    pub enum Mode {
+        /// For real accounts.
+        Users = "users",
+        /// For anybody who should not be here.
+        Honeypot = "honeypot",
+    }
+}
+
+keys! {
+    /// One SSH listener.
+    pub struct Ssh {
+        /// Address and port.
+        listen: Address = local(2222);
+        /// "users" for real accounts, or "honeypot" (not in this version: nothing listens there).
+        mode: Mode = Mode::Users;
+        /// The software version it names itself by; empty: a neutral one.
+        server_id: ServerId = ServerId(String::new());
+        /// Text shown before authentication.
+        banner: String = String::new();
+        /// How long authentication may take.
+        login_grace: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
+        /// Refused attempts before the connection is closed.
+        max_auth_tries: u32 = 6, from 1, to 1000;
+        /// Addresses whose PROXY protocol header is believed.
+        proxy_protocol_from: Vec<String> = Vec::new(), later;
+        /// File with the public keys of authorities whose user certificates are taken.
+        trusted_user_ca: MaybePath = MaybePath(None);
+        /// Honeypot: the profile its visitors get.
+        profile: Option<String> = None, later or Some("bait".to_owned());
+        /// Honeypot: pairs of user and password that are let in.
+        credentials: Option<Vec<Credential>> = None, later or Some(Credential::well_known());
+        /// Honeypot: the try after so many refused passwords is let in; 0 = never.
+        accept_after_failures: Option<u32> = None, later or Some(3);
+        /// Honeypot: its own limit of sessions.
+        max_sessions: Option<u32> = None, later or Some(50);
+    }
+}
+
+/// A user and a password that a honeypot lets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl Credential {
+    /// Those that everybody tries first.
+    fn well_known() -> Vec<Self> {
+        [("root", "toor"), ("root", "root"), ("admin", "admin123")]
+            .map(|(user, password)| Self { user: user.to_owned(), password: password.to_owned() })
+            .into()
+    }
+}
+
+impl Value for Credential {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        let pair: [String; 2] = Vec::read(node, report)?.try_into().ok().or_else(|| {
+            report.problem(node, "not a pair like [\"root\", \"toor\"]");
+            None
+        })?;
+        let [user, password] = pair;
+        Some(Self { user, password })
+    }
+
+    fn write(&self) -> Option<toml::Value> {
+        vec![self.user.clone(), "(hidden)".to_owned()].write()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
+    }
+}
+
+choice! {
+    /// Limits for logins that a standard asks for.
+    pub enum Preset {
+        /// None of them.
+        None = "",
+        /// 24 h, 30 min idle.
+        Aal2 = "aal2",
+        /// 12 h, 15 min idle.
+        Aal3 = "aal3",
+    }
+}
+
+keys! {
+    /// Logins at the web door.
+    pub struct Login {
+        /// Limits a standard asks for: "", "aal2" (24 h / 30 min), "aal3" (12 h / 15 min).
+        preset: Preset = Preset::None, later;
+        /// The longest a login lasts.
+        max_lifetime: Span = Span::seconds(7 * 86_400), later;
+        /// It ends after so long without activity.
+        idle_timeout: Span = Span::seconds(1800), later;
+        /// How long before its end the person is told.
+        remind_before: Span = Span::seconds(300), later;
+        /// Logins a user may have; the least recently seen makes room.
+        max_per_user: u32 = 10, later;
+        /// Whether a login's sessions end with it.
+        end_sessions: bool = false, later;
+        /// Whether a key at the SSH door is not enough for a user with a second factor.
+        ssh_key_needs_totp: bool = false, later;
+    }
+}
+
+keys! {
+    /// What a session may.
+    pub struct LimitKeys {
+        /// The longest a session that came by SSH runs; 0 = no limit. Profiles can override it.
+        session_timeout: Span = Span::seconds(3600);
+        /// The same for sessions started at the web door. Profiles can override it.
+        agent_timeout: Span = Span::seconds(4 * 3600), later;
+        /// A session ends after so long without anything happening; 0 = never. Profiles can
+        /// override it.
+        idle_timeout: Span = Span::seconds(1800);
+        /// What counts as something happening: "any" input and output, or "input" alone. Profiles
+        /// can override it.
+        idle_counts: IdleCounts = IdleCounts::Any;
+        /// What terminals may print over the whole session; 0 = no limit. Profiles can override it.
+        max_output: Size = Size::mib(100);
+        /// How long before a limit the person is told; 0 = not at all. Profiles can override it.
+        warn_before: Span = Span::seconds(60);
+        /// How long programs have to end themselves before they are killed. Profiles can override
+        /// it.
+        grace: Span = Span::seconds(10);
+        /// How long a terminal whose connection is gone waits for its person; 0 = not at all, which
+        /// is what this version does in any case. Profiles can override it.
+        detach_grace: Span = Span::seconds(300), later or Span::seconds(0);
+        /// Sessions on the whole gateway.
+        max_concurrent_sessions: u32 = 10, from 1, to 100_000;
+        /// Sessions of one user, by all doors.
+        max_sessions_per_user: u32 = 5, from 1, to 100_000;
+        /// Sessions on each remote runner.
+        max_sessions_per_runner: u32 = 3, later;
+        /// Sessions that a user, and an address, may start at the web door in a minute.
+        starts_per_minute: u32 = 5, later;
+        /// Messages to an agent in a minute, by session.
+        messages_per_minute: u32 = 60, later;
+    }
+}
+
+impl Value for IdleCounts {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        Choice::read(node, report).map(|choice| match choice {
+            Choice::Any => Self::Any,
+            Choice::Input => Self::Input,
+        })
+    }
+
+    fn write(&self) -> Option<toml::Value> {
+        match self {
+            Self::Any => Choice::Any.write(),
+            Self::Input => Choice::Input.write(),
+        }
+    }
+
+    fn schema() -> Json {
+        Choice::schema()
+    }
+}
+
+choice! {
+    /// [`IdleCounts`] as a file has it.
+    pub enum Choice {
+        /// Input and output.
+        Any = "any",
+        /// Input alone.
+        Input = "input",
+    }
+}
+
+keys! {
+    /// What all sandboxes share.
+    pub struct SandboxKeys {
+        /// The Docker engine of this machine.
+        docker_host: String = "unix:///var/run/docker.sock".to_owned(), later;
+        /// How long the making of a sandbox may take.
+        spawn_timeout: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
+        /// The first of the kernel user ids that sandboxes run under, 65 536 for each.
+        uid_base: u32 = 1_879_048_192, from 65_536, to u32::MAX - 65_536;
+        /// How many such ranges there are.
+        uid_count: u32 = 4096, from 1, to 65_000;
+    }
+}
+
+/// What is recorded of what is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All of it.
+    All,
+    /// Nothing.
+    Nothing,
+    /// All, but of what is typed at a password prompt only the length.
+    Masked,
+}
+
+impl Value for Input {
+    fn read(node: &Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Bool(true) => Some(Self::All),
+            Kind::Bool(false) => Some(Self::Nothing),
+            Kind::Text(text) | Kind::Raw(text) => match text.as_str() {
+                "true" => Some(Self::All),
+                "false" => Some(Self::Nothing),
+                "masked" => Some(Self::Masked),
+                _ => {
+                    let message = format_args!("{text:?} is not one of true, false, \"masked\"");
+                    report.problem(node, message);
+                    None
+                }
+            },
+            kind => {
+                report.problem(
+                    node,
+                    format_args!("{kind} where true, false or \"masked\" is wanted"),
+                );
+                None
+            }
+        }
+    }
+
+    fn write(&self) -> Option<toml::Value> {
+        match self {
+            Self::All => true.write(),
+            Self::Nothing => false.write(),
+            Self::Masked => "masked".to_owned().write(),
+        }
+    }
+
+    fn schema() -> Json {
+        json!({"enum": [true, false, "masked"]})
+    }
+}
+
+choice! {
+    /// What happens when a session cannot be recorded.
+    pub enum OnRecordingFailure {
+        /// It ends.
+        End = "end",
+        /// It goes on, and the gap is marked.
+        Continue = "continue",
+    }
+}
+
+keys! {
+    /// What is recorded of a session.
+    pub struct Recording {
+        /// What is typed: true, false, or "masked": of what is typed at a password prompt only the
+        /// length.
+        input: Input = Input::Masked;
+        /// So much is recorded of a program without a terminal, then its size and SHA-256.
+        exec_bytes: Size = Size::mib(1), from Size(0), to Size(1 << 40);
+        /// A session that cannot be recorded ends ("end"), or goes on and the gap is marked
+        /// ("continue").
+        on_failure: OnRecordingFailure = OnRecordingFailure::End;
+        /// How long recordings are kept; 0 = for ever.
+        keep_for: Span = Span::seconds(0), later;
+        /// How much all of them may take; 0 = no limit.
+        max_total: Size = Size(0), later;
+    }
+}
+
+choice! {
+    /// What happens when the audit log cannot be written.
+    pub enum OnAuditFailure {
+        /// Nothing new begins.
+        Refuse = "refuse",
+        /// All goes on, and the gap is recorded.
+        Continue = "continue",
+    }
+}
+
+keys! {
+    /// The audit log.
+    pub struct Audit {
+        /// When it cannot be written, nothing new begins ("refuse"), or all goes on ("continue").
+        on_failure: OnAuditFailure = OnAuditFailure::Refuse;
+        /// Where checkpoints go besides the log: "" or "syslog".
+        forward: String = String::new(), later;
+    }
+}
+
+keys! {
+    /// Accounts and sessions on record.
+    pub struct Store {
+        /// "sqlite", in the data directory, or postgres://…
+        url: String = "sqlite".to_owned(), later;
+    }
+}
+
+keys! {
+    /// Numbers for Prometheus.
+    pub struct Metrics {
+        /// Address and port of a listener of their own; empty: none.
+        listen: MaybeAddress = MaybeAddress(None), later;
+    }
+}
+
+choice! {
+    /// How log lines look.
+    pub enum LogFormat {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// How much is logged.
+    pub enum Level {
+        /// What went wrong.
+        Error = "error",
+        /// What may go wrong.
+        Warn = "warn",
+        /// An operator's day.
+        Info = "info",
+        /// A developer's day.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+impl Level {
+    /// The word in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+keys! {
+    /// What the gateway says of itself, on standard error.
+    pub struct Log {
+        /// "text" for people, or "json" for programs.
+        format: LogFormat = LogFormat::Text;
+        /// "error", "warn", "info", "debug" or "trace"; the variable RUST_LOG overrides it.
+        level: Level = Level::Info;
+    }
+}
+
+keys! {
+    /// Read by `sojourn runner`.
+    pub struct Runner {
+        /// Directories in which sessions may be started.
+        allow_dirs: Vec<Path> = Vec::new(), later;
+        /// What may be started.
+        harnesses: Vec<String> = words(&["shell", "claude", "codex", "gemini", "opencode"]), later;
+        /// Environment variables that programs get from the runner's own.
+        pass_env: Vec<String> = Vec::new(), later;
+        /// Whether the desktop is told of a session started from elsewhere.
+        notify: bool = true, later;
+        /// Agents of one's own, by name.
+        harness: BTreeMap<String, Harness> = BTreeMap::new();
+    }
+}
+
+keys! {
+    /// An agent of one's own.
+    pub struct Harness {
+        /// What starts it; it speaks the Agent Client Protocol on standard input and output.
+        command: Vec<String> = Vec::new(), later or words(&["my-agent", "--acp"]);
+    }
+}

@@ -1,0 +1,242 @@
+//! What is read, what is refused, and how it is said.
+
+use std::time::Duration;
+
+use super::*;
+
+/// The sample of the documentation: every key there is.
+const SAMPLE: &str = include_str!("../../tests/sample.toml");
+
+fn read_ok(text: &str) -> (Config, Vec<String>) {
+    read("sojourn.toml", text, &[]).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
+}
+
+fn errors(text: &str) -> Vec<String> {
+    read("s.toml", text, &[]).err().unwrap_or_default()
+}
+
+#[test]
+fn the_whole_sample_is_accepted_and_says_what_is_not_there_yet() {
+    let (config, notes) = read_ok(SAMPLE);
+    assert_eq!(
+        notes,
+        [
+            "[web] is read, but nothing listens there: the web door is not in this version",
+            "ssh[1] is read, but nothing listens on 127.0.0.1:2022: honeypots are not in this version",
+            "[runner] is for \"sojourn runner\", which is not in this version",
+        ]
+    );
+    assert_eq!(config.ssh_listeners().count(), 1);
+    let usable: Vec<_> = config.profiles.usable().map(|(name, _)| name).collect();
+    assert_eq!(usable, ["default", "tools"]);
+}
+
+#[test]
+fn the_sample_has_every_key_at_its_default() {
+    let (mut config, _) = read_ok(SAMPLE);
+    config.ssh.truncate(1);
+    config.runner = sections::Runner::default();
+    config.data_dir = Config::default().data_dir;
+    assert_eq!(config.profiles.get("tools"), config.profiles.get("default"));
+    config.profiles = Config::default().profiles;
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_line_and_nearest_key() {
+    let text = "\
+[limits]
+sesion_timeout = \"1h\"
+idle_timeout = \"ten\"
+max_concurrent_sessions = 0
+
+[[ssh]]
+listen = \"localhost\"
+mode = \"open\"
+
+[profiles.small]
+memory = \"1KB\"
+pids = \"many\"
+network = \"nat\"
+
+[sevrer]
+";
+    assert_eq!(
+        errors(text),
+        [
+            "s.toml:2: limits.sesion_timeout: unknown key; the nearest is \"session_timeout\"",
+            "s.toml:3: limits.idle_timeout: \"ten\" is not a duration; write it like \"500ms\", \
+         \"5s\", \"30m\", \"1h30m\" or \"7d\"",
+            "s.toml:4: limits.max_concurrent_sessions: 0 is not from 1 to 100000",
+            "s.toml:7: ssh[0].listen: \"localhost\" is not an address and a port, like \
+         \"127.0.0.1:2222\" or \"[::1]:2222\"",
+            "s.toml:8: ssh[0].mode: \"open\" is not one of \"users\", \"honeypot\"",
+            "s.toml:11: profiles.small.memory: \"1KB\" is not from \"8MB\" to \"16TB\"",
+            "s.toml:12: profiles.small.pids: a text where a whole number is wanted",
+            "s.toml:13: profiles.small.network: \"nat\" is not in this version; leave it at \"none\"",
+            "s.toml:15: sevrer: unknown key; the nearest is \"server\"",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_line() {
+    let told = errors("data_dir = \"/x\"\n[limits\n");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("s.toml:2: "), "{told:?}");
+    let hostile = errors("\u{1b}]0;x\u{7} = 1");
+    assert!(hostile.iter().all(|line| !line.contains('\u{1b}')), "{hostile:?}");
+}
+
+#[test]
+fn what_is_not_built_is_refused_unless_it_is_the_default() {
+    for (text, key) in [
+        ("[login]\nmax_per_user = 11", "login.max_per_user"),
+        ("[web]\ntls_cert = \"/c.pem\"", "web.tls_cert"),
+        ("[store]\nurl = \"postgres://db\"", "store.url"),
+        ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
+        ("[limits]\ndetach_grace = \"1m\"", "limits.detach_grace"),
+        ("[profiles.a]\nsandbox = \"docker\"", "profiles.a.sandbox"),
+        ("[profiles.a]\nshare = \"user\"", "profiles.a.share"),
+        ("[profiles.a]\noverlay = \"/o\"", "profiles.a.overlay"),
+        ("[profiles.host]\nallow = [\"*\"]", "profiles.host"),
+        ("[runner]\nnotify = false", "runner.notify"),
+        ("[[ssh]]\nmode = \"honeypot\"\ncredentials = [[\"a\", \"b\"]]", "ssh[0].credentials"),
+    ] {
+        let told = errors(text);
+        assert_eq!(told.len(), 1, "{text}: {told:?}");
+        assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
+    }
+}
+
+#[test]
+fn keys_that_do_not_fit_together_are_refused() {
+    let twice = "[[ssh]]\nlisten = \"127.0.0.1:1\"\n[[ssh]]\nlisten = \"127.0.0.1:1\"";
+    assert_eq!(errors(twice), ["s.toml:4: ssh[1].listen: ssh[0] listens on 127.0.0.1:1 already"]);
+    assert_eq!(
+        errors("[[ssh]]\nmax_sessions = 50"),
+        ["s.toml:2: ssh[0].max_sessions: only a listener with mode = \"honeypot\" has this key"]
+    );
+    let range = "[sandbox]\nuid_base = 4294900000\nuid_count = 2";
+    assert_eq!(
+        errors(range),
+        [
+            "s.toml:3: sandbox.uid_count: the last of these ranges ends at 4295031072, beyond 4294967295"
+        ]
+    );
+    assert_eq!(
+        errors("[profiles.a]\ncommand = []\nrootfs = \"/nowhere\""),
+        [
+            "s.toml:2: profiles.a.command: no program: the first entry is the program, the rest its \
+         arguments",
+            "s.toml:3: profiles.a.rootfs: there is no such file or directory",
+        ]
+    );
+    for root in ["root", "0", "00"] {
+        assert_eq!(errors(&format!("[server]\nuser = \"{root}\"")).len(), 1, "{root}");
+    }
+}
+
+#[test]
+fn a_profile_overrides_limits() {
+    let (config, _) = read_ok(
+        "[limits]\nsession_timeout = \"2h\"\nmax_output = 0\n\
+         [profiles.short]\nsession_timeout = \"5s\"\nidle_timeout = 0\nidle_counts = \"input\"",
+    );
+    let limits = |name: &str| config.limits_for(config.profiles.get(name).unwrap());
+    assert_eq!(limits("default").max_runtime, Some(Duration::from_secs(7200)));
+    assert_eq!(limits("default").idle_timeout, Some(Duration::from_secs(1800)));
+    assert_eq!(limits("short").max_runtime, Some(Duration::from_secs(5)));
+    assert_eq!(limits("short").idle_timeout, None);
+    assert_eq!(limits("short").max_output, None);
+}
+
+fn with_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let own = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    read("s.toml", text, &own.collect::<Vec<_>>()).map(|(config, _)| config)
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let config = with_env(
+        "[limits]\ngrace = \"1s\"\n[[ssh]]\nmax_auth_tries = 2",
+        &[
+            ("SOJOURN_DATA_DIR", "/srv/stay"),
+            ("SOJOURN_LIMITS__GRACE", "2s"),
+            ("SOJOURN_LIMITS__MAX_CONCURRENT_SESSIONS", "7"),
+            ("SOJOURN_PROFILES__TOOLS__ACCEPT_ENV", "[\"A\", \"B_*\"]"),
+            ("SOJOURN_PROFILES__TOOLS__CPU", "2"),
+            ("SOJOURN_PROFILES__TOOLS__ENV__PAGER", "cat"),
+            ("SOJOURN_RECORDING__INPUT", "false"),
+            ("SOJOURN_SSH__0__LISTEN", "127.0.0.1:2200"),
+            ("SOJOURN_SSH__1__LISTEN", "127.0.0.1:2201"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.data_dir.to_string(), "/srv/stay");
+    assert_eq!(config.limits.grace.0, Duration::from_secs(2));
+    assert_eq!(config.limits.max_concurrent_sessions, 7);
+    let tools = config.profiles.get("tools").unwrap();
+    assert_eq!(tools.accept_env.len(), 2);
+    assert_eq!(tools.env.0.get("PAGER").map(String::as_str), Some("cat"));
+    assert_eq!(tools.cpu, 2.0);
+    assert_eq!(config.recording.input, RecordInput::Nothing);
+    let listeners: Vec<_> = config.ssh.iter().map(|ssh| ssh.listen.to_string()).collect();
+    assert_eq!(listeners, ["127.0.0.1:2200", "127.0.0.1:2201"]);
+    assert_eq!(config.ssh[0].max_auth_tries, 2);
+
+    let told = with_env(
+        "data_dir = \"/x\"",
+        &[
+            ("SOJOURN_LIMITS__GRAZE", "2s"),
+            ("SOJOURN_SSH__4__LISTEN", "127.0.0.1:1"),
+            ("SOJOURN_DATA_DIR__X", "y"),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(
+        told,
+        [
+            "environment variable SOJOURN_DATA_DIR__X: data_dir: has no keys below it",
+            "environment variable SOJOURN_LIMITS__GRAZE: limits.graze: unknown key; the nearest is \
+         \"grace\"",
+            "environment variable SOJOURN_SSH__4__LISTEN: ssh: the list has 0 entries, from 0",
+        ]
+    );
+}
+
+#[test]
+fn what_is_shown_can_be_read_again_and_hides_secrets() {
+    let (config, _) = read_ok(&format!("{SAMPLE}\n[profiles.p]\nenv = {{ TOKEN = \"s3cret\" }}"));
+    let shown = toml::to_string_pretty(&config.to_toml()).unwrap();
+    assert!(!shown.contains("s3cret") && !shown.contains("toor"), "{shown}");
+    let plain = toml::to_string_pretty(&Config::default().to_toml()).unwrap();
+    assert_eq!(read_ok(&plain).0, Config::default());
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_sample() {
+    let schema = Config::json_schema();
+    let sample: toml::Table = SAMPLE.parse().unwrap();
+    let mut missing = Vec::new();
+    find_missing(&toml::Value::Table(sample), &schema, "", &mut missing);
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+fn find_missing(value: &toml::Value, schema: &Json, path: &str, missing: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, child) in table {
+                let path = format!("{path}.{key}");
+                match schema["properties"].get(key).or(schema.get("additionalProperties")) {
+                    Some(below) if below.is_object() => find_missing(child, below, &path, missing),
+                    _ => missing.push(path),
+                }
+            }
+        }
+        toml::Value::Array(items) => {
+            items.iter().for_each(|item| find_missing(item, &schema["items"], path, missing));
+        }
+        _ => assert!(schema["description"].is_string() || schema["type"].is_string(), "{path}"),
+    }
+}

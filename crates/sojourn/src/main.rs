@@ -1,0 +1,5 @@
+//! Sojourn: a session gateway.
+
+mod config;
+
+fn main() {}
