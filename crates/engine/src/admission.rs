@@ -1,0 +1,109 @@
+//! Slots: how many sessions there may be, on the gateway and for one user. A slot is taken before
+//! anything is spent and is given back when everything of the session is gone, whatever happened.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use sojourn_core::ids::UserId;
+
+use crate::door::Refusal;
+
+/// Counts sessions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    counts: Arc<Mutex<Counts>>,
+    max: usize,
+    max_per_user: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    all: usize,
+    by_user: HashMap<UserId, usize>,
+}
+
+/// The right to one session; given back when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    admission: Admission,
+    user: Option<UserId>,
+}
+
+impl Admission {
+    pub(crate) fn new(max: usize, max_per_user: usize) -> Self {
+        Self { counts: Arc::default(), max, max_per_user }
+    }
+
+    /// Takes a slot. Nobody's sessions count for the gateway alone.
+    pub(crate) fn take(&self, user: Option<UserId>) -> Result<Slot, Refusal> {
+        let mut counts = self.lock();
+        if counts.all >= self.max {
+            return Err(Refusal::GatewayFull { active: counts.all, max: self.max });
+        }
+        let active = user.and_then(|user| counts.by_user.get(&user)).copied().unwrap_or(0);
+        if user.is_some() && active >= self.max_per_user {
+            return Err(Refusal::UserFull { active, max: self.max_per_user });
+        }
+        counts.add(user);
+        Ok(Slot { admission: self.clone(), user })
+    }
+
+    /// Takes a slot for a session that is there already, however full it is.
+    pub(crate) fn take_over(&self, user: Option<UserId>) -> Slot {
+        self.lock().add(user);
+        Slot { admission: self.clone(), user }
+    }
+
+    /// Sessions now.
+    pub(crate) fn active(&self) -> usize {
+        self.lock().all
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn add(&mut self, user: Option<UserId>) {
+        self.all += 1;
+        if let Some(user) = user {
+            *self.by_user.entry(user).or_default() += 1;
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.admission.lock();
+        counts.all = counts.all.saturating_sub(1);
+        if let Some(user) = self.user
+            && let Some(count) = counts.by_user.get_mut(&user)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.by_user.remove(&user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_come_back() {
+        let admission = Admission::new(2, 1);
+        let (ana, bob) = (Some(UserId::new()), Some(UserId::new()));
+        let first = admission.take(ana).unwrap();
+        assert_eq!(admission.take(ana).unwrap_err(), Refusal::UserFull { active: 1, max: 1 });
+        let _second = admission.take(bob).unwrap();
+        assert_eq!(admission.take(None).unwrap_err(), Refusal::GatewayFull { active: 2, max: 2 });
+        drop(first);
+        assert!(admission.take(ana).is_ok());
+        assert_eq!(admission.active(), 1, "a slot that was not kept is back");
+    }
+}

@@ -1,0 +1,121 @@
+//! A gateway that starts finds what the one before it left: sessions that go on under their shims,
+//! ends that nobody put on record, and records of sessions that are no more.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use sojourn_core::end::EndReason;
+use sojourn_core::ids::SessionId;
+use sojourn_core::wire::runner::Held;
+use sojourn_core::wire::runner::Reply;
+use sojourn_core::wire::runner::Request;
+use tokio::sync::watch;
+
+use crate::engine::Arrival;
+use crate::engine::Engine;
+use crate::profiles::DEFAULT;
+use crate::records;
+use crate::runner_link::RunnerError;
+
+/// What was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Adopted {
+    /// Sessions that go on.
+    pub running: usize,
+    /// Sessions whose end is on record only now.
+    pub ended: usize,
+}
+
+impl Engine {
+    /// Takes up what the runner holds, and closes the record of what is no more. To be called once,
+    /// before any door is open.
+    ///
+    /// # Errors
+    /// When the runner does not answer.
+    pub async fn adopt(&self) -> Result<Adopted, RunnerError> {
+        let mut adopted = Adopted::default();
+        let mut held_ids = HashSet::new();
+        let mut after = None;
+        loop {
+            let (items, more) = match self.inner.runner.ask(Request::List { after }).await? {
+                (Reply::Sessions { items, more }, _) => (items, more),
+                _ => return Err(RunnerError::Silent),
+            };
+            after = items.last().map(|held| held.session);
+            for held in items {
+                held_ids.insert(held.session);
+                if self.adopt_one(&held).await {
+                    adopted.running += 1;
+                } else {
+                    adopted.ended += 1;
+                }
+            }
+            if !more || after.is_none() {
+                break;
+            }
+        }
+        adopted.ended += self.close_records(&held_ids).await;
+        if adopted != Adopted::default() {
+            tracing::info!(
+                running = adopted.running, ended = adopted.ended, event = "sessions_adopted",
+                "sessions of the gateway before this one",
+            );
+        }
+        Ok(adopted)
+    }
+
+    /// Whether the session goes on.
+    async fn adopt_one(&self, held: &Held) -> bool {
+        let id = held.session;
+        let kept = self.inner.records.store().session(id).await.ok().flatten();
+        let policy = self
+            .inner
+            .profiles
+            .0
+            .get(&held.profile)
+            .or_else(|| self.inner.profiles.0.get(DEFAULT))
+            .cloned();
+        if let (None, Some(policy)) = (&kept, &policy) {
+            self.inner.records.found(held, &policy.limits).await;
+        }
+        if held.ended.is_none()
+            && let Some(policy) = policy
+            && let Ok((Reply::Attached, Some(fd))) =
+                self.inner.runner.ask(Request::Attach { session: id }).await
+        {
+            let user = kept.and_then(|session| session.new.user);
+            let slot = self.inner.admission().take_over(user);
+            let arrival = Arrival { id, user, policy, slot, attached: false };
+            let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
+            if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {
+                session.shared.next_channel.fetch_max(1, Ordering::Relaxed);
+                return true;
+            }
+        }
+        let summary = held.ended.clone().unwrap_or_else(|| {
+            records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref())
+        });
+        self.inner.records.ended(&summary, None).await;
+        let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
+        false
+    }
+
+    /// Ends on record what the store thinks is running and nobody holds.
+    async fn close_records(&self, held: &HashSet<SessionId>) -> usize {
+        let kept = match self.inner.records.store().sessions_not_over().await {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%error, "sessions that are not over cannot be read");
+                return 0;
+            }
+        };
+        let mut closed = 0;
+        for session in kept.into_iter().filter(|session| !held.contains(&session.new.id)) {
+            let summary =
+                records::lost(session.new.id, EndReason::Shutdown, self.inner.clock.as_ref());
+            self.inner.records.ended(&summary, None).await;
+            closed += 1;
+        }
+        closed
+    }
+}

@@ -1,0 +1,150 @@
+//! The two ends of a channel that a door holds: input with credit, output that gives it back.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use sojourn_core::wire::MAX_PAYLOAD;
+use sojourn_core::wire::shim::FRAME_COST;
+use sojourn_core::wire::shim::OUTPUT_WINDOW;
+use sojourn_core::wire::shim::ToShim;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_core::wire::shim::cost;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
+
+use crate::door::ChannelEvent;
+use crate::seqpacket::SeqPacket;
+
+/// How many events may wait in a channel: what its credit allows, and room for what costs none.
+pub(crate) const QUEUE: usize = (OUTPUT_WINDOW / FRAME_COST) as usize + 16;
+
+/// A running channel.
+#[derive(Debug)]
+pub struct Channel {
+    /// Into it.
+    pub input: ChannelInput,
+    /// Out of it.
+    pub output: ChannelOutput,
+}
+
+/// The program takes no more input: it closed it, or it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the program takes no more input")]
+pub struct InputClosed;
+
+/// What the session's task and the channel's holder share.
+#[derive(Debug)]
+pub(crate) struct InputGate {
+    /// Credit in bytes; closed when the program takes no more.
+    pub(crate) credit: Semaphore,
+    pub(crate) closed: AtomicBool,
+}
+
+impl InputGate {
+    pub(crate) fn new(credit: u32) -> Self {
+        Self { credit: Semaphore::new(credit as usize), closed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.credit.close();
+    }
+}
+
+/// Into a channel. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ChannelInput {
+    number: u16,
+    link: Arc<SeqPacket>,
+    gate: Arc<InputGate>,
+}
+
+impl ChannelInput {
+    pub(crate) fn new(number: u16, link: Arc<SeqPacket>, gate: Arc<InputGate>) -> Self {
+        Self { number, link, gate }
+    }
+
+    /// The channel's number in its session.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Passes bytes to the program, waiting while it does not take any.
+    ///
+    /// # Errors
+    /// When it will never take more.
+    pub async fn send(&self, bytes: &[u8]) -> Result<(), InputClosed> {
+        let mut frame = Vec::new();
+        for part in bytes.chunks(MAX_PAYLOAD) {
+            let credit = self.gate.credit.acquire_many(cost(part.len())).await;
+            credit.map_err(|_| InputClosed)?.forget();
+            ToShim::Input(self.number, part).encode(&mut frame);
+            self.link.send(&frame).await.map_err(|_| InputClosed)?;
+        }
+        Ok(())
+    }
+
+    /// The client sends no more.
+    pub async fn eof(&self) {
+        self.tell(&ToShim::InputEof(self.number)).await;
+    }
+
+    /// The terminal has another size.
+    pub async fn resize(&self, size: WindowSize) {
+        self.tell(&ToShim::Resize(self.number, size)).await;
+    }
+
+    /// A signal to the programs, named without `SIG`.
+    pub async fn signal(&self, name: String) {
+        self.tell(&ToShim::Signal(self.number, name)).await;
+    }
+
+    /// The client closed the channel.
+    pub async fn close(&self) {
+        self.tell(&ToShim::Close(self.number)).await;
+    }
+
+    async fn tell(&self, what: &ToShim<'_>) {
+        let mut frame = Vec::new();
+        what.encode(&mut frame);
+        // A broken link is the session's end, which the session's task finds out by itself.
+        let _broken = self.link.send(&frame).await;
+    }
+}
+
+/// Out of a channel.
+#[derive(Debug)]
+pub struct ChannelOutput {
+    number: u16,
+    link: Arc<SeqPacket>,
+    events: mpsc::Receiver<ChannelEvent>,
+    owed: u32,
+}
+
+impl ChannelOutput {
+    pub(crate) fn new(
+        number: u16,
+        link: Arc<SeqPacket>,
+        events: mpsc::Receiver<ChannelEvent>,
+    ) -> Self {
+        Self { number, link, events, owed: 0 }
+    }
+
+    /// The next thing that comes out; none when nothing will. Taking one says that the one before it
+    /// has been passed on, and so gives its credit back.
+    pub async fn next(&mut self) -> Option<ChannelEvent> {
+        if self.owed >= OUTPUT_WINDOW / 4 {
+            let mut frame = Vec::new();
+            ToShim::Credit(self.number, self.owed).encode(&mut frame);
+            self.owed = 0;
+            let _broken = self.link.send(&frame).await;
+        }
+        let event = self.events.recv().await?;
+        if let ChannelEvent::Output(_, bytes) = &event {
+            self.owed += cost(bytes.len());
+        }
+        Some(event)
+    }
+}

@@ -1,0 +1,172 @@
+//! What a door sees of the engine: a stay to ask for, a session, its channels.
+//!
+//! A door authenticates somebody, asks for a [`Stay`], and gets a [`Session`] whose channels carry
+//! bytes. It knows nothing of sandboxes, shims or the store.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use sojourn_core::end::Exit;
+use sojourn_core::limits::Lower;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::Text;
+use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::shim::Program;
+use sojourn_core::wire::shim::Pty;
+use sojourn_core::wire::shim::Stream;
+
+use crate::identity::Principal;
+
+/// The door somebody came in by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The SSH door.
+    Ssh,
+    /// The web door.
+    Web,
+}
+
+impl Door {
+    /// Its name in JSON, the store and the audit log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ssh => "ssh",
+            Self::Web => "web",
+        }
+    }
+}
+
+/// A session somebody asks for.
+#[derive(Clone, Debug)]
+pub struct Stay {
+    /// Who, as the gate has let them in.
+    pub principal: Principal,
+    /// By which door.
+    pub door: Door,
+    /// From where.
+    pub peer: SocketAddr,
+    /// The client's version string, as it sent it.
+    pub client: String,
+    /// The profile's name; none is the default one.
+    pub profile: Option<String>,
+    /// Limits lower than the profile's.
+    pub lower: Lower,
+    /// The reason they give.
+    pub why: Option<String>,
+    /// How they signed in, refused attempts too.
+    pub attempts: Vec<Attempt>,
+    /// When the connection was made.
+    pub connected_at: Wall,
+}
+
+/// A channel to start in a session.
+#[derive(Clone, Debug)]
+pub struct ChannelRequest {
+    /// What is to run.
+    pub program: Program,
+    /// The terminal, if one was asked for.
+    pub pty: Option<Pty>,
+    /// The environment as the client sent it; the profile's allow-list is applied here.
+    pub env: Vec<(Text, Text)>,
+}
+
+/// What comes out of a channel, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelEvent {
+    /// Bytes of one of its streams.
+    Output(Stream, Bytes),
+    /// A stream has ended.
+    Eof(Stream),
+    /// A line for the person: on a terminal between CR LF, else on standard error.
+    Notice(String),
+    /// The program takes no more input.
+    InputClosed,
+    /// The program ended. Nothing follows.
+    Exit(Exit),
+}
+
+/// The session was ended, and not by its program: this is the last thing its channels say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The line for the person.
+    pub message: String,
+    /// The exit status.
+    pub status: u32,
+}
+
+/// Why a session or a channel is refused. Each is one line that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No more sessions fit on the gateway.
+    #[error(
+        "the gateway is full ({active} of {max} sessions); try again later, or end one with \
+         \"sojourn session end\""
+    )]
+    GatewayFull {
+        /// Sessions now.
+        active: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The user has as many sessions as one may have.
+    #[error("you have {active} of {max} sessions open; end one and try again")]
+    UserFull {
+        /// Sessions now.
+        active: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// No such profile, or not for this user: the answer is the same.
+    #[error("there is no profile {0:?} for you")]
+    UnknownProfile(String),
+    /// The profile wants a reason.
+    #[error("this profile wants a reason: set SOJOURN_WHY (ssh -o SetEnv=SOJOURN_WHY=...)")]
+    WhyRequired,
+    /// No sandbox could be had.
+    #[error("no sandbox could be had (stage: {stage}): {message}")]
+    Sandbox {
+        /// Where it failed.
+        stage: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+    /// The program could not be started.
+    #[error("{0}")]
+    Start(String),
+    /// The audit log cannot be written, so nothing new begins.
+    #[error("the audit log cannot be written, so no new session starts; tell the operator")]
+    Audit,
+    /// The store does not answer.
+    #[error("the store does not answer, so no new session starts; tell the operator")]
+    Store,
+    /// The gateway is going down.
+    #[error("the gateway is shutting down; try again in a moment")]
+    ShuttingDown,
+    /// The session is over or ending.
+    #[error("the session is over")]
+    Over,
+    /// Too many channels at the same time.
+    #[error("this session has {0} channels open, which is the most it may have")]
+    Channels(usize),
+}
+
+impl Refusal {
+    /// A stable word for the audit log and metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::GatewayFull { .. } => "max_concurrent_sessions",
+            Self::UserFull { .. } => "max_sessions_per_user",
+            Self::UnknownProfile(_) => "profile",
+            Self::WhyRequired => "why_required",
+            Self::Sandbox { .. } => "sandbox",
+            Self::Start(_) => "start",
+            Self::Audit => "audit",
+            Self::Store => "store",
+            Self::ShuttingDown => "shutting_down",
+            Self::Over => "over",
+            Self::Channels(_) => "channels",
+        }
+    }
+}

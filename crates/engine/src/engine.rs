@@ -1,0 +1,448 @@
+//! The engine: opens sessions, holds those in motion, ends them, and keeps their record.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use sojourn_core::audit::Actor;
+use sojourn_core::end::EndReason;
+use sojourn_core::ids::SessionId;
+use sojourn_core::ids::UserId;
+use sojourn_core::time::Mono;
+use sojourn_core::wire::runner::About;
+use sojourn_core::wire::runner::Event as RunnerEvent;
+use sojourn_core::wire::runner::MAX_ATTEMPTS;
+use sojourn_core::wire::runner::Note;
+use sojourn_core::wire::runner::Open;
+use sojourn_core::wire::runner::Reply;
+use sojourn_core::wire::runner::Request;
+use sojourn_core::wire::runner::Stage;
+use sojourn_core::wire::shim::Summary;
+use sojourn_core::wire::shim::ToShim;
+use sojourn_core::wire::shim::VERSION;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Admission;
+use crate::admission::Slot;
+use crate::audit::AuditHandle;
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::door::Refusal;
+use crate::door::Stay;
+use crate::ending::EndedBy;
+use crate::identity::Identity;
+use crate::profiles::DEFAULT;
+use crate::profiles::ProfilePolicy;
+use crate::profiles::Profiles;
+use crate::records::Records;
+use crate::runner_link::RunnerError;
+use crate::runner_link::RunnerLink;
+use crate::seqpacket::SeqPacket;
+use crate::session::Progress;
+use crate::session::Session;
+use crate::session::Shared;
+
+/// How many events of the runner may wait.
+const EVENTS: usize = 1024;
+
+/// How many channels may be on their way to a session's task.
+const REGISTRATIONS: usize = 8;
+
+/// What an engine is made with.
+pub struct Parts {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Who may come in.
+    pub identity: Identity,
+    /// The audit log's writer.
+    pub audit: AuditHandle,
+    /// Sessions' records.
+    pub records: Records,
+    /// The profiles.
+    pub profiles: Profiles,
+    /// Sessions on the whole gateway, detached ones too.
+    pub max_sessions: usize,
+    /// Sessions of one user, by all doors.
+    pub max_sessions_per_user: usize,
+    /// The build, told to the runner.
+    pub build: String,
+}
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) identity: Identity,
+    pub(crate) audit: AuditHandle,
+    pub(crate) records: Records,
+    pub(crate) profiles: Profiles,
+    pub(crate) runner: RunnerLink,
+    admission: Admission,
+    live: Mutex<HashMap<SessionId, Live>>,
+    pub(crate) started: Mono,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    build: String,
+    events: mpsc::Sender<RunnerEvent>,
+}
+
+/// A session in motion.
+pub(crate) struct Live {
+    pub(crate) session: Session,
+    pub(crate) user: Option<UserId>,
+    pub(crate) attached: bool,
+    released: Option<oneshot::Sender<Option<Summary>>>,
+    _slot: Slot,
+}
+
+impl Engine {
+    /// Makes an engine. Runners are given to it by [`Engine::serve_runner`].
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let (events, incoming) = mpsc::channel(EVENTS);
+        let started = parts.clock.mono();
+        let inner = Arc::new(Inner {
+            clock: parts.clock,
+            identity: parts.identity,
+            audit: parts.audit,
+            records: parts.records,
+            profiles: parts.profiles,
+            runner: RunnerLink::new(),
+            admission: Admission::new(parts.max_sessions, parts.max_sessions_per_user),
+            live: Mutex::new(HashMap::new()),
+            started,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            build: parts.build,
+            events,
+        });
+        inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
+        Self { inner }
+    }
+
+    /// Who may come in.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.inner.identity
+    }
+
+    /// The audit log.
+    #[must_use]
+    pub fn audit(&self) -> &AuditHandle {
+        &self.inner.audit
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Cancelled when the gateway goes down: doors take nobody new.
+    #[must_use]
+    pub fn shutdown(&self) -> &CancellationToken {
+        &self.inner.shutdown
+    }
+
+    /// Speaks to a runner until its connection ends.
+    pub async fn serve_runner(&self, fd: OwnedFd) {
+        let inner = &self.inner;
+        match inner.runner.serve(fd, &inner.build, &inner.events).await {
+            Ok(()) => tracing::warn!("runner disconnected"),
+            Err(error) => tracing::error!(%error, "runner connection broke"),
+        }
+    }
+
+    /// Opens a session: its sandbox is taken, and its start goes on record while its first program
+    /// starts.
+    ///
+    /// # Errors
+    /// A [`Refusal`], which is audited.
+    pub async fn open(&self, stay: Stay) -> Result<Session, Refusal> {
+        let opened = self.try_open(&stay).await;
+        if let Err(refusal) = &opened {
+            self.refused(&stay, refusal).await;
+        }
+        opened
+    }
+
+    /// Puts a refusal on record.
+    pub async fn refused(&self, stay: &Stay, refusal: &Refusal) {
+        self.inner.records.refused(stay, refusal).await;
+    }
+
+    async fn try_open(&self, stay: &Stay) -> Result<Session, Refusal> {
+        let inner = &self.inner;
+        if inner.shutdown.is_cancelled() {
+            return Err(Refusal::ShuttingDown);
+        }
+        if !inner.audit.is_writable() {
+            return Err(Refusal::Audit);
+        }
+        let name = stay.profile.as_deref().unwrap_or(DEFAULT);
+        let policy = inner
+            .profiles
+            .usable(name, &stay.principal)
+            .ok_or_else(|| Refusal::UnknownProfile(name.to_owned()))?;
+        if policy.require_why && stay.why.as_deref().is_none_or(|why| why.trim().is_empty()) {
+            return Err(Refusal::WhyRequired);
+        }
+        let user = stay.principal.id;
+        let slot = inner.admission.take(Some(user))?;
+        let id = SessionId::new();
+        let open = Request::Open(Box::new(Open {
+            session: id,
+            profile: name.to_owned(),
+            lower: stay.lower.clone(),
+            about: about(stay),
+        }));
+        let failed = |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
+        let (sandbox, warm, fd) = match inner.runner.ask(open).await {
+            Ok((Reply::Opened { sandbox, warm, .. }, Some(fd))) => (sandbox, warm, fd),
+            Ok((Reply::Failed { stage, message }, _)) => return Err(failed(stage, message)),
+            Ok((other, _)) => {
+                return Err(failed(Stage::Runner, format!("unexpected answer {other:?}")));
+            }
+            Err(error @ (RunnerError::Gone | RunnerError::Silent | RunnerError::TooLarge)) => {
+                return Err(failed(Stage::Runner, error.to_string()));
+            }
+        };
+        tracing::info!(
+            session = %id, user = %stay.principal.name, source = %stay.peer.ip(),
+            profile = name, sandbox, warm, event = "session_opened", "session opened",
+        );
+        let (recorded, is_recorded) = watch::channel(None);
+        let live = Arrival { id, user: Some(user), policy: policy.clone(), slot, attached: true };
+        let session = inner.hold(live, fd, is_recorded).await?;
+        let record = inner.clone();
+        let stay = stay.clone();
+        let limits = policy.limits.clone().lowered(&stay.lower);
+        inner.tasks.spawn(async move {
+            let result = record.records.started(id, &stay, &limits).await;
+            let failed = result.is_err();
+            recorded.send_replace(Some(result));
+            if failed && let Some(session) = record.session(id) {
+                session.request_end(EndReason::Failed).await;
+            }
+        });
+        Ok(session)
+    }
+
+    /// The session with this id, if it is in motion.
+    #[must_use]
+    pub fn session(&self, id: SessionId) -> Option<Session> {
+        self.inner.session(id)
+    }
+
+    /// Ends a session in a person's name. Returns whether there was one in motion.
+    pub async fn end(&self, id: SessionId, by: EndedBy, actor: &Actor) -> bool {
+        let Some(session) = self.inner.session(id) else { return false };
+        let note = Note::EndedBy { by: by.name.clone(), why: by.why.clone() };
+        tracing::info!(
+            session = %id, by = by.name, actor = ?actor.kind, event = "session_end_requested",
+            "session is being ended",
+        );
+        lock(&session.shared.ended_by).get_or_insert(by);
+        // For the sidecar only: that the session ends must not wait for it.
+        let runner = self.inner.runner.clone();
+        self.inner.tasks.spawn(async move {
+            let _lost = runner.ask(Request::Note { session: id, note }).await;
+        });
+        session.request_end(EndReason::EndedBy).await;
+        true
+    }
+
+    /// Ids of the sessions in motion.
+    #[must_use]
+    pub fn live(&self) -> Vec<SessionId> {
+        lock(&self.inner.live).keys().copied().collect()
+    }
+
+    /// How the pools stand.
+    ///
+    /// # Errors
+    /// When the runner does not answer.
+    pub async fn pools(
+        &self,
+    ) -> Result<Vec<sojourn_core::wire::runner::PoolState>, RunnerError> {
+        match self.inner.runner.ask(Request::Pools).await? {
+            (Reply::Pools { items }, _) => Ok(items),
+            _ => Err(RunnerError::Silent),
+        }
+    }
+
+    /// Whether the built-in runner is connected.
+    #[must_use]
+    pub fn runner_is_there(&self) -> bool {
+        self.inner.runner.is_there()
+    }
+
+    /// Takes nobody new; with `leave`, sessions stay under their shims, else they are told and ended.
+    /// Returns when they are over, the runner has been told to go, or `patience` is over.
+    pub async fn shut_down(&self, leave: bool, patience: Duration) {
+        let inner = &self.inner;
+        inner.shutdown.cancel();
+        inner.tasks.close();
+        let all_over = async {
+            if !leave {
+                let sessions: Vec<Session> =
+                    lock(&inner.live).values().map(|live| live.session.clone()).collect();
+                for session in &sessions {
+                    session.request_end(EndReason::Shutdown).await;
+                }
+                for session in &sessions {
+                    session.over().await;
+                }
+            }
+            let _gone = inner.runner.ask(Request::Shutdown { leave }).await;
+        };
+        if tokio::time::timeout(patience, all_over).await.is_err() {
+            tracing::error!(sessions = self.live().len(), "sessions did not end in time");
+        }
+    }
+}
+
+/// A session that is about to be held.
+pub(crate) struct Arrival {
+    pub(crate) id: SessionId,
+    pub(crate) user: Option<UserId>,
+    pub(crate) policy: ProfilePolicy,
+    pub(crate) slot: Slot,
+    pub(crate) attached: bool,
+}
+
+impl Inner {
+    /// Greets a session's shim and starts the session's task.
+    pub(crate) async fn hold(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        fd: OwnedFd,
+        recorded: watch::Receiver<Option<Result<(), Refusal>>>,
+    ) -> Result<Session, Refusal> {
+        let lost = |error: std::io::Error| Refusal::Sandbox {
+            stage: Stage::Runner.name(),
+            message: format!("its connection broke: {error}"),
+        };
+        let link = Arc::new(SeqPacket::new(fd).map_err(lost)?);
+        let mut hello = Vec::new();
+        ToShim::Hello { version: VERSION }.encode(&mut hello);
+        link.send(&hello).await.map_err(lost)?;
+        let (registrations, incoming) = mpsc::channel(REGISTRATIONS);
+        let (progress, watched) = watch::channel(Progress::default());
+        let (release, released) = oneshot::channel();
+        let shared = Arc::new(Shared {
+            id: arrival.id,
+            link,
+            policy: arrival.policy,
+            registrations,
+            next_channel: AtomicU16::new(0),
+            open: AtomicUsize::new(0),
+            progress: watched,
+            recorded,
+            ended_by: Mutex::new(None),
+        });
+        let session = Session { shared: shared.clone() };
+        let live = Live {
+            session: session.clone(),
+            user: arrival.user,
+            attached: arrival.attached,
+            released: Some(release),
+            _slot: arrival.slot,
+        };
+        lock(&self.live).insert(arrival.id, live);
+        let broker = Broker {
+            shared,
+            inner: self.clone(),
+            registrations: incoming,
+            progress,
+            released,
+            routes: HashMap::new(),
+        };
+        self.tasks.spawn(broker.run());
+        Ok(session)
+    }
+
+    pub(crate) fn session(&self, id: SessionId) -> Option<Session> {
+        lock(&self.live).get(&id).map(|live| live.session.clone())
+    }
+
+    pub(crate) fn with_live<T>(&self, id: SessionId, see: impl FnOnce(&Live) -> T) -> Option<T> {
+        lock(&self.live).get(&id).map(see)
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Has the runner kill a session whose shim says nothing any more.
+    pub(crate) async fn kill(&self, session: SessionId) {
+        let _gone = self.runner.ask(Request::Kill { session }).await;
+    }
+
+    /// Puts a session's end on record, then lets the runner forget it.
+    pub(crate) async fn finish(&self, shared: &Shared, summary: Summary) {
+        let id = shared.id;
+        let by = lock(&shared.ended_by).clone();
+        self.records.ended(&summary, by.as_ref()).await;
+        lock(&self.live).remove(&id);
+        let _gone = self.runner.ask(Request::Forget { session: id }).await;
+    }
+
+    fn on_runner(&self, event: RunnerEvent) {
+        match event {
+            RunnerEvent::Released { session, summary } => {
+                tracing::info!(%session, event = "sandbox_released", "sandbox released");
+                let waiting =
+                    lock(&self.live).get_mut(&session).and_then(|live| live.released.take());
+                if let Some(waiting) = waiting {
+                    let _gone = waiting.send(summary);
+                }
+            }
+            RunnerEvent::Pool(state) => {
+                if let Some(why) = &state.failing {
+                    tracing::error!(profile = state.profile, why, "no sandbox can be made");
+                } else {
+                    tracing::debug!(profile = state.profile, ready = state.ready, "pool");
+                }
+            }
+        }
+    }
+}
+
+/// Takes the runner's events as long as there is an engine.
+async fn listen(inner: std::sync::Weak<Inner>, mut events: mpsc::Receiver<RunnerEvent>) {
+    while let Some(event) = events.recv().await {
+        let Some(inner) = inner.upgrade() else { return };
+        inner.on_runner(event);
+    }
+}
+
+fn about(stay: &Stay) -> About {
+    About {
+        user: stay.principal.name.clone(),
+        door: stay.door.name().to_owned(),
+        peer: stay.peer.to_string(),
+        client: stay.client.chars().take(256).collect(),
+        attempts: stay.attempts.iter().take(MAX_ATTEMPTS).cloned().collect(),
+        connected_at: stay.connected_at,
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

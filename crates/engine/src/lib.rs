@@ -1,0 +1,31 @@
+//! Sessions in motion: who may come in, what they get, how long they may stay, and what is on record.
+//!
+//! - [`door`]: what a door says and sees. Start reading here.
+//! - [`engine`]: opens, holds and ends sessions; [`session`] and [`channel`] are what a door holds.
+//! - `broker`: the task of one session, the only reader of its shim's frames.
+//! - [`runner_link`]: requests to the built-in runner.
+//! - [`identity`]: the one place that checks a password or a key.
+//! - [`audit`]: the one writer of the audit log.
+//! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
+//! - [`adopt`]: what a gateway that starts finds of the one before.
+
+pub mod adopt;
+pub mod audit;
+pub mod channel;
+pub mod clock;
+pub mod door;
+pub mod ending;
+pub mod engine;
+pub mod identity;
+pub mod listing;
+pub mod profiles;
+pub mod records;
+pub mod runner_link;
+pub mod session;
+pub mod view;
+
+mod admission;
+mod broker;
+mod seqpacket;
+
+pub use engine::Engine;

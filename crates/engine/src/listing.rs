@@ -1,0 +1,270 @@
+//! Sessions as people ask for them: lists, one whole, an ending of an id.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_core::ids::SessionId;
+use sojourn_core::status::Status;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::LeaseState;
+use sojourn_store::Session as Kept;
+use sojourn_store::SessionFilter;
+use sojourn_store::StoreError;
+
+use crate::ending::EndedBy;
+use crate::engine::Engine;
+use crate::view::BUILT_IN_RUNNER;
+use crate::view::LeaseView;
+use crate::view::LimitsView;
+use crate::view::Seconds;
+use crate::view::SessionView;
+
+/// The most sessions of one page.
+pub const MAX_PAGE: u32 = 200;
+
+/// How many kept sessions one page looks through for a text or a label.
+const LOOKED_THROUGH: u32 = 1000;
+
+/// Which sessions somebody asks for.
+#[derive(Clone, Debug, Default)]
+pub struct SessionQuery {
+    /// Those of this status.
+    pub status: Option<Status>,
+    /// Those of this user.
+    pub user: Option<String>,
+    /// Those with this harness.
+    pub harness: Option<String>,
+    /// Those with this in their user's name, profile, reason, address or id.
+    pub text: Option<String>,
+    /// Those with this label, `name` or `name=value`.
+    pub label: Option<String>,
+    /// Those older than this one.
+    pub after: Option<SessionId>,
+    /// At most so many; at most [`MAX_PAGE`].
+    pub limit: u32,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Where the next one begins; none: this is the last.
+    pub next: Option<SessionId>,
+}
+
+/// The store does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store does not answer; see the gateway's log")]
+pub struct StoreUnavailable;
+
+impl From<StoreError> for StoreUnavailable {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store does not answer");
+        Self
+    }
+}
+
+/// Whose sessions the kill switch ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndAll {
+    /// Everybody's.
+    All,
+    /// Those of one user.
+    User(String),
+}
+
+/// How the gateway is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// Whether all is well.
+    pub healthy: bool,
+    /// What is not.
+    pub reasons: Vec<String>,
+    /// Sessions in motion.
+    pub active_sessions: usize,
+    /// Since the start.
+    pub uptime: Duration,
+}
+
+impl Engine {
+    /// Sessions, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn sessions(&self, query: &SessionQuery) -> Result<Page<SessionView>, StoreUnavailable> {
+        let limit = query.limit.clamp(1, MAX_PAGE);
+        let filter = SessionFilter {
+            status: query.status,
+            user: query.user.clone(),
+            harness: query.harness.clone(),
+            before: query.after,
+            only_live: false,
+        };
+        let narrow = query.text.is_some() || query.label.is_some();
+        let look = if narrow { LOOKED_THROUGH } else { limit + 1 };
+        let kept = self.inner.records.store().sessions(&filter, look).await?;
+        let exhausted = u32::try_from(kept.len()).unwrap_or(u32::MAX) < look;
+        let last = kept.last().map(|session| session.new.id);
+        let mut fitting = kept.into_iter().filter(|session| matches(session, query));
+        let page: Vec<Kept> = fitting.by_ref().take(limit as usize).collect();
+        let next = match (fitting.next(), exhausted) {
+            (Some(_), _) => page.last().map(|session| session.new.id),
+            (None, true) => None,
+            (None, false) => last,
+        };
+        let mut items = Vec::with_capacity(page.len());
+        for session in page {
+            items.push(self.view(session).await);
+        }
+        Ok(Page { items, next })
+    }
+
+    /// One session, in motion or not.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn session_view(&self, id: SessionId) -> Result<Option<SessionView>, StoreUnavailable> {
+        match self.inner.records.store().session(id).await? {
+            Some(kept) => Ok(Some(self.view(kept).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// The sessions that somebody names by an ending of the id, or the whole of it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn find(&self, typed: &str) -> Result<Vec<SessionId>, StoreUnavailable> {
+        let found = self.inner.records.store().sessions_ending_in(typed, 20).await?;
+        Ok(found.into_iter().map(|session| session.new.id).collect())
+    }
+
+    /// Ends many sessions at once, on record. Returns how many were in motion.
+    ///
+    /// # Errors
+    /// When the store does not answer; then only [`EndAll::All`] is sure to have ended anything.
+    pub async fn end_all(
+        &self,
+        whose: &EndAll,
+        by: &EndedBy,
+        actor: &Actor,
+    ) -> Result<usize, StoreUnavailable> {
+        let mut chosen = self.live();
+        if let EndAll::User(name) = whose {
+            let filter = SessionFilter {
+                user: Some(name.clone()),
+                only_live: true,
+                ..SessionFilter::default()
+            };
+            let theirs = self.inner.records.store().sessions(&filter, LOOKED_THROUGH).await?;
+            chosen.retain(|id| theirs.iter().any(|session| session.new.id == *id));
+        }
+        let mut ended = 0;
+        for id in chosen {
+            ended += usize::from(self.end(id, by.clone(), actor).await);
+        }
+        let event = Event::new(self.clock().wall(), Action::KillSwitch, actor.clone())
+            .detail("whose", match whose {
+                EndAll::All => "all".to_owned(),
+                EndAll::User(name) => format!("user:{name}"),
+            })
+            .detail("why", serde_json::json!(by.why))
+            .detail("ended", ended);
+        self.audit().record_soon(event);
+        Ok(ended)
+    }
+
+    /// How the gateway is.
+    pub async fn health(&self) -> Health {
+        let mut reasons = Vec::new();
+        if !self.audit().is_writable() {
+            reasons.push("the audit log cannot be written".to_owned());
+        }
+        if self.inner.records.store().sessions(&SessionFilter::default(), 1).await.is_err() {
+            reasons.push("the store does not answer".to_owned());
+        }
+        if !self.runner_is_there() {
+            reasons.push("the runner is not there".to_owned());
+        }
+        Health {
+            healthy: reasons.is_empty(),
+            reasons,
+            active_sessions: self.inner.admission().active(),
+            uptime: self.clock().mono().since(self.inner.started),
+        }
+    }
+
+    async fn view(&self, kept: Kept) -> SessionView {
+        let session = self.session(kept.new.id);
+        let attached = self.inner.with_live(kept.new.id, |live| live.attached).unwrap_or(false);
+        let lease = match &session {
+            Some(session) => session.lease().await,
+            None => None,
+        };
+        let ending = session
+            .as_ref()
+            .is_some_and(|session| session.shared.progress.borrow().ending.is_some());
+        let now = self.clock().wall();
+        let Kept { new, status, started_at, end } = kept;
+        SessionView {
+            id: new.id,
+            user: new.user_name,
+            door: new.door,
+            harness: new.harness,
+            profile: new.profile,
+            runner: BUILT_IN_RUNNER.to_owned(),
+            cwd: new.cwd,
+            status: if ending && !status.is_over() { Status::Ending } else { status },
+            attached,
+            why: new.why,
+            labels: new.labels,
+            created_at: new.created_at,
+            started_at,
+            ended_at: end.as_ref().map(|end| end.at),
+            exit: end.as_ref().and_then(|end| end.exit.clone()),
+            end_reason: end.as_ref().map(|end| end.reason),
+            limits: LimitsView::from(&new.limits),
+            lease: lease.map(|lease| lease_view(&lease, now)),
+            recovery: None,
+        }
+    }
+}
+
+fn lease_view(lease: &LeaseState, now: Wall) -> LeaseView {
+    LeaseView {
+        deadline: lease.remaining.map(|left| now.after(left)),
+        idle_deadline: lease.idle_remaining.map(|left| now.after(left)),
+        remaining_seconds: lease.remaining.map(Seconds),
+        idle_seconds: Seconds(lease.idle),
+        output_bytes: lease.output_bytes,
+    }
+}
+
+fn matches(session: &Kept, query: &SessionQuery) -> bool {
+    let new = &session.new;
+    let text = query.text.as_ref().is_none_or(|text| {
+        let text = text.to_lowercase();
+        let peer = new.peer.as_ref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
+        let address = peer.map(|peer| IpAddr::to_string(&peer.ip()));
+        [new.user_name.as_ref(), Some(&new.profile), new.why.as_ref(), address.as_ref()]
+            .into_iter()
+            .flatten()
+            .chain([&new.id.to_string()])
+            .any(|field| field.to_lowercase().contains(&text))
+    });
+    let label = query.label.as_ref().is_none_or(|label| has_label(&new.labels, label));
+    text && label
+}
+
+fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
+    }
+}

@@ -1,0 +1,99 @@
+//! What the gate knows of profiles: who may use one, and what of a client's environment passes. How a
+//! sandbox is made is the runner's to know.
+
+use std::collections::BTreeMap;
+
+use sojourn_core::authz::Allow;
+use sojourn_core::limits::Limits;
+use sojourn_core::wire::Text;
+
+use crate::identity::Principal;
+
+/// The profile of a session that names none.
+pub const DEFAULT: &str = "default";
+
+/// The most variables a client may set.
+const MAX_VARIABLES: usize = 128;
+
+/// The longest value of one.
+const MAX_VALUE: usize = 4096;
+
+/// One profile, as far as the gate is concerned.
+#[derive(Clone, Debug)]
+pub struct ProfilePolicy {
+    /// Who may use it.
+    pub allow: Vec<Allow>,
+    /// Names of variables that pass, `*` at the end stands for anything.
+    pub accept_env: Vec<String>,
+    /// Whether a reason must be given.
+    pub require_why: bool,
+    /// The sandbox's kind, for lists.
+    pub sandbox: String,
+    /// The limits of a session that came by SSH. The runner holds the same and goes by its own.
+    pub limits: Limits,
+}
+
+/// All profiles by name.
+#[derive(Clone, Debug, Default)]
+pub struct Profiles(pub BTreeMap<String, ProfilePolicy>);
+
+impl Profiles {
+    /// The profile, if there is one and this user may use it: both are answered alike.
+    #[must_use]
+    pub fn usable(&self, name: &str, by: &Principal) -> Option<&ProfilePolicy> {
+        let profile = self.0.get(name)?;
+        profile.allow.iter().any(|entry| entry.admits(&by.name, by.role)).then_some(profile)
+    }
+}
+
+impl ProfilePolicy {
+    /// What of `env` passes: allowed names, the last value of each, nothing the kernel would refuse.
+    #[must_use]
+    pub fn passing(&self, env: &[(Text, Text)]) -> Vec<(Text, Text)> {
+        let mut passing: BTreeMap<&Text, &Text> = BTreeMap::new();
+        for (name, value) in env {
+            let fits = value.0.len() <= MAX_VALUE && !value.0.contains(&0);
+            if fits && passing.len() < MAX_VARIABLES && self.accepts(&name.0) {
+                passing.insert(name, value);
+            }
+        }
+        passing.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn accepts(&self, name: &[u8]) -> bool {
+        let is_name = !name.is_empty()
+            && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+            && !name[0].is_ascii_digit();
+        is_name
+            && self.accept_env.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(start) => name.starts_with(start.as_bytes()),
+                None => name == pattern.as_bytes(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_allowed_names_pass_and_the_last_value_wins() {
+        let policy = ProfilePolicy {
+            allow: vec![Allow::Everybody],
+            accept_env: vec!["LANG".to_owned(), "LC_*".to_owned()],
+            require_why: false,
+            sandbox: "native".to_owned(),
+            limits: Limits::default(),
+        };
+        let set = |name: &str, value: &str| (Text::from(name), Text::from(value));
+        let env = [
+            set("LANG", "C"),
+            set("LD_PRELOAD", "x"),
+            set("LC_ALL", "C"),
+            set("LANG", "C.UTF-8"),
+            set("LC_=X", "y"),
+            set("LC_NUL", "a\0b"),
+        ];
+        assert_eq!(policy.passing(&env), [set("LANG", "C.UTF-8"), set("LC_ALL", "C")]);
+    }
+}

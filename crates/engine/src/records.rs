@@ -1,0 +1,240 @@
+//! Sessions on record: each step of a session's life goes into the store, the audit log and the log,
+//! in the same words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Exit;
+use sojourn_core::end::Limit;
+use sojourn_core::ids::SessionId;
+use sojourn_core::limits::Limits;
+use sojourn_core::wire::runner::Held;
+use sojourn_core::wire::shim::Summary;
+use sojourn_store::NewSession;
+use sojourn_store::Recording;
+use sojourn_store::SessionEnd;
+use sojourn_store::Store;
+use sojourn_store::StoreError;
+
+use crate::audit::AuditHandle;
+use crate::clock::Clock;
+use crate::door::Door;
+use crate::door::Refusal;
+use crate::door::Stay;
+use crate::ending::EndedBy;
+
+/// What runs in a session that is no agent's.
+pub const SHELL: &str = "shell";
+
+/// The record keeper. Cheap to clone.
+#[derive(Clone)]
+pub struct Records {
+    store: Store,
+    audit: AuditHandle,
+    clock: Arc<dyn Clock>,
+}
+
+impl Records {
+    /// Keeps records in `store` and `audit`.
+    #[must_use]
+    pub fn new(store: Store, audit: AuditHandle, clock: Arc<dyn Clock>) -> Self {
+        Self { store, audit, clock }
+    }
+
+    /// The store behind it.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A session started. Durable when it returns.
+    pub(crate) async fn started(
+        &self,
+        id: SessionId,
+        stay: &Stay,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let profile = stay.profile.clone().unwrap_or_else(|| crate::profiles::DEFAULT.to_owned());
+        let now = self.clock.wall();
+        let new = NewSession {
+            id,
+            user: Some(stay.principal.id),
+            user_name: Some(stay.principal.name.clone()),
+            door: stay.door.name().to_owned(),
+            harness: SHELL.to_owned(),
+            profile: profile.clone(),
+            cwd: None,
+            why: stay.why.clone(),
+            labels: std::collections::BTreeMap::new(),
+            limits: limits.clone(),
+            peer: Some(stay.peer.to_string()),
+            client: Some(stay.client.chars().take(256).collect()),
+            auth_method: Some(stay.principal.how.name().to_owned()),
+            auth_key: stay.principal.fingerprint.clone(),
+            created_at: now,
+        };
+        let event = Event::new(now, Action::SessionStarted, actor(stay))
+            .session(id)
+            .detail("profile", profile)
+            .detail("harness", SHELL)
+            .detail("why", json!(stay.why))
+            .detail("limits", json!(crate::view::LimitsView::from(limits)));
+        let kept = async {
+            self.store.add_session(&new).await?;
+            self.store.start_session(id, now, &event).await
+        };
+        kept.await.map_err(|error| self.store_failed("a session's start", &error))?;
+        self.audit.settled(event.event_id).await.map_err(|_| Refusal::Audit)
+    }
+
+    /// A session was refused.
+    pub(crate) async fn refused(&self, stay: &Stay, refusal: &Refusal) {
+        tracing::warn!(
+            user = %stay.principal.name, source = %stay.peer.ip(), code = refusal.code(),
+            reason = %refusal, event = "session_refused", "session refused",
+        );
+        let event = Event::new(self.clock.wall(), Action::SessionRefused, actor(stay))
+            .detail("code", refusal.code())
+            .detail("reason", refusal.to_string())
+            .detail("profile", json!(stay.profile));
+        // The refusal stands whether or not it can be written.
+        self.audit.record_soon(event);
+    }
+
+    /// A limit comes near.
+    pub(crate) fn limit_warned(&self, id: SessionId, limit: Limit, left: Duration) {
+        tracing::info!(
+            session = %id, ?limit, seconds = left.as_secs(), event = "limit_warned", "limit warned"
+        );
+        let event = Event::new(self.clock.wall(), Action::LimitWarned, Actor::SYSTEM)
+            .session(id)
+            .detail("limit", json!(limit))
+            .detail("seconds", left.as_secs());
+        self.audit.record_soon(event);
+    }
+
+    /// A limit was reached.
+    pub(crate) fn limit_exceeded(&self, id: SessionId, limit: Limit, configured: u64, reached: u64) {
+        tracing::info!(
+            session = %id, ?limit, configured, reached, event = "limit_exceeded", "limit exceeded"
+        );
+        let event = Event::new(self.clock.wall(), Action::LimitExceeded, Actor::SYSTEM)
+            .session(id)
+            .detail("limit", json!(limit))
+            .detail("configured", configured)
+            .detail("reached", reached);
+        self.audit.record_soon(event);
+    }
+
+    /// A session is over and its tree gone.
+    pub(crate) async fn ended(&self, summary: &Summary, by: Option<&EndedBy>) {
+        let id = summary.session;
+        let recording = summary.recordings.first();
+        let exit = summary.exit.as_ref().map(|exit| json!(exit));
+        tracing::info!(
+            session = %id, reason = summary.reason.name(), bytes = summary.output_bytes,
+            event = "session_ended", "session ended",
+        );
+        let end = SessionEnd {
+            at: summary.ended_at,
+            reason: summary.reason,
+            exit: summary.exit.clone(),
+            by: by.map(|by| by.name.clone()),
+            detail: by.and_then(|by| by.why.clone()),
+            output_bytes: summary.output_bytes,
+            recording: recording.map(|facts| Recording {
+                path: facts.file.clone(),
+                bytes: facts.bytes,
+                sha256: facts.sha256.clone(),
+            }),
+        };
+        let event = Event::new(self.clock.wall(), Action::SessionEnded, Actor::SYSTEM)
+            .session(id)
+            .detail("reason", summary.reason.name())
+            .detail("exit", json!(exit))
+            .detail("by", json!(by.map(|by| &by.name)))
+            .detail("why", json!(by.and_then(|by| by.why.as_ref())))
+            .detail("bytes", summary.output_bytes)
+            .detail("recording", json!(recording.map(|facts| &facts.file)))
+            .detail("recording_bytes", json!(recording.map(|facts| facts.bytes)))
+            .detail("recording_sha256", json!(recording.map(|facts| &facts.sha256)));
+        match self.store.end_session(id, &end, &event).await {
+            // False: it was on record before the gateway was lost, and the runner tells it again.
+            Ok(_) => {}
+            Err(error) => {
+                self.store_failed("a session's end", &error);
+                self.audit.record_soon(event);
+            }
+        }
+    }
+
+    /// A session that the runner holds and the store does not know: its gateway was lost between the
+    /// two. It is on record from now on.
+    pub(crate) async fn found(&self, held: &Held, limits: &Limits) {
+        let now = self.clock.wall();
+        let new = NewSession {
+            id: held.session,
+            user: None,
+            user_name: Some(held.about.user.clone()),
+            door: held.about.door.clone(),
+            harness: SHELL.to_owned(),
+            profile: held.profile.clone(),
+            cwd: None,
+            why: None,
+            labels: std::collections::BTreeMap::new(),
+            limits: limits.clone(),
+            peer: Some(held.about.peer.clone()),
+            client: Some(held.about.client.clone()),
+            auth_method: None,
+            auth_key: None,
+            created_at: held.about.connected_at,
+        };
+        let event = Event::new(now, Action::SessionStarted, Actor::SYSTEM)
+            .session(held.session)
+            .detail("profile", held.profile.clone())
+            .detail("found_at_start", true);
+        let kept = async {
+            self.store.add_session(&new).await?;
+            self.store.start_session(held.session, now, &event).await
+        };
+        if let Err(error) = kept.await {
+            self.store_failed("a session that was found", &error);
+        }
+    }
+
+    fn store_failed(&self, what: &str, error: &StoreError) -> Refusal {
+        tracing::error!(%error, "the store did not keep {what}");
+        Refusal::Store
+    }
+}
+
+/// A session that ended with nobody looking: what is said when there is no word of it at all.
+pub(crate) fn lost(session: SessionId, reason: EndReason, clock: &dyn Clock) -> Summary {
+    Summary {
+        session,
+        reason,
+        exit: None::<Exit>,
+        output_bytes: 0,
+        started_at: None,
+        ended_at: clock.wall(),
+        recordings: Vec::new(),
+        reached: None,
+    }
+}
+
+fn actor(stay: &Stay) -> Actor {
+    match stay.door {
+        Door::Ssh => {
+            Actor::ssh(&stay.principal.name, stay.peer.ip()).with_user_agent(&stay.client)
+        }
+        Door::Web => Actor {
+            user: Some(stay.principal.name.clone()),
+            ip_address: Some(stay.peer.ip()),
+            ..Actor::new(sojourn_core::audit::ActorKind::Browser)
+        },
+    }
+}

@@ -1,0 +1,110 @@
+//! A `SOCK_SEQPACKET` socket on the runtime: whole messages, and one descriptor a message at most.
+
+use std::cell::RefCell;
+use std::io;
+use std::io::IoSlice;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::RecvAncillaryBuffer;
+use rustix::net::RecvAncillaryMessage;
+use rustix::net::RecvFlags;
+use rustix::net::SendAncillaryBuffer;
+use rustix::net::SendFlags;
+use sojourn_core::wire::MAX_MESSAGE;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+thread_local! {
+    /// One buffer a thread, not one a session: a thousand idle sessions need none.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_MESSAGE]);
+}
+
+/// One end of a connection whose messages stay whole.
+#[derive(Debug)]
+pub(crate) struct SeqPacket {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl SeqPacket {
+    /// Takes a connected socket.
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Self { fd: AsyncFd::new(fd)? })
+    }
+
+    /// Sends one message, waiting while the peer does not read.
+    pub(crate) async fn send(&self, message: &[u8]) -> io::Result<()> {
+        self.fd
+            .async_io(Interest::WRITABLE, |fd| {
+                let mut none = SendAncillaryBuffer::default();
+                let parts = [IoSlice::new(message)];
+                rustix::net::sendmsg(fd, &parts, &mut none, SendFlags::NOSIGNAL)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Receives one message and hands it to `read` while it stands in a buffer that is not its own.
+    /// None is the end of the connection. Only the first descriptor is kept.
+    pub(crate) async fn recv<T>(
+        &self,
+        mut read: impl FnMut(&[u8], Option<OwnedFd>) -> T,
+    ) -> io::Result<Option<T>> {
+        self.fd
+            .async_io(Interest::READABLE, |fd| {
+                SCRATCH.with_borrow_mut(|buffer| {
+                    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+                    let mut control = RecvAncillaryBuffer::new(&mut space);
+                    let got = rustix::net::recvmsg(
+                        fd,
+                        &mut [IoSliceMut::new(buffer)],
+                        &mut control,
+                        RecvFlags::CMSG_CLOEXEC,
+                    )?;
+                    let mut passed = control.drain().flat_map(|message| match message {
+                        RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
+                        _ => Vec::new(),
+                    });
+                    let fd = passed.next();
+                    if got.bytes == 0 {
+                        return Ok(None);
+                    }
+                    if got.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+                        return Err(Errno::MSGSIZE.into());
+                    }
+                    Ok(Some(read(&buffer[..got.bytes], fd)))
+                })
+            })
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (SeqPacket, SeqPacket) {
+        let (a, b) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        (SeqPacket::new(a).unwrap(), SeqPacket::new(b).unwrap())
+    }
+
+    #[tokio::test]
+    async fn messages_stay_whole_and_the_end_is_none() {
+        let (a, b) = pair();
+        a.send(b"one").await.unwrap();
+        a.send(b"two").await.unwrap();
+        assert_eq!(b.recv(|m, _| m.to_vec()).await.unwrap(), Some(b"one".to_vec()));
+        assert_eq!(b.recv(|m, _| m.to_vec()).await.unwrap(), Some(b"two".to_vec()));
+        drop(a);
+        assert_eq!(b.recv(|m, _| m.to_vec()).await.unwrap(), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! The handle a door holds of one session.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sojourn_core::end::EndReason;
+use sojourn_core::ids::SessionId;
+use sojourn_core::wire::shim::ChannelSpec;
+use sojourn_core::wire::shim::EndRequest;
+use sojourn_core::wire::shim::INPUT_WINDOW;
+use sojourn_core::wire::shim::LeaseState;
+use sojourn_core::wire::shim::MAX_CHANNELS;
+use sojourn_core::wire::shim::OUTPUT_WINDOW;
+use sojourn_core::wire::shim::ToShim;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::channel::Channel;
+use crate::channel::ChannelInput;
+use crate::channel::ChannelOutput;
+use crate::channel::InputGate;
+use crate::channel::QUEUE;
+use crate::door::ChannelEvent;
+use crate::door::ChannelRequest;
+use crate::door::Cut;
+use crate::door::Refusal;
+use crate::ending::EndedBy;
+use crate::profiles::ProfilePolicy;
+use crate::seqpacket::SeqPacket;
+
+/// How long a program may take to start before its channel is refused.
+const START: Duration = Duration::from_secs(30);
+
+/// How long a shim may take to say how its lease stands.
+const QUERY: Duration = Duration::from_millis(500);
+
+/// A session in motion. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the handles and the session's task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: SessionId,
+    pub(crate) link: Arc<SeqPacket>,
+    pub(crate) policy: ProfilePolicy,
+    pub(crate) registrations: mpsc::Sender<Registration>,
+    pub(crate) next_channel: AtomicU16,
+    pub(crate) open: AtomicUsize,
+    pub(crate) progress: watch::Receiver<Progress>,
+    /// Whether the start is on record: nothing is shown before.
+    pub(crate) recorded: watch::Receiver<Option<Result<(), Refusal>>>,
+    pub(crate) ended_by: std::sync::Mutex<Option<EndedBy>>,
+}
+
+/// How far a session is, for whoever waits for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Set when it was ended from outside.
+    pub(crate) cut: Option<Cut>,
+    /// Why it is ending.
+    pub(crate) ending: Option<EndReason>,
+    /// Whether everything of it is gone.
+    pub(crate) over: bool,
+    /// Programs that run.
+    pub(crate) running: usize,
+    /// Whether the last program to end was ended by a signal.
+    pub(crate) signalled: bool,
+    /// How the lease stood when it was last told, and how many times it was.
+    pub(crate) lease: Option<Arc<LeaseState>>,
+    pub(crate) lease_answers: u64,
+}
+
+/// A new channel, told to the session's task before the shim hears of it.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) number: u16,
+    pub(crate) events: mpsc::Sender<ChannelEvent>,
+    pub(crate) gate: Arc<InputGate>,
+    pub(crate) started: oneshot::Sender<Result<(), String>>,
+}
+
+impl Session {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.shared.id
+    }
+
+    /// Starts a program in a new channel.
+    ///
+    /// # Errors
+    /// When the session is over, has too many channels, cannot be put on record, or the program cannot
+    /// be started.
+    pub async fn start(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
+        let shared = &self.shared;
+        if shared.open.fetch_add(1, Ordering::Relaxed) >= MAX_CHANNELS {
+            shared.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::Channels(MAX_CHANNELS));
+        }
+        let started = self.start_counted(request).await;
+        if started.is_err() {
+            shared.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        started
+    }
+
+    async fn start_counted(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
+        let shared = &self.shared;
+        let number = shared.next_channel.fetch_add(1, Ordering::Relaxed);
+        if number == u16::MAX {
+            shared.next_channel.store(number, Ordering::Relaxed);
+            return Err(Refusal::Channels(usize::from(u16::MAX)));
+        }
+        let (events, output) = mpsc::channel(QUEUE);
+        let gate = Arc::new(InputGate::new(INPUT_WINDOW));
+        let (started, answer) = oneshot::channel();
+        let registration = Registration { number, events, gate: gate.clone(), started };
+        shared.registrations.send(registration).await.map_err(|_| Refusal::Over)?;
+        let spec = ChannelSpec {
+            env: shared.policy.passing(&request.env),
+            program: request.program,
+            pty: request.pty,
+            credit: OUTPUT_WINDOW,
+        };
+        let mut frame = Vec::new();
+        ToShim::Start(number, Box::new(spec)).encode(&mut frame);
+        if frame.len() > sojourn_core::wire::MAX_MESSAGE {
+            return Err(Refusal::Start("the command is too long (60 KB is the most)".to_owned()));
+        }
+        shared.link.send(&frame).await.map_err(|_| Refusal::Over)?;
+        let (answer, recorded) = tokio::join!(
+            tokio::time::timeout(START, answer),
+            self.recorded(),
+        );
+        recorded?;
+        match answer {
+            Err(_) => Err(Refusal::Start("the program did not start in time".to_owned())),
+            Ok(Err(_)) => Err(Refusal::Over),
+            Ok(Ok(Err(why))) => Err(Refusal::Start(why)),
+            Ok(Ok(Ok(()))) => Ok(Channel {
+                input: ChannelInput::new(number, shared.link.clone(), gate),
+                output: ChannelOutput::new(number, shared.link.clone(), output),
+            }),
+        }
+    }
+
+    /// Waits until the start of the session is on record.
+    async fn recorded(&self) -> Result<(), Refusal> {
+        let mut recorded = self.shared.recorded.clone();
+        match recorded.wait_for(Option::is_some).await {
+            Ok(result) => result.clone().unwrap_or(Err(Refusal::Over)),
+            Err(_) => Err(Refusal::Over),
+        }
+    }
+
+    /// Resolves when the session was ended from outside: by a limit, a person, a shutdown, a loss. A
+    /// session that its own programs or its client ended never resolves it.
+    pub async fn cut(&self) -> Cut {
+        let mut progress = self.shared.progress.clone();
+        let cut = match progress.wait_for(|p| p.cut.is_some()).await {
+            Ok(found) => found.cut.clone(),
+            Err(_) => None,
+        };
+        match cut {
+            Some(cut) => cut,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The connection it came by is gone, so it ends: with its programs' own reason when they all have
+    /// ended, else because its client closed it.
+    pub async fn connection_gone(&self) {
+        let reason = {
+            let progress = self.shared.progress.borrow();
+            let started = self.shared.next_channel.load(Ordering::Relaxed) > 0;
+            match (progress.running, started) {
+                (0, true) if progress.signalled => EndReason::Signalled,
+                (0, true) => EndReason::Exited,
+                _ => EndReason::Closed,
+            }
+        };
+        self.request_end(reason).await;
+    }
+
+    /// Asks the shim to end the session. The first reason wins.
+    pub(crate) async fn request_end(&self, reason: EndReason) {
+        let mut frame = Vec::new();
+        ToShim::End(EndRequest { reason }).encode(&mut frame);
+        // A broken link means that the shim is gone, which ends the session as well.
+        let _broken = self.shared.link.send(&frame).await;
+    }
+
+    /// Resolves when everything of the session is gone and on record.
+    pub async fn over(&self) {
+        let mut progress = self.shared.progress.clone();
+        // An error means that its task is gone: then it is over, too.
+        let _gone = progress.wait_for(|p| p.over).await;
+    }
+
+    /// How its lease stands now; what was known last when the shim does not answer at once.
+    pub(crate) async fn lease(&self) -> Option<Arc<LeaseState>> {
+        let mut progress = self.shared.progress.clone();
+        let (over, before) = {
+            let now = progress.borrow_and_update();
+            (now.over || now.ending.is_some(), now.lease_answers)
+        };
+        if !over {
+            let mut frame = Vec::new();
+            ToShim::Query.encode(&mut frame);
+            let ask = async {
+                self.shared.link.send(&frame).await.ok()?;
+                progress.wait_for(|p| p.lease_answers > before).await.ok().map(drop)
+            };
+            let _late = tokio::time::timeout(QUERY, ask).await;
+        }
+        self.shared.progress.borrow().lease.clone()
+    }
+}

@@ -1,0 +1,237 @@
+//! The built-in runner: a root process without a network, forked before the gateway had a thread.
+//!
+//! It lives as long as a gateway is connected, or sessions run: a gateway that dies does not take its
+//! sessions along, and the next one finds this runner at its socket in `sessions/`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sojourn_sandbox::forge::Forge;
+use sojourn_sandbox::pool::PARALLEL;
+use sojourn_sandbox::pool::Shared;
+use sojourn_sandbox::profile::Profile;
+use sojourn_sandbox::slots::Slots;
+use sojourn_shim::native;
+use sojourn_shim::zygote::RunnerSeed;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+
+use crate::directories::Directories;
+use crate::gateway;
+use crate::gateway::Parting;
+use crate::recovery;
+use crate::recovery::Found;
+use crate::requests::Requests;
+
+/// How long a runner waits for the one before it to go.
+const PREDECESSOR: Duration = Duration::from_secs(10);
+
+/// How long it waits at its end for sandboxes to be gone.
+const FAREWELL: Duration = Duration::from_secs(15);
+
+/// What the runner is configured with. It reads the same file as the gateway, before the split.
+#[derive(Clone, Debug)]
+pub struct RunnerConfig {
+    /// The data directory; `recordings` and `sessions` are in it.
+    pub data_dir: PathBuf,
+    /// The profiles with native sandboxes.
+    pub profiles: Vec<Profile>,
+    /// How long making a sandbox may take.
+    pub spawn_timeout: Duration,
+    /// The first user id of sandboxes.
+    pub uid_base: u32,
+    /// How many ranges of ids there are.
+    pub uid_count: u32,
+    /// The cgroup that holds those of all sandboxes of this data directory.
+    pub cgroup: String,
+    /// The build: a gateway of another one gets a runner of its own.
+    pub build: String,
+}
+
+/// Runs a runner to its end. The process has one thread. Returns its exit status: 0 means that it
+/// meant to leave.
+pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_secs(5))
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runner has no runtime");
+            return 1;
+        }
+    };
+    match runtime.block_on(live(seed, config)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "runner");
+            1
+        }
+    }
+}
+
+async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
+    let dirs = Arc::new(Directories::open(&config.data_dir)?);
+    let _lock = lock(&dirs).await?;
+    let listener = AsyncFd::with_interest(nonblocking(dirs.listen()?)?, Interest::READABLE)?;
+    let requests = Arc::new(prepare(&seed_forge(seed.zygote)?, config, &dirs)?);
+    take_up(&requests).await;
+    let mut gateway = Some(seed.gateway);
+    loop {
+        let socket = match gateway.take() {
+            Some(socket) => socket,
+            None => match next_gateway(&listener, &requests).await? {
+                Some(socket) => socket,
+                None => break,
+            },
+        };
+        requests.fill_pools();
+        let events = requests.events.subscribe();
+        match gateway::serve(socket, &requests, events).await {
+            Parting::Gone => {
+                tracing::warn!("the gateway is gone: sessions go on");
+                requests.drain_pools();
+            }
+            Parting::OtherBuild | Parting::Shutdown(true) => break,
+            Parting::Shutdown(false) => {
+                requests.drain_pools();
+                let over = requests.sessions.none_running();
+                let _late = tokio::time::timeout(FAREWELL, over).await;
+                break;
+            }
+        }
+    }
+    leave(&requests).await;
+    Ok(())
+}
+
+/// Waits for a runner of this data directory that is just leaving.
+async fn lock(dirs: &Directories) -> io::Result<OwnedFd> {
+    let deadline = tokio::time::Instant::now() + PREDECESSOR;
+    loop {
+        match dirs.lock() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if tokio::time::Instant::now() > deadline {
+                    return Err(io::Error::other("another runner holds this data directory"));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn seed_forge(end: sojourn_shim::zygote::RunnerEnd) -> io::Result<Arc<Forge>> {
+    Ok(Arc::new(Forge::new(end)?))
+}
+
+fn prepare(
+    forge: &Arc<Forge>,
+    config: RunnerConfig,
+    dirs: &Arc<Directories>,
+) -> io::Result<Requests> {
+    let mut templates: BTreeMap<u64, Arc<native::DiskTemplate>> = BTreeMap::new();
+    let mut profiles = BTreeMap::new();
+    for mut profile in config.profiles {
+        if profile.disk_size > native::MAX_IN_MEMORY {
+            let template = match templates.get(&profile.disk_size) {
+                Some(template) => template.clone(),
+                None => {
+                    let directory = rustix::io::dup(dirs.scratch())?;
+                    let made = native::DiskTemplate::make(directory, profile.disk_size)?;
+                    let made = Arc::new(made);
+                    templates.insert(profile.disk_size, made.clone());
+                    made
+                }
+            };
+            profile.disk = Some(template);
+        }
+        profile.cgroup = config.cgroup.clone();
+        profiles.insert(profile.name.clone(), Arc::new(profile));
+    }
+    let shared = Shared {
+        forge: forge.clone(),
+        slots: Slots::new(config.uid_base, config.uid_count),
+        spawn_timeout: config.spawn_timeout,
+        permits: Arc::new(Semaphore::new(PARALLEL)),
+    };
+    Ok(Requests::new(profiles, shared, dirs.clone(), config.build, config.cgroup))
+}
+
+/// Finds what the runner before this one left.
+async fn take_up(requests: &Arc<Requests>) {
+    let known = match requests.dirs.list() {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::error!(%error, "the sessions of before cannot be listed");
+            return;
+        }
+    };
+    for session in known {
+        match recovery::find(&requests.dirs, &requests.shared.slots, session) {
+            Ok(Found::Running(entry)) => {
+                requests.sessions.insert(session, entry);
+                requests.watch(session);
+            }
+            Ok(Found::Over(entry)) => requests.sessions.insert(session, entry),
+            Err(error) => {
+                tracing::warn!(%session, %error, "a session's directory without a state: removed");
+                let _left = requests.dirs.remove(session);
+            }
+        }
+    }
+    let (own, parent) = (requests.clone(), requests.cgroup.clone());
+    let cleaned = tokio::task::spawn_blocking(move || {
+        native::clean_orphans(&parent, |sandbox| own.sessions.has_sandbox(sandbox))
+    });
+    match cleaned.await {
+        Ok(Ok(0)) | Err(_) => {}
+        Ok(Ok(orphans)) => tracing::info!(orphans, "orphaned sandboxes removed"),
+        Ok(Err(error)) => tracing::warn!(%error, "orphaned sandboxes cannot be removed"),
+    }
+}
+
+/// The next gateway that comes to the socket; none when the last session is over before one does.
+async fn next_gateway(
+    listener: &AsyncFd<OwnedFd>,
+    requests: &Requests,
+) -> io::Result<Option<OwnedFd>> {
+    loop {
+        let socket = tokio::select! {
+            socket = listener.async_io(Interest::READABLE, accept) => socket?,
+            () = requests.sessions.none_running() => return Ok(None),
+        };
+        let peer = rustix::net::sockopt::socket_peercred(&socket)?;
+        if peer.uid.is_root() {
+            return Ok(Some(socket));
+        }
+        tracing::warn!(uid = peer.uid.as_raw(), "a stranger at the runner's socket");
+    }
+}
+
+fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
+    Ok(rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)?)
+}
+
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(fd)
+}
+
+/// Gives waiting sandboxes the time to be gone, and removes what held them all.
+async fn leave(requests: &Arc<Requests>) {
+    requests.drain_pools();
+    let others_gone = requests.shared.slots.at_most(requests.sessions.running());
+    let _late = tokio::time::timeout(FAREWELL, others_gone).await;
+    requests.dirs.unlisten();
+    if requests.sessions.running() == 0 {
+        let _left = native::remove_parent(&requests.cgroup);
+    }
+}

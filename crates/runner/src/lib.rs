@@ -1,0 +1,18 @@
+//! Sessions on a machine. For now the built-in runner, the privileged half of `sojourn serve`: it
+//! makes sandboxes, gives sessions one, and cleans up after them. It knows nothing of users, SSH or
+//! browsers, and has no network.
+//!
+//! - [`builtin`]: its life, from the fork to the last session.
+//! - `requests`: what a gateway may ask. Everything else ends the connection.
+//! - `sessions`: the sessions it holds.
+//! - `directories`: where recordings and live state are, reached by descriptor only.
+//! - `recovery`: what a runner finds when it starts, and what a lost shim leaves.
+#![cfg(target_os = "linux")]
+
+pub mod builtin;
+
+mod directories;
+mod gateway;
+mod recovery;
+mod requests;
+mod sessions;

@@ -1,0 +1,170 @@
+//! What a runner finds when it starts, and what a lost shim leaves: sessions that go on, sessions that
+//! ended while nobody looked, recordings without an end, control groups without a sandbox.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::process::Pid;
+use rustix::process::PidfdFlags;
+use rustix::process::Signal;
+use sojourn_core::end::EndReason;
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::RecordingFacts;
+use sojourn_core::wire::shim::Summary;
+use sojourn_sandbox::prepared::ShimProcess;
+use sojourn_sandbox::profile::slot_of;
+use sojourn_sandbox::slots::Slots;
+use sojourn_shim::clock;
+use sojourn_shim::state::Phase;
+use sojourn_shim::state::Process;
+use sojourn_shim::state::State;
+use sojourn_shim::state::boot_id;
+use sojourn_term::cast;
+
+use crate::directories::Directories;
+use crate::sessions::Entry;
+
+/// The most channels of one session whose recordings are looked for.
+const CHANNELS: u32 = 65_536;
+
+/// What the directory of one session turned out to be.
+pub(crate) enum Found {
+    /// Its shim lives.
+    Running(Entry),
+    /// It is over, and its end is not known to be on record.
+    Over(Entry),
+}
+
+/// Looks at a session that the runner before this one had.
+///
+/// # Errors
+/// When there is no state to be read: then nothing was ever run in it.
+pub(crate) fn find(dirs: &Directories, slots: &Slots, id: SessionId) -> io::Result<Found> {
+    let directory = dirs.session(id)?;
+    let state = State::read(directory.as_fd())?;
+    let live = state.is_live();
+    let shim = if live { hold(&state.shim) } else { None };
+    let slot = slot_of(&state.sandbox).and_then(|number| slots.take_over(number));
+    let (shim, over) = match shim {
+        Some(pidfd) => (ShimProcess::new(pidfd, slot)?, false),
+        // Any process that has ended will do: there is nothing to wait for.
+        None => (ShimProcess::new(ended_process()?, None)?, true),
+    };
+    let mut entry = Entry {
+        profile: state.profile.clone(),
+        sandbox: state.sandbox.clone(),
+        about: state.about.clone(),
+        directory: Arc::new(directory),
+        shim: Arc::new(shim),
+        notes: None,
+        ended: None,
+    };
+    if over {
+        entry.ended = Some(close(dirs, &entry.directory, state)?);
+        return Ok(Found::Over(entry));
+    }
+    Ok(Found::Running(entry))
+}
+
+/// What a session was whose shim is gone: its own last word, or what can be found out.
+///
+/// # Errors
+/// When its state cannot be read or written.
+pub(crate) fn after_shim(dirs: &Directories, directory: &OwnedFd) -> io::Result<Summary> {
+    let state = State::read(directory.as_fd())?;
+    close(dirs, directory, state)
+}
+
+fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Result<Summary> {
+    if let (Phase::Over, Some(summary)) = (state.phase, &state.summary) {
+        return Ok(summary.clone());
+    }
+    let same_boot = boot_id().is_ok_and(|boot| boot == state.boot);
+    if same_boot && let Some(init) = hold(&state.init) {
+        // It ends by itself when its shim does; this makes sure.
+        let _gone = rustix::process::pidfd_send_signal(&init, Signal::KILL);
+    }
+    let reason = match (state.reason, same_boot) {
+        (Some(reason), _) => reason,
+        (None, true) => EndReason::RunnerLost,
+        (None, false) => EndReason::Shutdown,
+    };
+    let recordings = recover(dirs, &state.recording);
+    let summary = Summary {
+        session: state.session,
+        reason,
+        exit: None,
+        output_bytes: 0,
+        started_at: state.started_at,
+        ended_at: wall_now(),
+        recordings,
+        reached: None,
+    };
+    state.phase = Phase::Over;
+    state.reason = Some(reason);
+    state.summary = Some(summary.clone());
+    state.write(directory.as_fd())?;
+    Ok(summary)
+}
+
+/// Cuts recordings to their last whole line and measures them.
+fn recover(dirs: &Directories, first: &str) -> Vec<RecordingFacts> {
+    let Some(stem) = first.strip_suffix(".cast") else { return Vec::new() };
+    let mut recordings = Vec::new();
+    for channel in 0..CHANNELS {
+        let name = match channel {
+            0 => first.to_owned(),
+            n => format!("{stem}.{n}.cast"),
+        };
+        let mut file = match open_recording(dirs, &name) {
+            Ok(file) => file,
+            // Channels may be numbered beyond one that was refused, but not by much.
+            Err(_) if channel > 0 => break,
+            Err(_) => continue,
+        };
+        match cast::recover(&mut file) {
+            Ok(recovered) => {
+                let verified = recovered.verified;
+                recordings.push(RecordingFacts {
+                    channel: u16::try_from(channel).unwrap_or(u16::MAX),
+                    file: name,
+                    bytes: verified.bytes,
+                    sha256: verified.sha256,
+                });
+            }
+            Err(error) => tracing::error!(file = name, %error, "a recording cannot be recovered"),
+        }
+    }
+    recordings
+}
+
+/// Opens a recording for its repair, below `recordings/` and through no link.
+fn open_recording(dirs: &Directories, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let beneath = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
+    let fd = rustix::fs::openat2(dirs.recordings(), name, flags, Mode::empty(), beneath)?;
+    Ok(File::from(fd))
+}
+
+/// Holds a process, if it is still this very one.
+fn hold(process: &Process) -> Option<OwnedFd> {
+    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    // Looked at after it was opened: a number that was used again shows another start.
+    process.is_alive().then_some(pidfd)
+}
+
+/// A descriptor that is readable at once, as the pidfd of a process that has ended is.
+fn ended_process() -> io::Result<OwnedFd> {
+    Ok(rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC)?)
+}
+
+fn wall_now() -> Wall {
+    clock::wall()
+}

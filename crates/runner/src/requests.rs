@@ -1,0 +1,292 @@
+//! What a gateway may ask of the runner, and the answers.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use sojourn_core::ids::SessionId;
+use sojourn_core::wire::runner::Event;
+use sojourn_core::wire::runner::Note;
+use sojourn_core::wire::runner::Open;
+use sojourn_core::wire::runner::Reply;
+use sojourn_core::wire::runner::Request;
+use sojourn_core::wire::runner::Stage;
+use sojourn_sandbox::pool::Pool;
+use sojourn_sandbox::pool::Shared;
+use sojourn_sandbox::pool::Taken;
+use sojourn_sandbox::prepared::Failure;
+use sojourn_sandbox::profile::Profile;
+use sojourn_shim::clock;
+use sojourn_shim::control::Assign;
+use sojourn_shim::control::AssignFds;
+use sojourn_shim::native;
+use tokio::sync::broadcast;
+
+use crate::directories::Directories;
+use crate::directories::connect;
+use crate::recovery;
+use crate::sessions::Entry;
+use crate::sessions::Sessions;
+
+/// How long the sidecar may take a note.
+const NOTE: Duration = Duration::from_secs(2);
+
+/// An answer and the descriptor that goes along.
+type Answer = (Reply, Option<OwnedFd>);
+
+/// All a request needs.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    pub(crate) profiles: BTreeMap<String, Arc<Profile>>,
+    pub(crate) shared: Shared,
+    pub(crate) dirs: Arc<Directories>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) events: broadcast::Sender<Event>,
+    pub(crate) build: String,
+    pub(crate) epoch: u64,
+    pub(crate) cgroup: String,
+    pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+}
+
+impl Requests {
+    pub(crate) fn new(
+        profiles: BTreeMap<String, Arc<Profile>>,
+        shared: Shared,
+        dirs: Arc<Directories>,
+        build: String,
+        cgroup: String,
+    ) -> Self {
+        let (events, _) = broadcast::channel(1024);
+        let epoch = clock::mono().0;
+        let sessions = Arc::new(Sessions::new());
+        let pools = Mutex::default();
+        Self { profiles, shared, dirs, sessions, events, build, epoch, cgroup, pools }
+    }
+
+    pub(crate) fn build(&self) -> &str {
+        &self.build
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Starts filling the pools: somebody is there who may want a sandbox.
+    pub(crate) fn fill_pools(&self) {
+        let mut pools = self.lock();
+        for (name, profile) in &self.profiles {
+            pools.entry(name.clone()).or_insert_with(|| {
+                let pool = Arc::new(Pool::start(profile.clone(), self.shared.clone()));
+                tokio::spawn(announce(pool.clone(), self.events.clone()));
+                pool
+            });
+        }
+    }
+
+    /// Lets go of what waits in the pools.
+    pub(crate) fn drain_pools(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(self: &Arc<Self>, request: Request) -> Answer {
+        match request {
+            Request::Open(open) => match self.open(*open).await {
+                Ok(answer) => answer,
+                Err(Failure { stage, message }) => (Reply::Failed { stage, message }, None),
+            },
+            Request::Attach { session } => self.attach(session),
+            Request::Note { session, note } => self.note(session, note).await,
+            Request::Kill { session } => {
+                match self.sessions.with(session, |entry| entry.shim.kill()) {
+                    Some(()) => (Reply::Done, None),
+                    None => (Reply::Unknown, None),
+                }
+            }
+            Request::List { after } => {
+                let (items, more) = self.sessions.page(after);
+                (Reply::Sessions { items, more }, None)
+            }
+            Request::Forget { session } => self.forget(session),
+            Request::Pools => {
+                let pools = self.lock();
+                let items = pools.values().map(|pool| pool.state().borrow().clone()).collect();
+                (Reply::Pools { items }, None)
+            }
+            // Both are the connection's own affair.
+            Request::Hello { .. } | Request::Shutdown { .. } => (Reply::Unknown, None),
+        }
+    }
+
+    async fn open(self: &Arc<Self>, open: Open) -> Result<Answer, Failure> {
+        let Open { session, profile: name, lower, about } = open;
+        let unknown = || Failure::new(Stage::Profile, format!("no profile {name:?} here"));
+        let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
+        let pool = self.lock().get(&name).cloned();
+        let pool = pool.ok_or_else(|| Failure::new(Stage::Runner, "the runner is leaving"))?;
+        let Taken { sandbox, warm } = pool.take().await?;
+        drop(pool);
+        let failed = |what: &'static str| {
+            move |error: std::io::Error| Failure::new(Stage::Recording, format!("{what}: {error}"))
+        };
+        let (day_dir, day) =
+            self.dirs.day(clock::wall()).map_err(failed("the recordings' directory"))?;
+        let (directory, listener) =
+            self.dirs.create(session).map_err(failed("the session's directory"))?;
+        let assign = Assign {
+            session,
+            profile: name.clone(),
+            about: about.clone(),
+            limits: profile.limits.clone().lowered(&lower),
+            recording: profile.recording.clone(),
+            day: day.clone(),
+            command: profile.command.clone(),
+            env: profile.env.clone(),
+        };
+        let kept = rustix::io::dup(&directory)
+            .map_err(|error| failed("the session's directory")(error.into()))?;
+        let fds = AssignFds { session: directory, day: day_dir, listener };
+        let (id, shim) = (sandbox.id.clone(), sandbox.shim.clone());
+        let assigned = sandbox.assign(assign, &fds).await;
+        drop(fds);
+        let opened = match assigned {
+            Ok(notes) => connect(&kept)
+                .map(|socket| (notes, socket))
+                .map_err(|error| Failure::new(Stage::Init, format!("its shim: {error}"))),
+            Err(failure) => Err(failure),
+        };
+        let (notes, socket) = match opened {
+            Ok(opened) => opened,
+            Err(failure) => {
+                shim.kill();
+                tokio::spawn(self.clone().discard(session, id, shim));
+                return Err(failure);
+            }
+        };
+        let entry = Entry {
+            profile: name,
+            sandbox: id.clone(),
+            about,
+            directory: Arc::new(kept),
+            shim,
+            notes: Some(Arc::new(notes)),
+            ended: None,
+        };
+        self.sessions.insert(session, entry);
+        self.watch(session);
+        let recording = format!("{day}/{session}.cast");
+        Ok((Reply::Opened { sandbox: id, warm, recording }, Some(socket)))
+    }
+
+    /// Removes what a sandbox left that never had its session.
+    async fn discard(
+        self: Arc<Self>,
+        session: SessionId,
+        sandbox: String,
+        shim: Arc<sojourn_sandbox::prepared::ShimProcess>,
+    ) {
+        shim.gone().await;
+        self.clean_cgroup(&sandbox).await;
+        if let Err(error) = self.dirs.remove(session) {
+            tracing::error!(%session, %error, "a session's directory cannot be removed");
+        }
+    }
+
+    fn attach(&self, session: SessionId) -> Answer {
+        let directory = self
+            .sessions
+            .with(session, |entry| entry.ended.is_none().then(|| entry.directory.clone()));
+        match directory.flatten().map(connect) {
+            Some(Ok(socket)) => (Reply::Attached, Some(socket)),
+            Some(Err(error)) => {
+                (Reply::Failed { stage: Stage::Init, message: error.to_string() }, None)
+            }
+            None => (Reply::Unknown, None),
+        }
+    }
+
+    async fn note(&self, session: SessionId, note: Note) -> Answer {
+        let notes = self.sessions.with(session, |entry| entry.notes.clone()).flatten();
+        let Some(notes) = notes else { return (Reply::Unknown, None) };
+        match tokio::time::timeout(NOTE, notes.tell(note)).await {
+            Ok(Ok(())) => (Reply::Done, None),
+            _ => (Reply::Unknown, None),
+        }
+    }
+
+    fn forget(&self, session: SessionId) -> Answer {
+        if !self.sessions.forget(session) {
+            // Its shim may still be cleaning up: its directory goes when the next gateway asks.
+            let known = self.sessions.with(session, |_| ()).is_some();
+            return (if known { Reply::Done } else { Reply::Unknown }, None);
+        }
+        self.remove(session);
+        (Reply::Done, None)
+    }
+
+    fn remove(&self, session: SessionId) {
+        if let Err(error) = self.dirs.remove(session) {
+            tracing::error!(%session, %error, "a session's directory cannot be removed");
+        }
+    }
+
+    /// Waits for a session's shim to end, cleans up after it and says so.
+    pub(crate) fn watch(self: &Arc<Self>, session: SessionId) {
+        let seen = self.sessions.with(session, |entry| {
+            (entry.shim.clone(), entry.directory.clone(), entry.sandbox.clone())
+        });
+        let Some((shim, directory, sandbox)) = seen else { return };
+        let own = self.clone();
+        tokio::spawn(async move {
+            shim.gone().await;
+            let dirs = own.dirs.clone();
+            let found =
+                tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &directory)).await;
+            own.clean_cgroup(&sandbox).await;
+            let summary = match found {
+                Ok(Ok(summary)) => {
+                    own.sessions.ended(session, summary.clone());
+                    Some(summary)
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%session, %error, "a session left no readable state");
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(%session, %error, "a bug while a session was closed");
+                    None
+                }
+            };
+            // Nobody may be listening; then it stands in the next list.
+            let _nobody = own.events.send(Event::Released { session, summary });
+        });
+    }
+
+    /// Removes the control groups of a sandbox whose shim could not.
+    async fn clean_cgroup(&self, sandbox: &str) {
+        let (parent, own) = (self.cgroup.clone(), sandbox.to_owned());
+        let cleaned =
+            tokio::task::spawn_blocking(move || native::clean_orphans(&parent, |id| id != own));
+        if let Ok(Err(error)) = cleaned.await {
+            tracing::warn!(sandbox, %error, "a control group cannot be removed");
+        }
+    }
+}
+
+/// Tells how a pool stands, whenever it changes.
+async fn announce(pool: Arc<Pool>, events: broadcast::Sender<Event>) {
+    let mut state = pool.state();
+    // The pool goes when nobody else holds it.
+    drop(pool);
+    while state.changed().await.is_ok() {
+        let now = state.borrow_and_update().clone();
+        let _nobody = events.send(Event::Pool(now));
+    }
+}

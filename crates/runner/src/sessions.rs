@@ -1,0 +1,112 @@
+//! The sessions a runner holds: those that run, and those that ended and that no gateway has put on
+//! record yet.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use sojourn_core::ids::SessionId;
+use sojourn_core::wire::runner::About;
+use sojourn_core::wire::runner::Held;
+use sojourn_core::wire::runner::PAGE;
+use sojourn_core::wire::shim::Summary;
+use sojourn_sandbox::prepared::Notes;
+use sojourn_sandbox::prepared::ShimProcess;
+use tokio::sync::watch;
+
+/// One session.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The profile's name.
+    pub(crate) profile: String,
+    /// The sandbox's id.
+    pub(crate) sandbox: String,
+    /// Who it is for.
+    pub(crate) about: About,
+    /// Its directory.
+    pub(crate) directory: Arc<OwnedFd>,
+    /// Its shim.
+    pub(crate) shim: Arc<ShimProcess>,
+    /// The way to its sidecar; none for a session of the runner before this one.
+    pub(crate) notes: Option<Arc<Notes>>,
+    /// What it was, once its shim is gone.
+    pub(crate) ended: Option<Summary>,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    entries: Mutex<BTreeMap<SessionId, Entry>>,
+    running: watch::Sender<usize>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Self {
+        Self { entries: Mutex::default(), running: watch::Sender::new(0) }
+    }
+
+    pub(crate) fn insert(&self, id: SessionId, entry: Entry) {
+        let running = entry.ended.is_none();
+        self.lock().insert(id, entry);
+        self.running.send_modify(|count| *count += usize::from(running));
+    }
+
+    /// Looks at one session.
+    pub(crate) fn with<T>(&self, id: SessionId, see: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.lock().get_mut(&id).map(see)
+    }
+
+    /// It is over: `summary` is kept until somebody has it on record.
+    pub(crate) fn ended(&self, id: SessionId, summary: Summary) {
+        let was_running =
+            self.with(id, |entry| entry.ended.replace(summary).is_none()).unwrap_or(false);
+        self.running.send_modify(|count| *count -= usize::from(was_running));
+    }
+
+    /// Forgets a session that is over. Returns whether there was such a one.
+    pub(crate) fn forget(&self, id: SessionId) -> bool {
+        let mut entries = self.lock();
+        let over = entries.get(&id).is_some_and(|entry| entry.ended.is_some());
+        over && entries.remove(&id).is_some()
+    }
+
+    /// A page of them, oldest first, and whether there are more.
+    pub(crate) fn page(&self, after: Option<SessionId>) -> (Vec<Held>, bool) {
+        let entries = self.lock();
+        let mut rest = entries.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+        let items = rest
+            .by_ref()
+            .take(PAGE)
+            .map(|(id, entry)| Held {
+                session: *id,
+                profile: entry.profile.clone(),
+                about: entry.about.clone(),
+                ended: entry.ended.clone(),
+            })
+            .collect();
+        (items, rest.next().is_some())
+    }
+
+    /// Whether a sandbox is a running session's.
+    pub(crate) fn has_sandbox(&self, sandbox: &str) -> bool {
+        self.lock().values().any(|entry| entry.ended.is_none() && entry.sandbox == sandbox)
+    }
+
+    /// How many run.
+    pub(crate) fn running(&self) -> usize {
+        *self.running.borrow()
+    }
+
+    /// Resolves when none runs.
+    pub(crate) async fn none_running(&self) {
+        // An error means that this is gone, and so are they.
+        let _gone = self.running.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,38 @@
+//! Asks the zygote for shims, one at a time: its answers come in order.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use sojourn_shim::zygote::Born;
+use sojourn_shim::zygote::RunnerEnd;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
+
+/// Where shims come from.
+#[derive(Debug)]
+pub struct Forge {
+    end: Mutex<AsyncFd<RunnerEnd>>,
+}
+
+impl Forge {
+    /// Takes the runner's end of the socket to the zygote.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(end: RunnerEnd) -> io::Result<Self> {
+        end.set_nonblocking()?;
+        Ok(Self { end: Mutex::new(AsyncFd::new(end)?) })
+    }
+
+    /// Has a shim forked with this control socket.
+    ///
+    /// # Errors
+    /// When there are no more processes to be had, or no zygote.
+    pub(crate) async fn fork_shim(&self, control: BorrowedFd<'_>) -> io::Result<Born> {
+        // Spawned callers are not cancelled between the request and its answer: see `Pool`.
+        let end = self.end.lock().await;
+        end.async_io(Interest::WRITABLE, |end| end.fork_shim(control)).await?;
+        end.async_io(Interest::READABLE, |end| end.born()).await
+    }
+}

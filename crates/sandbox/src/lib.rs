@@ -1,0 +1,17 @@
+//! Sandboxes made ahead of time: what a profile asks for, the shims that build it, and the pool that
+//! has some ready.
+//!
+//! - [`profile`]: a profile as the runner knows it.
+//! - [`pool`]: the pools; one is taken by a message.
+//! - [`prepared`]: a sandbox that waits for a session, and the shim that holds it.
+//! - [`forge`]: asks the zygote for shims.
+//! - [`slots`]: user ids, so that no two sandboxes share one.
+//! - [`packets`]: a seqpacket socket on the runtime.
+#![cfg(target_os = "linux")]
+
+pub mod forge;
+pub mod packets;
+pub mod pool;
+pub mod prepared;
+pub mod profile;
+pub mod slots;

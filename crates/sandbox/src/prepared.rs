@@ -1,0 +1,195 @@
+//! A sandbox that waits for a session, and the shim that holds it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sojourn_core::wire::runner::Note;
+use sojourn_core::wire::runner::Stage;
+use sojourn_shim::control;
+use sojourn_shim::control::Assign;
+use sojourn_shim::control::AssignFds;
+use sojourn_shim::control::Order;
+use sojourn_shim::control::Report;
+use sojourn_shim::seqpacket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::Instant;
+
+use crate::forge::Forge;
+use crate::packets::Packets;
+use crate::profile::Profile;
+use crate::profile::sandbox_id;
+use crate::slots::Slot;
+
+/// How long a shim may take to take a session: it writes one small file durably.
+const ASSIGN: Duration = Duration::from_secs(10);
+
+/// More than the sandbox's own timeout, for a shim that says nothing at all.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// Why there is no sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {message}", stage.name())]
+pub struct Failure {
+    /// Where it failed.
+    pub stage: Stage,
+    /// What went wrong, in a line.
+    pub message: String,
+}
+
+impl Failure {
+    /// At this stage, for this reason.
+    pub fn new(stage: Stage, message: impl Into<String>) -> Self {
+        Self { stage, message: message.into() }
+    }
+}
+
+/// A shim's process. Its ids are free when it is gone.
+#[derive(Debug)]
+pub struct ShimProcess {
+    pidfd: AsyncFd<OwnedFd>,
+    _slot: Option<Slot>,
+}
+
+impl ShimProcess {
+    /// A shim by its pidfd, with the ids of its sandbox.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(pidfd: OwnedFd, slot: Option<Slot>) -> io::Result<Self> {
+        let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
+        Ok(Self { pidfd, _slot: slot })
+    }
+
+    /// Resolves when it has ended.
+    pub async fn gone(&self) {
+        // An error can only mean that the runtime goes down.
+        let _ready = self.pidfd.readable().await;
+    }
+
+    /// Kills it, and so its sandbox: process 1 of it ends with its socket.
+    pub fn kill(&self) {
+        // The one error there is: it is gone already.
+        let _gone = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+    }
+}
+
+/// A sandbox that waits.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its id.
+    pub id: String,
+    /// When it was ready.
+    pub ready_at: Instant,
+    /// Its shim.
+    pub shim: Arc<ShimProcess>,
+    control: Packets,
+}
+
+/// What remains of a sandbox's control socket once it has a session: the way to its sidecar.
+#[derive(Debug)]
+pub struct Notes(Packets);
+
+impl Prepared {
+    /// Has a shim forked and its sandbox built.
+    pub(crate) async fn make(
+        forge: &Forge,
+        profile: &Profile,
+        slot: Slot,
+        unique: u32,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
+        let id = sandbox_id(slot.number(), unique);
+        let make = Order::Make { profile: profile.native(&id, &slot), timeout };
+        let (ours, theirs) = seqpacket::pair().map_err(system)?;
+        let born = forge.fork_shim(theirs.as_fd()).await.map_err(system)?;
+        drop(theirs);
+        let shim = Arc::new(ShimProcess::new(born.pidfd, Some(slot)).map_err(system)?);
+        let control = Packets::new(ours).map_err(system)?;
+        let built = async {
+            let disk = profile.disk.as_ref().map(|disk| disk.parts());
+            let fds = disk.as_ref().map_or(&[][..], |parts| parts);
+            control.write(|socket| control::send(socket, &make, fds)).await.map_err(system)?;
+            match report(&control).await {
+                Some(Report::Ready { .. }) => Ok(()),
+                Some(Report::Failed { stage, message }) => Err(Failure { stage, message }),
+                _ => Err(Failure::new(Stage::Container, "its shim left without a word")),
+            }
+        };
+        match tokio::time::timeout(timeout + SLACK, built).await {
+            Ok(Ok(())) => Ok(Self { id, ready_at: Instant::now(), shim, control }),
+            Ok(Err(failure)) => {
+                abandon(shim);
+                Err(failure)
+            }
+            Err(_) => {
+                shim.kill();
+                abandon(shim);
+                Err(Failure::new(Stage::Timeout, "its shim did not answer"))
+            }
+        }
+    }
+
+    /// Gives it a session.
+    ///
+    /// # Errors
+    /// When its shim does not take it; the sandbox is gone then.
+    pub async fn assign(self, assign: Assign, fds: &AssignFds) -> Result<Notes, Failure> {
+        let order = Order::Assign(Box::new(assign));
+        let taken = async {
+            let sent = |socket: std::os::fd::BorrowedFd<'_>| {
+                control::send(socket, &order, &fds.as_array())
+            };
+            self.control
+                .write(sent)
+                .await
+                .map_err(|error| Failure::new(Stage::Init, format!("its shim is gone: {error}")))?;
+            match report(&self.control).await {
+                Some(Report::Assigned) => Ok(()),
+                Some(Report::Failed { stage, message }) => Err(Failure { stage, message }),
+                _ => Err(Failure::new(Stage::Init, "its shim left without a word")),
+            }
+        };
+        match tokio::time::timeout(ASSIGN, taken).await {
+            Ok(Ok(())) => Ok(Notes(self.control)),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => {
+                self.shim.kill();
+                Err(Failure::new(Stage::Timeout, "its shim did not take the session"))
+            }
+        }
+    }
+
+    /// Lets go of a sandbox nobody took; its ids are free when its shim has cleaned up.
+    pub fn discard(self) {
+        drop(self.control);
+        abandon(self.shim);
+    }
+}
+
+impl Notes {
+    /// Tells the shim something for the sidecar.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn tell(&self, note: Note) -> io::Result<()> {
+        let order = Order::Note { note };
+        self.0.write(|socket| control::send(socket, &order, &[])).await
+    }
+}
+
+/// The next thing a shim says; none when it is gone or says what it must not.
+async fn report(control: &Packets) -> Option<Report> {
+    let got = control.read(|socket| control::recv::<Report>(socket)).await.ok()??;
+    Some(got.0)
+}
+
+/// Keeps the ids of a shim's sandbox until it is gone.
+fn abandon(shim: Arc<ShimProcess>) {
+    tokio::spawn(async move { shim.gone().await });
+}
