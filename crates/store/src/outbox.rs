@@ -39,6 +39,16 @@ impl Store {
         Ok(events.collect())
     }
 
+    /// The ids of all events that are not forgotten yet.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn untold_ids(&self) -> Result<Vec<EventId>, StoreError> {
+        let ids: Vec<(String,)> = sqlx::query_as(sql::OUTBOX_IDS).fetch_all(self.read()).await?;
+        let ids = ids.into_iter().map(|(id,)| id.parse());
+        ids.collect::<Result<_, _>>().map_err(|_| StoreError::Impossible("event_id"))
+    }
+
     /// Forgets events that the log has.
     ///
     /// # Errors

@@ -65,5 +65,6 @@ statements! {
 
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";
+    OUTBOX_IDS = "SELECT event_id FROM outbox";
     FORGET = "DELETE FROM outbox WHERE event_id = $1";
 }

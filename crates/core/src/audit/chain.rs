@@ -327,17 +327,24 @@ impl ChainChecker {
 
     /// Finds out what the line behind a faulty one may continue.
     fn resume_after(&mut self, line: &[u8]) {
-        let stated = split(line).and_then(|(body, stated)| {
-            let entry: Entry = serde_json::from_slice(line).ok()?;
-            Some((entry.seq, stated, LineHash::of(body)))
-        });
-        self.continues = match stated {
-            Some((seq, stated, computed)) if seq == self.seq + 1 => {
-                self.seq = seq;
-                Continues::Either(stated, computed)
+        self.continues = match (Head::stated_by(line), split(line)) {
+            (Some(stated), Some((body, _))) if stated.seq == self.seq + 1 => {
+                self.seq = stated.seq;
+                Continues::Either(stated.hash, LineHash::of(body))
             }
             _ => Continues::Anything,
         };
+    }
+}
+
+impl Head {
+    /// What a line says of itself, whether or not it is true: a log goes on behind a damaged line
+    /// as if it were whole, so that the damage stays one finding.
+    #[must_use]
+    pub fn stated_by(line: &[u8]) -> Option<Self> {
+        let (_, hash) = split(line)?;
+        let entry: Entry = serde_json::from_slice(line).ok()?;
+        Some(Self { seq: entry.seq, hash })
     }
 }
 

@@ -1,0 +1,113 @@
+//! What everybody else holds of the audit log.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sojourn_core::audit::Event;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// The longest wait for a line to be durable. A disk that takes longer counts as one that fails.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The log could not be written, so what should have been on record first must not happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the audit log cannot be written")]
+pub struct AuditUnavailable;
+
+/// What happens while the log cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// Nothing new begins.
+    #[default]
+    Refuse,
+    /// All goes on; what could not be kept is counted.
+    Continue,
+}
+
+pub(super) type Answer = oneshot::Sender<Result<(), AuditUnavailable>>;
+
+/// What the writer is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Write, then answer.
+    Record(Event, Answer),
+    /// Write when there is time.
+    Soon(Event),
+    /// Fetch what changes have left in the outbox, write it, then answer.
+    Settle(Answer),
+}
+
+/// What handles and writer share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) on_failure: OnFailure,
+    pub(super) degraded: AtomicBool,
+    /// Events for which there was no room, not yet on record as such.
+    pub(super) lost: AtomicU64,
+}
+
+/// A way to the audit log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AuditHandle {
+    pub(super) queue: mpsc::Sender<Command>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl AuditHandle {
+    /// Writes an event. When this returns it is durable.
+    ///
+    /// # Errors
+    /// When it is not: then what it tells of must not happen.
+    pub async fn record(&self, event: Event) -> Result<(), AuditUnavailable> {
+        self.ask(|answer| Command::Record(event, answer)).await
+    }
+
+    /// Writes an event soon, without a wait. When there is no room for it, that is counted and the
+    /// gap goes on record.
+    pub fn record_soon(&self, event: Event) {
+        if let Err(refused) = self.queue.try_send(Command::Soon(event)) {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
+            if let Command::Soon(event) = refused.into_inner() {
+                tracing::error!(action = event.action.name(), "audit event lost");
+            }
+        }
+    }
+
+    /// Waits until every event that a finished change left in the outbox is in the log.
+    ///
+    /// # Errors
+    /// When the log cannot be written; the events stay in the outbox until it can.
+    pub async fn settled(&self) -> Result<(), AuditUnavailable> {
+        self.ask(Command::Settle).await
+    }
+
+    /// Whether something new may begin, as far as the log is concerned.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.shared.on_failure == OnFailure::Continue || !self.is_degraded()
+    }
+
+    /// Whether the log cannot be written just now.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.shared.degraded.load(Ordering::Relaxed) || self.queue.is_closed()
+    }
+
+    async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), AuditUnavailable> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.queue.send(command(answer)).await.map_err(|_| AuditUnavailable)?;
+            answered.await.map_err(|_| AuditUnavailable)?
+        };
+        let result = timeout(DEADLINE, asked).await.unwrap_or(Err(AuditUnavailable));
+        match self.shared.on_failure {
+            OnFailure::Refuse => result,
+            OnFailure::Continue => Ok(()),
+        }
+    }
+}

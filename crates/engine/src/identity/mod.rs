@@ -1,0 +1,380 @@
+//! Who somebody is: the one place that checks passwords, keys and certificates, for every door.
+//!
+//! It never tells whether a name exists: unknown, wrong, closed and throttled names get the same
+//! answer after the same work. Only passwords are throttled; a valid key gets in at once from any
+//! address. Each attempt goes on record, and an accepted one does so before it counts.
+
+mod accounts;
+mod first;
+mod hash;
+mod keys;
+mod policy;
+mod throttle;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_core::authz::Asker;
+use sojourn_core::authz::Role;
+use sojourn_core::authz::is_user_name;
+use sojourn_core::ids::UserId;
+use sojourn_store::Store;
+use sojourn_store::StoreError;
+use sojourn_store::User;
+
+pub use accounts::AccountError;
+pub use accounts::Accounts;
+pub use first::FILE as FIRST_ADMIN_FILE;
+pub use first::FirstAdmin;
+pub use first::ensure_first_admin;
+pub use hash::HashError;
+pub use hash::MAX_BYTES as MAX_PASSWORD_BYTES;
+pub use keys::BadKey;
+pub use keys::SshKey;
+pub use policy::BadPassword;
+pub use policy::MIN_CHARACTERS;
+pub use policy::check as check_password;
+
+use crate::audit::AuditHandle;
+use crate::clock::Clock;
+use hash::Hasher;
+use throttle::Throttle;
+
+/// The longest text of a certificate that goes on record, in characters.
+const LONGEST_TEXT: usize = 256;
+
+/// Where an attempt comes from.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address.
+    pub address: IpAddr,
+    /// The client's own name, as it sent it.
+    pub client: String,
+}
+
+/// How somebody was authenticated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum How {
+    /// By their password.
+    Password,
+    /// By a key of theirs.
+    Key,
+    /// By a certificate of the authority the gateway trusts.
+    Certificate,
+}
+
+impl How {
+    /// The name in the audit log and the sidecar.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Key => "publickey",
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
+/// Somebody who was authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Their account.
+    pub id: UserId,
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// How they were authenticated.
+    pub how: How,
+    /// The fingerprint of their key.
+    pub fingerprint: Option<String>,
+    /// The account's epoch: when it moves on, what a password opened is over.
+    pub epoch: i64,
+}
+
+impl Principal {
+    /// As the one who asks, for the table of who may what.
+    #[must_use]
+    pub const fn asker(&self) -> Asker {
+        Asker::User(self.id, self.role)
+    }
+}
+
+/// What comes of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is them.
+    Accepted(Principal),
+    /// No; the peer gets no reason.
+    Refused,
+    /// Not even tried. To the peer it looks refused, except where a door may say to come later.
+    Throttled {
+        /// When a try may count again.
+        retry_after: Duration,
+    },
+    /// It cannot be told just now, which is a no.
+    Unavailable(Unavailable),
+}
+
+/// Why nobody can be let in just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// The store does not answer.
+    #[error("the store does not answer")]
+    Store,
+    /// The audit log cannot be written, so nobody gets in unrecorded.
+    #[error("the audit log cannot be written")]
+    Audit,
+    /// Too many passwords are being checked.
+    #[error("too many sign-ins at the same time")]
+    Busy,
+}
+
+/// A certificate whose signature, times and options the door has checked.
+#[derive(Clone, Debug)]
+pub struct Certificate<'a> {
+    /// For which names it is good.
+    pub principals: &'a [String],
+    /// What its authority calls it.
+    pub key_id: &'a str,
+    /// Its number.
+    pub serial: u64,
+    /// The fingerprint of the certified key.
+    pub fingerprint: &'a str,
+}
+
+/// Checks who somebody is. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    store: Store,
+    audit: AuditHandle,
+    clock: Arc<dyn Clock>,
+    hasher: Hasher,
+    throttle: Arc<Mutex<Throttle>>,
+}
+
+/// An attempt, as it goes on record.
+struct Attempt<'a> {
+    name: &'a str,
+    peer: &'a Peer,
+    event: Event,
+}
+
+impl Identity {
+    /// Checks against the accounts in `store`, on the record of `audit`.
+    #[must_use]
+    pub fn new(store: Store, audit: AuditHandle, clock: Arc<dyn Clock>) -> Self {
+        Self { store, audit, clock, hasher: Hasher::new(), throttle: Arc::default() }
+    }
+
+    /// Somebody gives a password for `name`.
+    pub async fn password(&self, name: &str, password: &[u8], peer: &Peer) -> Verdict {
+        let attempt = self.attempt(name, How::Password, peer);
+        // Before the queue, so that who is throttled takes no place in it; and after it, so that a
+        // hundred tries at once are not a hundred tries before the first counts.
+        if let Some(retry_after) = self.wait(&attempt) {
+            return self.throttled(attempt, retry_after);
+        }
+        let Ok(permit) = self.hasher.permit().await else {
+            return self.unavailable(attempt, Unavailable::Busy);
+        };
+        if let Some(retry_after) = self.wait(&attempt) {
+            return self.throttled(attempt, retry_after);
+        }
+        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+            return self.wrong(attempt, "length");
+        }
+        let Ok(user) = self.find(name).await else {
+            return self.unavailable(attempt, Unavailable::Store);
+        };
+        let stored = user.as_ref().filter(|user| is_open(user)).and_then(|u| u.password.clone());
+        match Hasher::verify(permit, password, stored).await {
+            Err(_) => self.unavailable(attempt, Unavailable::Busy),
+            Ok(false) => {
+                let why = match &user {
+                    None => "unknown user",
+                    Some(user) if !is_open(user) => "disabled",
+                    Some(user) if user.password.is_none() => "no password",
+                    Some(_) => "password",
+                };
+                self.wrong(attempt, why)
+            }
+            Ok(true) => match user {
+                Some(user) => {
+                    let now = self.clock.mono();
+                    self.throttle().succeeded(name, peer.address, now);
+                    self.accepted(attempt, user, How::Password, None).await
+                }
+                None => self.wrong(attempt, "unknown user"),
+            },
+        }
+    }
+
+    /// Whether a key is worth a signature: it is one of `name`'s. Not an attempt yet.
+    pub async fn knows_key(&self, name: &str, fingerprint: &str) -> bool {
+        matches!(self.user_with_key(name, fingerprint).await, Ok(Ok(_)))
+    }
+
+    /// Somebody has proved that they hold this key, and claims to be `name`. Also for a key that was
+    /// only offered and is none of theirs, so that it goes on record.
+    pub async fn public_key(&self, name: &str, fingerprint: &str, peer: &Peer) -> Verdict {
+        let mut attempt = self.attempt(name, How::Key, peer);
+        attempt.event = attempt.event.detail("fingerprint", cut(fingerprint));
+        match self.user_with_key(name, fingerprint).await {
+            Err(_) => self.unavailable(attempt, Unavailable::Store),
+            Ok(Err(why)) => self.refused(attempt, why),
+            Ok(Ok(user)) => {
+                self.accepted(attempt, user, How::Key, Some(fingerprint.to_owned())).await
+            }
+        }
+    }
+
+    /// Somebody has proved that they hold the key of this certificate, and claims to be `name`.
+    pub async fn certificate(
+        &self,
+        name: &str,
+        certificate: &Certificate<'_>,
+        peer: &Peer,
+    ) -> Verdict {
+        let mut attempt = self.attempt(name, How::Certificate, peer);
+        attempt.event = attempt
+            .event
+            .detail("fingerprint", cut(certificate.fingerprint))
+            .detail("key_id", cut(certificate.key_id))
+            .detail("serial", certificate.serial);
+        // A certificate for nobody in particular is for nobody, as in OpenSSH.
+        if !certificate.principals.iter().any(|principal| principal == name) {
+            return self.refused(attempt, "not for this user");
+        }
+        match self.find(name).await {
+            Err(_) => self.unavailable(attempt, Unavailable::Store),
+            Ok(Some(user)) if is_open(&user) => {
+                let fingerprint = Some(certificate.fingerprint.to_owned());
+                self.accepted(attempt, user, How::Certificate, fingerprint).await
+            }
+            Ok(Some(_)) => self.refused(attempt, "disabled"),
+            Ok(None) => self.refused(attempt, "unknown user"),
+        }
+    }
+
+    /// Whether what this principal opened may go on: false when they came by a password that has
+    /// been changed since, or their account was closed. Ask again whenever
+    /// [`Identity::accounts_version`] moves.
+    ///
+    /// # Errors
+    /// When the store does not answer, which is no reason to end anything.
+    pub async fn still_stands(&self, principal: &Principal) -> Result<bool, StoreError> {
+        let user = self.store.user_by_id(principal.id).await?;
+        Ok(user.is_some_and(|user| {
+            principal.how != How::Password || user.epoch == principal.epoch
+        }))
+    }
+
+    /// A number that moves with every change of an account, by whichever process.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn accounts_version(&self) -> Result<i64, StoreError> {
+        self.store.accounts_version().await
+    }
+
+    /// The account of this name, if there can be one.
+    async fn find(&self, name: &str) -> Result<Option<User>, StoreError> {
+        if !is_user_name(name) {
+            return Ok(None);
+        }
+        let user = self.store.user_by_name(name).await;
+        user.inspect_err(|error| tracing::error!(%error, "accounts cannot be read"))
+    }
+
+    async fn user_with_key(
+        &self,
+        name: &str,
+        fingerprint: &str,
+    ) -> Result<Result<User, &'static str>, StoreError> {
+        let Some(user) = self.find(name).await? else {
+            return Ok(Err("unknown user"));
+        };
+        if !is_open(&user) {
+            return Ok(Err("disabled"));
+        }
+        let key = self.store.key_of(user.id, fingerprint).await?;
+        Ok(key.map(|_| user).ok_or("unknown key"))
+    }
+
+    fn attempt<'a>(&self, name: &'a str, how: How, peer: &'a Peer) -> Attempt<'a> {
+        let actor = Actor::ssh(name, peer.address).with_user_agent(&peer.client);
+        let event = Event::new(self.clock.wall(), Action::AuthAttempt, actor)
+            .detail("method", how.name())
+            .detail("user", cut(name));
+        Attempt { name, peer, event }
+    }
+
+    async fn accepted(
+        &self,
+        attempt: Attempt<'_>,
+        user: User,
+        how: How,
+        fingerprint: Option<String>,
+    ) -> Verdict {
+        let event = attempt.event.detail("outcome", "accepted");
+        if self.audit.record(event).await.is_err() {
+            return Verdict::Unavailable(Unavailable::Audit);
+        }
+        let User { id, name, role, epoch, .. } = user;
+        Verdict::Accepted(Principal { id, name, role, how, fingerprint, epoch })
+    }
+
+    /// A password that is not theirs, which counts.
+    fn wrong(&self, attempt: Attempt<'_>, why: &'static str) -> Verdict {
+        let now = self.clock.mono();
+        self.throttle().failed(cut(attempt.name), attempt.peer.address, now);
+        self.refused(attempt, why)
+    }
+
+    fn refused(&self, attempt: Attempt<'_>, why: &'static str) -> Verdict {
+        self.audit.record_soon(attempt.event.detail("outcome", "refused").detail("reason", why));
+        Verdict::Refused
+    }
+
+    fn throttled(&self, attempt: Attempt<'_>, retry_after: Duration) -> Verdict {
+        let seconds = retry_after.as_secs();
+        let event = attempt.event.detail("outcome", "throttled").detail("retry_after", seconds);
+        self.audit.record_soon(event);
+        Verdict::Throttled { retry_after }
+    }
+
+    fn unavailable(&self, attempt: Attempt<'_>, why: Unavailable) -> Verdict {
+        let event = attempt.event.detail("outcome", "unavailable").detail("reason", why.to_string());
+        self.audit.record_soon(event);
+        Verdict::Unavailable(why)
+    }
+
+    fn wait(&self, attempt: &Attempt<'_>) -> Option<Duration> {
+        let now = self.clock.mono();
+        self.throttle().wait(cut(attempt.name), attempt.peer.address, now)
+    }
+
+    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
+        // It is consistent after each of its steps, so a panic elsewhere does not spoil it.
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const fn is_open(user: &User) -> bool {
+    user.disabled_at.is_none()
+}
+
+/// A text from outside, short enough to keep.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(LONGEST_TEXT).map_or(text, |(end, _)| &text[..end])
+}
