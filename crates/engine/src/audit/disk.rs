@@ -21,7 +21,7 @@ pub const DIR: &str = "audit";
 const LOCK: &str = "lock";
 
 /// Where lines go. A trait, so that a test can have a disk that fails.
-pub(crate) trait Disk: Send + 'static {
+pub(crate) trait Disk: Send + Sync + 'static {
     /// Appends and syncs: all of it is durable, or it counts as not there.
     fn append(&mut self, lines: &[u8]) -> io::Result<()>;
 
@@ -85,6 +85,14 @@ impl FileDisk {
             end = start;
         }
         Ok(0)
+    }
+
+    /// Fails as a full disk does: some of it is written.
+    #[cfg(test)]
+    pub(super) fn fail_halfway(&mut self, lines: &[u8]) -> io::Error {
+        self.torn = true;
+        self.file.write_all_at(&lines[..lines.len() / 2], self.durable).unwrap();
+        io::Error::from(io::ErrorKind::StorageFull)
     }
 
     /// The last whole lines of the file, at least three when there are as many.
