@@ -1,0 +1,250 @@
+//! Runner ⇄ shim, over the shim's control socket: make a sandbox, wait, take a session.
+//!
+//! ```text
+//!   runner                     shim
+//!     Make ─────────────────▶  builds            Failed{stage}: it leaves
+//!     ◀───────────────── Ready
+//!        … in the pool …                         its end: the shim destroys the sandbox, leaves
+//!     Assign + descriptors ──▶ checks            Failed{stage}: it leaves
+//!     ◀──────────────── Assigned
+//!     Note ─────────────────▶  for the sidecar   its end: nothing, the session has its own socket
+//! ```
+//!
+//! JSON, one message a frame, never longer than [`MAX_MESSAGE`]. Both sides are root; what the shim
+//! does in a session is told by the gateway, in [`sojourn_core::wire::shim`].
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sojourn_core::ids::SessionId;
+use sojourn_core::limits::Limits;
+use sojourn_core::wire::Text;
+use sojourn_core::wire::runner::About;
+use sojourn_core::wire::runner::Note;
+use sojourn_core::wire::runner::Stage;
+
+use crate::native::DiskTemplate;
+use crate::native::NativeProfile;
+use crate::seqpacket;
+
+/// The longest message.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Runner → shim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Order {
+    /// Build a sandbox; the first message. Where the profile's disk needs a template, the
+    /// descriptors of [`DiskTemplate::parts`] come along.
+    Make {
+        /// Which.
+        profile: NativeProfile,
+        /// How long it may take.
+        timeout: Duration,
+    },
+    /// Serve a session. The descriptors of [`AssignFds`] come along.
+    Assign(Box<Assign>),
+    /// For the sidecar; while the session lasts.
+    Note {
+        /// What.
+        note: Note,
+    },
+}
+
+/// Shim → runner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Report {
+    /// The sandbox waits.
+    Ready {
+        /// Its process 1, as the host sees it.
+        init: u32,
+    },
+    /// It will not be; the shim leaves.
+    Failed {
+        /// Where.
+        stage: Stage,
+        /// What went wrong, in a line.
+        message: String,
+    },
+    /// The session is taken: its state is written and its socket served.
+    Assigned,
+}
+
+/// A session for a waiting sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assign {
+    /// Its id.
+    pub session: SessionId,
+    /// The profile's name.
+    pub profile: String,
+    /// Who it is for.
+    pub about: About,
+    /// The limits it runs under.
+    pub limits: Limits,
+    /// What is recorded.
+    pub recording: RecordingPolicy,
+    /// The recordings' day directory below `recordings/`, as in `2026/11/22`.
+    pub day: String,
+    /// The profile's command; its first word is also the shell of `exec`.
+    pub command: Vec<Text>,
+    /// The profile's environment.
+    pub env: Vec<(Text, Text)>,
+}
+
+/// What is recorded of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingPolicy {
+    /// What people type.
+    pub input: InputPolicy,
+    /// Of each stream of a program without a terminal, so many bytes.
+    pub exec_bytes: u64,
+    /// What becomes of a session that cannot be recorded.
+    pub on_failure: OnFailure,
+}
+
+/// What is recorded of what people type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputPolicy {
+    /// All of it.
+    All,
+    /// Only the length where a terminal asks for a password: ECHO off, ICANON on.
+    #[default]
+    Masked,
+    /// Nothing.
+    Nothing,
+}
+
+/// What becomes of a session that cannot be recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It ends.
+    #[default]
+    End,
+    /// It goes on; the gap is marked.
+    Continue,
+}
+
+/// The descriptors that come with [`Order::Assign`], in this order.
+#[derive(Debug)]
+pub struct AssignFds {
+    /// The session's directory, opened for reading.
+    pub session: OwnedFd,
+    /// The recordings' day directory, opened for reading.
+    pub day: OwnedFd,
+    /// The session's socket, `SOCK_SEQPACKET`, bound and listening.
+    pub listener: OwnedFd,
+}
+
+impl AssignFds {
+    fn from_received(fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let [session, day, listener] = <[OwnedFd; 3]>::try_from(fds)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not three descriptors"))?;
+        Ok(Self { session, day, listener })
+    }
+
+    /// They, as they are sent.
+    #[must_use]
+    pub fn as_array(&self) -> [BorrowedFd<'_>; 3] {
+        [self.session.as_fd(), self.day.as_fd(), self.listener.as_fd()]
+    }
+}
+
+/// Sends an order or a report.
+///
+/// # Errors
+/// As [`seqpacket::send`]; `InvalidInput` when it is too long.
+pub fn send<T: Serialize>(
+    socket: impl AsFd,
+    message: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a message is too long"));
+    }
+    seqpacket::send(socket, &bytes, fds)
+}
+
+/// Receives an order or a report with its descriptors; none when the other side is gone.
+///
+/// # Errors
+/// As [`seqpacket::recv`]; `InvalidData` when it is none.
+pub fn recv<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    // Filled only as far as a message goes, so that a waiting shim touches no more of its memory.
+    let mut buf = vec![0; MAX_MESSAGE];
+    let message = seqpacket::recv(socket, &mut buf)?;
+    if message.len == 0 {
+        return Ok(None);
+    }
+    Ok(Some((serde_json::from_slice(&buf[..message.len])?, message.fds)))
+}
+
+/// Tells apart what a shim is told, with the descriptors that belong to it.
+pub(crate) enum Told {
+    /// See [`Order::Make`].
+    Make(NativeProfile, Duration, Option<DiskTemplate>),
+    /// See [`Order::Assign`].
+    Assign(Box<Assign>, AssignFds),
+    /// See [`Order::Note`].
+    Note(Note),
+    /// The runner is gone.
+    Gone,
+}
+
+/// The next order; none when there is none now.
+pub(crate) fn hear(socket: BorrowedFd<'_>) -> io::Result<Option<Told>> {
+    match recv(socket) {
+        Ok(None) => Ok(Some(Told::Gone)),
+        Ok(Some((Order::Make { profile, timeout }, fds))) => {
+            let disk = <[OwnedFd; 2]>::try_from(fds).ok().map(DiskTemplate::from_parts);
+            Ok(Some(Told::Make(profile, timeout, disk)))
+        }
+        Ok(Some((Order::Assign(assign), fds))) => {
+            Ok(Some(Told::Assign(assign, AssignFds::from_received(fds)?)))
+        }
+        Ok(Some((Order::Note { note }, _))) => Ok(Some(Told::Note(note))),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_comes_with_its_descriptors() {
+        let (near, far) = seqpacket::pair().unwrap();
+        let assign = Assign {
+            session: SessionId::new(),
+            profile: "default".to_owned(),
+            about: About::default(),
+            limits: Limits::default(),
+            recording: RecordingPolicy {
+                input: InputPolicy::Masked,
+                exec_bytes: 1 << 20,
+                on_failure: OnFailure::End,
+            },
+            day: "2026/11/22".to_owned(),
+            command: vec!["/bin/bash".into()],
+            env: Vec::new(),
+        };
+        let order = Order::Assign(Box::new(assign.clone()));
+        send(&near, &order, &[far.as_fd()]).unwrap();
+        assert!(hear(far.as_fd()).is_err(), "one descriptor is not three");
+        send(&near, &order, &[far.as_fd(), far.as_fd(), far.as_fd()]).unwrap();
+        match hear(far.as_fd()).unwrap() {
+            Some(Told::Assign(told, _)) => assert_eq!(*told, assign),
+            _ => panic!("another order"),
+        }
+    }
+}

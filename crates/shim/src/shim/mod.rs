@@ -1,0 +1,195 @@
+//! The shim: one small process beside each session, which owns its sandbox, terminals, pipes,
+//! recording and deadline, and outlives the gateway.
+//!
+//! ```text
+//!   Making ──▶ Idle, in the pool ──▶ a session ──▶ over: it leaves
+//!     │            │ the runner is gone, or TERM: the sandbox goes
+//!     └ failed: says where, leaves
+//! ```
+//!
+//! It is a fork of the zygote with one thread around `poll`. It listens to a gateway, trusts nothing
+//! that its sandbox says, and keeps the lease on a timer of its own. Output is recorded before it is
+//! passed on; nothing queues without bound: a slow gateway blocks the program, a slow program its
+//! client. If the shim dies, so does `init`, and the sandbox with it.
+
+mod channel;
+mod gateway;
+mod privileges;
+mod program;
+mod record;
+mod recorder;
+mod session;
+mod signals;
+mod timer;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::process::Signal;
+use sojourn_core::wire::runner::Stage;
+
+use crate::control;
+use crate::control::Assign;
+use crate::control::AssignFds;
+use crate::control::Report;
+use crate::control::Told;
+use crate::init_link::InitImage;
+use crate::kernel;
+use crate::native;
+use crate::native::BuildError;
+use crate::native::NativeProfile;
+use crate::native::NativeSandbox;
+use session::Room;
+use session::Session;
+
+/// How long after its birth a shim waits to be told what to make.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a sandbox that nobody wants may take to be gone, before it is left to whoever cleans up.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Lives a shim's life in a process of its own, and gives its exit status. `control` leads to the
+/// runner that wanted it.
+pub fn run(control: OwnedFd, init: InitImage) -> i32 {
+    let Ok(signals) = settle() else { return 1 };
+    let Some((profile, timeout, disk)) = told_what_to_make(&control) else { return 1 };
+    let supplies = native::Supplies { init: &init, disk: disk.as_ref() };
+    let mut sandbox = match native::build(&profile, supplies, timeout) {
+        Ok(sandbox) => sandbox,
+        Err(error) => {
+            report_failure(control.as_fd(), stage(&error), &error.to_string());
+            return 1;
+        }
+    };
+    drop((init, disk));
+    let ready = Report::Ready { init: sandbox.pid().as_raw_pid().unsigned_abs() };
+    let assigned = privileges::drop_all_but_kill()
+        .and_then(|()| control::send(&control, &ready, &[]))
+        .and_then(|()| wait_in_pool(&mut sandbox, control.as_fd(), signals.as_fd()));
+    match assigned {
+        Ok(Some((assign, fds))) => {
+            serve(Room { assign, fds, sandbox, sandbox_id: profile.id, control, signals })
+        }
+        Ok(None) => destroy(sandbox),
+        Err(error) => {
+            report_failure(control.as_fd(), Stage::Init, &error.to_string());
+            destroy(sandbox)
+        }
+    }
+}
+
+/// Makes this process what a shim is, and gives the descriptor of its signals.
+fn settle() -> io::Result<OwnedFd> {
+    rustix::process::setsid()?;
+    rustix::thread::set_name(c"sojourn-shim")?;
+    kernel::detach_stdio(kernel::Output::Nothing)?;
+    kernel::ignore(&[Signal::PIPE, Signal::HUP, Signal::INT, Signal::XFSZ]);
+    kernel::signal_fd(&[Signal::TERM])
+}
+
+fn told_what_to_make(
+    control: &OwnedFd,
+) -> Option<(NativeProfile, Duration, Option<native::DiskTemplate>)> {
+    let is_told = crate::seqpacket::wait(control, TOLD_WITHIN).ok()?;
+    crate::seqpacket::set_nonblocking(control).ok()?;
+    match control::hear(control.as_fd()).ok()? {
+        Some(Told::Make(profile, timeout, disk)) if is_told => Some((profile, timeout, disk)),
+        _ => None,
+    }
+}
+
+/// Waits for a session. None: nobody wants the sandbox any more.
+fn wait_in_pool(
+    sandbox: &mut NativeSandbox,
+    control: BorrowedFd<'_>,
+    signals: BorrowedFd<'_>,
+) -> io::Result<Option<(Box<Assign>, AssignFds)>> {
+    loop {
+        let link = sandbox.link();
+        let mut fds =
+            [control, signals, link.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+        let [told, signalled, init] = fds.map(|fd| !fd.revents().is_empty());
+        if signalled && kernel::take_signals(signals, Signal::TERM) {
+            return Ok(None);
+        }
+        // Nothing was started, so there is nothing it may say.
+        if init {
+            match link.recv() {
+                Ok(None) => {}
+                Ok(Some(_)) => return Err(io::Error::other("init spoke unasked")),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        if told {
+            match control::hear(control)? {
+                None => {}
+                Some(Told::Assign(assign, fds)) => return Ok(Some((assign, fds))),
+                Some(_) => return Ok(None),
+            }
+        }
+    }
+}
+
+/// Serves a session to its end. A mistake of ours costs that session, and leaves no sandbox behind.
+fn serve(room: Room) -> i32 {
+    let mut session = match Session::begin(room) {
+        Ok(session) => session,
+        Err((error, sandbox, control)) => {
+            report_failure(control.as_fd(), Stage::Recording, &error.to_string());
+            return destroy(sandbox);
+        }
+    };
+    let ran = catch_unwind(AssertUnwindSafe(|| session.run()));
+    let failed = !matches!(ran, Ok(Ok(())));
+    if failed {
+        session.abandon();
+    }
+    match catch_unwind(AssertUnwindSafe(|| session.finish(failed))) {
+        Ok(()) if !failed => 0,
+        _ => 70,
+    }
+}
+
+fn destroy(mut sandbox: NativeSandbox) -> i32 {
+    sandbox.kill();
+    let until = crate::clock::mono().after(GONE_WITHIN);
+    while !sandbox.is_empty() {
+        if crate::clock::mono() >= until {
+            return 1;
+        }
+        // Readable when process 1 has ended; the rest of the time is for its control groups.
+        let mut fds = [PollFd::from_borrowed_fd(sandbox.pidfd(), PollFlags::IN)];
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        let _polled = rustix::event::poll(&mut fds, Some(&timeout));
+    }
+    i32::from(sandbox.release().is_err())
+}
+
+fn report_failure(control: BorrowedFd<'_>, stage: Stage, message: &str) {
+    let report = Report::Failed { stage, message: message.chars().take(1000).collect() };
+    // If the runner is gone, nobody wants to know.
+    let _sent = control::send(control, &report, &[]);
+}
+
+/// A step of building, as people are told of it.
+fn stage(error: &BuildError) -> Stage {
+    match error.stage {
+        _ if error.message.ends_with("in time") => Stage::Timeout,
+        native::Stage::Profile => Stage::Profile,
+        native::Stage::Disk | native::Stage::Rootfs => Stage::RootFs,
+        native::Stage::Init => Stage::Init,
+        native::Stage::Prepare
+        | native::Stage::Container
+        | native::Stage::Network
+        | native::Stage::Terminals
+        | native::Stage::Start => Stage::Container,
+    }
+}

@@ -1,0 +1,309 @@
+//! What a session leaves in writing beside its recordings: its `state`, and the sidecar.
+//!
+//! The state is written when its phase changes, at once; a deadline that moved is in it within
+//! [`SYNC_EVERY`]. The sidecar is written at the start and at the end.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use rustix::process::Pid;
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Exit;
+use sojourn_core::time::Mono;
+use sojourn_core::time::micros;
+use sojourn_core::wire::runner::Note;
+use sojourn_core::wire::shim::ChannelSpec;
+use sojourn_core::wire::shim::Program;
+use sojourn_core::wire::shim::RecordingFacts;
+use sojourn_core::wire::shim::Summary;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_term::cast::Header;
+use sojourn_term::cast::Origin;
+use sojourn_term::escape::escape;
+use sojourn_term::escape::escape_bytes;
+use sojourn_term::sidecar;
+use sojourn_term::sidecar::Sidecar;
+
+use super::recorder::SYNC_EVERY;
+use super::recorder::file_name;
+use crate::clock;
+use crate::control::Assign;
+use crate::files;
+use crate::files::Durability;
+use crate::state::Phase;
+use crate::state::Process;
+use crate::state::State;
+use crate::state::VERSION;
+use crate::state::boot_id;
+
+/// The longest texts from outside, in characters, that a sidecar or header repeats.
+const LONGEST_COMMAND: usize = 1024;
+const LONGEST_NAME: usize = 256;
+
+/// Warnings that the sidecar remembers; a deadline may be moved, and warned of, without end.
+const MAX_WARNINGS: usize = 64;
+
+pub(super) struct Record {
+    dir: OwnedFd,
+    day: OwnedFd,
+    state: State,
+    sidecar: Sidecar,
+    first_exit: Option<Exit>,
+    recordings: Vec<RecordingFacts>,
+    /// Who ended it, as the gateway says.
+    ended_by: Option<String>,
+    /// Since when the state is out of date.
+    stale: Option<Mono>,
+}
+
+impl Record {
+    /// Writes the state of a session that has just got its sandbox.
+    pub(super) fn begin(
+        assign: &Assign,
+        (dir, day): (OwnedFd, OwnedFd),
+        sandbox: String,
+        init: Pid,
+    ) -> io::Result<Self> {
+        let state = State {
+            version: VERSION,
+            phase: Phase::Assigned,
+            session: assign.session,
+            sandbox,
+            profile: assign.profile.clone(),
+            about: assign.about.clone(),
+            limits: assign.limits.clone(),
+            recording: format!("{}/{}", assign.day, file_name(assign.session, 0)),
+            boot: boot_id()?,
+            shim: Process::of(rustix::process::getpid())?,
+            init: Process::of(init)?,
+            assigned_at: clock::wall(),
+            started_at: None,
+            deadline: None,
+            reason: None,
+            summary: None,
+        };
+        state.write(dir.as_fd())?;
+        let sidecar = begin_sidecar(&state);
+        Ok(Self {
+            dir,
+            day,
+            state,
+            sidecar,
+            first_exit: None,
+            recordings: Vec::new(),
+            ended_by: None,
+            stale: None,
+        })
+    }
+
+    /// The first program is being started.
+    pub(super) fn started(&mut self, deadline: Mono) {
+        let now = clock::wall();
+        self.state.started_at = Some(now);
+        self.state.phase = Phase::Running;
+        self.state.deadline = (deadline != Mono::NEVER).then_some(deadline);
+        self.sidecar.started_at = now.to_rfc3339();
+        self.write();
+        self.write_sidecar(Durability::Process);
+    }
+
+    /// The deadline was moved. A gateway may do that often: it is written with the next sync.
+    pub(super) fn moved(&mut self, deadline: Mono, now: Mono) {
+        self.state.deadline = (deadline != Mono::NEVER).then_some(deadline);
+        self.stale.get_or_insert(now);
+    }
+
+    /// A program is being started in a channel.
+    pub(super) fn channel(&mut self, number: u16, spec: &ChannelSpec) {
+        let (kind, command) = match &spec.program {
+            Program::Shell => ("shell", None),
+            Program::Exec(line) => ("exec", Some(escape_bytes(&line.0, LONGEST_COMMAND))),
+        };
+        self.sidecar.channels.push(sidecar::Channel {
+            n: number.into(),
+            kind: kind.to_owned(),
+            command,
+            tty: spec.pty.is_some(),
+            recording: file_name(self.state.session, number),
+            ..sidecar::Channel::default()
+        });
+    }
+
+    /// The header of a channel's recording.
+    pub(super) fn header(&self, number: u16, size: WindowSize, spec: &ChannelSpec) -> Header {
+        let term = spec.pty.as_ref().map(|pty| escape_bytes(&pty.term.0, LONGEST_NAME));
+        let header = Header {
+            width: size.cols.into(),
+            height: size.rows.into(),
+            timestamp: u64::try_from(clock::wall().0 / 1_000_000).ok(),
+            title: None,
+            command: match &spec.program {
+                Program::Shell => None,
+                Program::Exec(line) => Some(escape_bytes(&line.0, LONGEST_COMMAND)),
+            },
+            sojourn: Some(Origin {
+                session: self.state.session.to_string(),
+                channel: number.into(),
+            }),
+            ..Header::default()
+        };
+        header.with_env("TERM", term.as_deref())
+    }
+
+    /// A channel's program ended by itself.
+    pub(super) fn ended(&mut self, number: u16, exit: &Exit) {
+        self.first_exit.get_or_insert_with(|| exit.clone());
+        if let Some(channel) = self.sidecar_channel(number) {
+            channel.exit = Some(match exit {
+                Exit::Code(code) => sidecar::Exit::Code(*code),
+                Exit::Signal(name) => sidecar::Exit::Signal(name.clone()),
+            });
+        }
+    }
+
+    /// A recording is complete.
+    pub(super) fn sealed(&mut self, facts: RecordingFacts) {
+        if let Some(channel) = self.sidecar_channel(facts.channel) {
+            channel.bytes = facts.bytes;
+            channel.sha256.clone_from(&facts.sha256);
+        }
+        self.recordings.push(facts);
+    }
+
+    /// The person was warned.
+    pub(super) fn warned(&mut self) {
+        let warnings = &mut self.sidecar.lease.warned_at;
+        if warnings.len() < MAX_WARNINGS {
+            warnings.push(clock::wall().to_rfc3339());
+        }
+    }
+
+    /// What only the gateway knows.
+    pub(super) fn note(&mut self, note: Note) {
+        let Note::EndedBy { by, why } = note;
+        let by = escape(&by, LONGEST_NAME);
+        self.ended_by = Some(match why {
+            Some(why) => format!("{by}: {}", escape(&why, LONGEST_COMMAND)),
+            None => by,
+        });
+    }
+
+    /// The last note in a recording: why the session ends.
+    pub(super) fn last_note(&self, reason: EndReason) -> String {
+        match &self.ended_by {
+            Some(by) if reason == EndReason::EndedBy => format!("session ends: ended_by {by}"),
+            _ => format!("session ends: {}", reason.name()),
+        }
+    }
+
+    /// The directory of its recordings.
+    pub(super) fn day(&self) -> BorrowedFd<'_> {
+        self.day.as_fd()
+    }
+
+    /// It is ending.
+    pub(super) fn ending(&mut self, reason: EndReason) {
+        self.state.phase = Phase::Ending;
+        self.state.reason = Some(reason);
+        self.write();
+    }
+
+    /// It is over: writes the sidecar, then the state.
+    pub(super) fn over(
+        &mut self,
+        reason: EndReason,
+        output_bytes: u64,
+        reached: Option<u64>,
+    ) -> Summary {
+        let ended_at = clock::wall();
+        self.recordings.sort_by_key(|facts| facts.channel);
+        let summary = Summary {
+            session: self.state.session,
+            reason,
+            exit: self.first_exit.clone(),
+            output_bytes,
+            started_at: self.state.started_at,
+            ended_at,
+            recordings: self.recordings.clone(),
+            reached,
+        };
+        if let Some(started_at) = self.state.started_at {
+            self.sidecar.ended_at = Some(ended_at.to_rfc3339());
+            self.sidecar.duration_ms =
+                Some(u64::try_from((ended_at.0 - started_at.0) / 1000).unwrap_or(0));
+            self.sidecar.end_reason = Some(reason.name().to_owned());
+            self.sidecar.lease.output_bytes = output_bytes;
+            self.write_sidecar(Durability::Power);
+        }
+        self.state.phase = Phase::Over;
+        self.state.reason = Some(reason);
+        self.state.summary = Some(summary.clone());
+        self.write();
+        summary
+    }
+
+    /// When the state has to be written anew.
+    pub(super) fn sync_at(&self) -> Mono {
+        self.stale.map_or(Mono::NEVER, |since| since.after(SYNC_EVERY))
+    }
+
+    /// Writes the state anew if it is time.
+    pub(super) fn sync_if_due(&mut self, now: Mono) {
+        if now >= self.sync_at() {
+            self.write();
+        }
+    }
+
+    fn sidecar_channel(&mut self, number: u16) -> Option<&mut sidecar::Channel> {
+        self.sidecar.channels.iter_mut().rev().find(|channel| channel.n == u32::from(number))
+    }
+
+    fn write(&mut self) {
+        self.stale = None;
+        // On a full disk the old state stays: the session's end does not wait for it, and whoever
+        // restarts finds the shim, or that it is gone.
+        let _written = self.state.write(self.dir.as_fd());
+    }
+
+    fn write_sidecar(&mut self, durability: Durability) {
+        let name = format!("{}.json", self.state.session);
+        // As with the state.
+        let _written = self
+            .sidecar
+            .to_json()
+            .map_err(io::Error::from)
+            .and_then(|json| files::replace(self.day.as_fd(), &name, &json, durability));
+    }
+}
+
+fn begin_sidecar(state: &State) -> Sidecar {
+    let about = &state.about;
+    let mut sidecar = Sidecar::new(state.session.to_string());
+    sidecar.user = (!about.user.is_empty()).then(|| about.user.clone());
+    sidecar.door.clone_from(&about.door);
+    sidecar.profile.clone_from(&state.profile);
+    sidecar.peer = (!about.peer.is_empty()).then(|| sidecar::Peer {
+        address: about.peer.clone(),
+        client_version: escape(&about.client, LONGEST_NAME),
+    });
+    sidecar.authentication = about
+        .attempts
+        .iter()
+        .map(|attempt| sidecar::Attempt {
+            time: attempt.at.to_rfc3339(),
+            method: attempt.method.clone(),
+            user: escape(&attempt.user, LONGEST_NAME),
+            outcome: if attempt.accepted { "accepted" } else { "refused" }.to_owned(),
+            key_fingerprint: attempt.fingerprint.clone(),
+        })
+        .collect();
+    sidecar.sandbox.clone_from(&state.sandbox);
+    sidecar.lease.limits = sidecar::Limits {
+        max_runtime_ms: state.limits.max_runtime.map(|time| micros(time) / 1000),
+        idle_timeout_ms: state.limits.idle_timeout.map(|time| micros(time) / 1000),
+        max_output_bytes: state.limits.max_output,
+    };
+    sidecar
+}

@@ -1,0 +1,143 @@
+//! The recording of one channel: written before anything is passed on.
+//!
+//! Bytes are with the kernel when [`Recorder`] returns, so no death of a process loses them. Against
+//! the loss of power the file is synced when it is sealed, and every [`SYNC_EVERY`] while it grows.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Mono;
+use sojourn_core::wire::shim::RecordingFacts;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_term::cast::Excerpt;
+use sojourn_term::cast::Header;
+use sojourn_term::cast::Stream;
+use sojourn_term::cast::Writer;
+
+use crate::files;
+
+/// The longest that recorded bytes stay unsynced. Each sync waits for the disk, and a machine has
+/// many sessions.
+pub(super) const SYNC_EVERY: Duration = Duration::from_secs(10);
+
+pub(super) struct Recorder {
+    writer: Writer<File>,
+    channel: u16,
+    /// Its name below `recordings/`.
+    file: String,
+    /// Of a program without a terminal: the beginning of each stream.
+    excerpts: Option<Box<[Excerpt; 3]>>,
+    /// When the first byte was written that is not synced.
+    dirty: Option<Mono>,
+}
+
+/// The name of a channel's recording in its day's directory.
+pub(super) fn file_name(session: SessionId, channel: u16) -> String {
+    match channel {
+        0 => format!("{session}.cast"),
+        n => format!("{session}.{n}.cast"),
+    }
+}
+
+impl Recorder {
+    /// Begins the recording. `excerpt`: of each stream only so many bytes.
+    pub(super) fn start(
+        day: (BorrowedFd<'_>, &str),
+        (session, channel): (SessionId, u16),
+        header: &Header,
+        excerpt: Option<u64>,
+        now: Mono,
+    ) -> io::Result<Self> {
+        let name = file_name(session, channel);
+        let file = files::create(day.0, &name)?;
+        Ok(Self {
+            writer: Writer::start(file, header, now.0)?,
+            channel,
+            file: format!("{}/{name}", day.1),
+            excerpts: excerpt.map(|bytes| {
+                Box::new([Excerpt::new(bytes), Excerpt::new(bytes), Excerpt::new(bytes)])
+            }),
+            dirty: Some(now),
+        })
+    }
+
+    /// Records bytes of a stream.
+    pub(super) fn data(&mut self, now: Mono, stream: Stream, bytes: &[u8]) -> io::Result<()> {
+        let bytes = match &mut self.excerpts {
+            Some(excerpts) => excerpts[place(stream)].take(bytes),
+            None => bytes,
+        };
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.dirty.get_or_insert(now);
+        self.writer.data(now.0, stream, bytes)
+    }
+
+    /// Records that so many bytes were typed, and not which.
+    pub(super) fn hidden_input(&mut self, now: Mono, bytes: usize) -> io::Result<()> {
+        self.dirty.get_or_insert(now);
+        self.writer.hidden_input(now.0, bytes)
+    }
+
+    /// Records the terminal's new size.
+    pub(super) fn resize(&mut self, now: Mono, size: WindowSize) -> io::Result<()> {
+        self.dirty.get_or_insert(now);
+        self.writer.resize(now.0, size.cols.into(), size.rows.into())
+    }
+
+    /// Records a note of ours.
+    pub(super) fn note(&mut self, now: Mono, note: &str) -> io::Result<()> {
+        self.dirty.get_or_insert(now);
+        self.writer.marker(now.0, note)
+    }
+
+    /// When it has to be synced.
+    pub(super) fn sync_at(&self) -> Mono {
+        self.dirty.map_or(Mono::NEVER, |since| since.after(SYNC_EVERY))
+    }
+
+    /// Syncs it if it is time.
+    pub(super) fn sync_if_due(&mut self, now: Mono) -> io::Result<()> {
+        if now < self.sync_at() {
+            return Ok(());
+        }
+        self.dirty = None;
+        self.writer.get_ref().sync_data()
+    }
+
+    /// Ends the recording. What it says of the file is true also when there was an error.
+    pub(super) fn seal(mut self, now: Mono) -> (RecordingFacts, io::Result<()>) {
+        let done = self.finish(now);
+        let sealed = self.writer.so_far();
+        let facts = RecordingFacts {
+            channel: self.channel,
+            file: self.file,
+            bytes: sealed.bytes,
+            sha256: sealed.sha256,
+        };
+        (facts, done)
+    }
+
+    fn finish(&mut self, now: Mono) -> io::Result<()> {
+        for stream in [Stream::Output, Stream::Errors, Stream::Input] {
+            let cut = self.excerpts.as_ref().and_then(|excerpts| excerpts[place(stream)].cut());
+            if let Some(cut) = cut {
+                self.writer.cut(now.0, stream, &cut)?;
+            }
+        }
+        self.writer.seal(now.0)?;
+        self.writer.get_ref().sync_data()
+    }
+}
+
+fn place(stream: Stream) -> usize {
+    match stream {
+        Stream::Output => 0,
+        Stream::Errors => 1,
+        Stream::Input => 2,
+    }
+}

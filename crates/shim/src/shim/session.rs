@@ -1,0 +1,432 @@
+//! A session in its shim: one loop around `poll`, and the order in which things are looked at.
+//!
+//! ```text
+//!   Live ──── end() or a limit ────▶ Ending ── grace over, or only init left ──▶ Killing ──▶ over
+//!     programs run, output flows     programs told HUP and TERM; output is        waits until
+//!                                    recorded, no longer delivered                nothing is left
+//! ```
+
+mod ending;
+mod frames;
+mod output;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::process::Signal;
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Exit;
+use sojourn_core::lease::Lease;
+use sojourn_core::time::Mono;
+use sojourn_core::wire::MAX_MESSAGE;
+use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::LeaseState;
+use sojourn_core::wire::shim::ShimHello;
+use sojourn_core::wire::shim::Stream;
+use sojourn_core::wire::shim::VERSION;
+
+use super::channel::Channel;
+use super::channel::Ends;
+use super::channel::Life;
+use super::gateway::Gateway;
+use super::record::Record;
+use super::timer::Timer;
+use crate::clock;
+use crate::control;
+use crate::control::Assign;
+use crate::control::AssignFds;
+use crate::control::Report;
+use crate::control::Told;
+use crate::init_link::InitEvent;
+use crate::kernel;
+use crate::native::NativeSandbox;
+use crate::seqpacket;
+
+/// How long a session that has its sandbox waits for a gateway, before anything was started.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Frames, events or connections taken in one turn, so that none of them starves the rest.
+const A_TURN: usize = 32;
+
+/// How often it is looked whether programs that were told to end have done so.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How often what was killed and still lives is killed again.
+const KILL_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Live,
+    Ending,
+    Killing { again_at: Mono },
+}
+
+/// What a session is made of.
+pub(super) struct Room {
+    pub(super) assign: Box<Assign>,
+    pub(super) fds: AssignFds,
+    pub(super) sandbox: NativeSandbox,
+    /// The sandbox's id.
+    pub(super) sandbox_id: String,
+    pub(super) control: OwnedFd,
+    pub(super) signals: OwnedFd,
+}
+
+pub(super) struct Session {
+    assign: Box<Assign>,
+    sandbox: NativeSandbox,
+    /// The link to its process 1 once more, to wait for it.
+    init: OwnedFd,
+    listener: OwnedFd,
+    signals: OwnedFd,
+    /// To the runner, until it is gone.
+    control: Option<OwnedFd>,
+    gateway: Option<Gateway>,
+    channels: Vec<Channel>,
+    /// The lowest number that no channel had; one past the last when all had.
+    next_channel: u32,
+    starts: usize,
+    /// Since the first program was started.
+    lease: Option<Lease>,
+    phase: Phase,
+    /// Why it ends, before there is a lease to know it.
+    reason: Option<EndReason>,
+    /// How the last program ended.
+    last_exit: Option<Exit>,
+    attach_by: Mono,
+    record: Record,
+    timer: Timer,
+    /// Output on its way, and the gateway's frames; made when the first is needed.
+    buffer: Vec<u8>,
+    now: Mono,
+}
+
+/// Something that poll found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Signals,
+    Timer,
+    Control,
+    Listener,
+    Gateway,
+    Init,
+    Output(usize, Stream),
+    Input(usize),
+    /// The other end of a pipe that input goes to is closed.
+    InputEnded(usize),
+}
+
+impl Session {
+    /// Takes the session: writes its state, listens to its socket, tells the runner. What could not
+    /// be done comes back with the sandbox, which is to be destroyed, and the control socket.
+    pub(super) fn begin(room: Room) -> Result<Self, (io::Error, NativeSandbox, OwnedFd)> {
+        let Room { assign, fds, mut sandbox, sandbox_id, control, signals } = room;
+        let prepared = (|| {
+            let directories = (fds.session, fds.day);
+            let record = Record::begin(&assign, directories, sandbox_id, sandbox.pid())?;
+            seqpacket::set_nonblocking(&fds.listener)?;
+            let init = rustix::io::fcntl_dupfd_cloexec(sandbox.link(), 3)?;
+            let timer = Timer::new()?;
+            control::send(&control, &Report::Assigned, &[])?;
+            Ok((record, init, timer))
+        })();
+        let (record, init, timer) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err((error, sandbox, control)),
+        };
+        let now = clock::mono();
+        Ok(Self {
+            assign,
+            sandbox,
+            init,
+            listener: fds.listener,
+            signals,
+            control: Some(control),
+            gateway: None,
+            channels: Vec::new(),
+            next_channel: 0,
+            starts: 0,
+            lease: None,
+            phase: Phase::Live,
+            reason: None,
+            last_exit: None,
+            attach_by: now.after(ATTACHED_WITHIN),
+            record,
+            timer,
+            buffer: Vec::new(),
+            now,
+        })
+    }
+
+    /// Serves the session until nothing of it is left.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        loop {
+            let ready = self.wait()?;
+            self.now = clock::mono();
+            for source in ready {
+                self.look_at(source);
+            }
+            self.drain_terminals();
+            self.keep_lease();
+            self.settle_channels();
+            self.settle_gateway();
+            self.keep_files();
+            if self.is_over() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn look_at(&mut self, source: Source) {
+        match source {
+            Source::Signals => {
+                if kernel::take_signals(self.signals.as_fd(), Signal::TERM) {
+                    self.end(EndReason::Shutdown, true);
+                }
+            }
+            Source::Timer => self.timer.clear(),
+            Source::Control => self.hear_runner(),
+            Source::Listener => self.meet_gateway(),
+            Source::Gateway => self.hear_gateway(),
+            Source::Init => self.hear_init(),
+            Source::Output(index, stream) => self.pump(index, stream),
+            Source::Input(index) => self.write_input(index),
+            Source::InputEnded(index) => {
+                if let Some(number) = self.channels.get(index).map(|channel| channel.number) {
+                    self.input_ended(number);
+                }
+            }
+        }
+    }
+
+    /// Waits until something is ready or due.
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        let due = self.due();
+        self.timer.arm(due)?;
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = (due <= self.now || self.has_terminal_to_drain()).then_some(at_once);
+        let (sources, mut fds): (Vec<_>, Vec<_>) = self
+            .sources()
+            .into_iter()
+            .map(|(source, fd, flags)| (source, PollFd::from_borrowed_fd(fd, flags)))
+            .unzip();
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
+        let ready = sources.into_iter().zip(fds).filter(|(_, fd)| !fd.revents().is_empty());
+        let ready = ready.map(|(source, fd)| match source {
+            Source::Input(index) if fd.revents().contains(PollFlags::ERR) => {
+                Source::InputEnded(index)
+            }
+            _ => source,
+        });
+        Ok(ready.collect())
+    }
+
+    /// What is waited for. A descriptor that nothing is wanted of now is left out: poll reports a
+    /// hang-up whether or not it was asked for. The runner comes before the gateway: what it has to
+    /// say of an end comes before that end.
+    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut all = Vec::with_capacity(8 + self.channels.len() * 3);
+        all.push((Source::Signals, self.signals.as_fd(), PollFlags::IN));
+        all.push((Source::Timer, self.timer.as_fd(), PollFlags::IN));
+        if let Some(control) = &self.control {
+            all.push((Source::Control, control.as_fd(), PollFlags::IN));
+        }
+        all.push((Source::Listener, self.listener.as_fd(), PollFlags::IN));
+        if let Some(gateway) = &self.gateway {
+            let write = if gateway.is_clear() { PollFlags::empty() } else { PollFlags::OUT };
+            all.push((Source::Gateway, gateway.as_fd(), PollFlags::IN | write));
+        }
+        match self.phase {
+            // A dead link is readable for ever; now it is process 1 itself that counts.
+            Phase::Killing { .. } => all.push((Source::Init, self.sandbox.pidfd(), PollFlags::IN)),
+            _ => all.push((Source::Init, self.init.as_fd(), PollFlags::IN)),
+        }
+        for (index, channel) in self.channels.iter().enumerate() {
+            for stream in [Stream::Out, Stream::Err] {
+                let wanted = self.room(channel) > 0;
+                if let Some(fd) = channel.output(stream).filter(|_| wanted) {
+                    all.push((Source::Output(index, stream), fd, PollFlags::IN));
+                }
+            }
+            if let Some(fd) = channel.input_end() {
+                match (channel.input.waits(), channel.tty) {
+                    (true, _) => all.push((Source::Input(index), fd, PollFlags::OUT)),
+                    // A pipe whose reader is gone says so unasked.
+                    (false, false) => all.push((Source::Input(index), fd, PollFlags::empty())),
+                    (false, true) => {}
+                }
+            }
+        }
+        all
+    }
+
+    /// When something has to be looked at, whether or not anything happens.
+    fn due(&self) -> Mono {
+        let mut due = self.record.sync_at();
+        for channel in &self.channels {
+            due = due.min(channel.recorder.as_ref().map_or(Mono::NEVER, |r| r.sync_at()));
+        }
+        if let Some(hello_by) = self.gateway.as_ref().and_then(Gateway::hello_by) {
+            due = due.min(hello_by);
+        }
+        if let Some(lease) = &self.lease {
+            due = due.min(lease.next_wake());
+        } else if self.gateway.is_none() {
+            due = due.min(self.attach_by);
+        }
+        match self.phase {
+            Phase::Live => due,
+            Phase::Ending => due.min(self.now.after(LOOK_EVERY)),
+            Phase::Killing { again_at } => again_at.min(self.now.after(LOOK_EVERY)),
+        }
+    }
+
+    fn hear_runner(&mut self) {
+        let Some(control) = &self.control else { return };
+        match control::hear(control.as_fd()) {
+            Ok(Some(Told::Note(note))) => self.record.note(note),
+            Ok(None) => {}
+            // Gone, or out of turn: the session has its own socket.
+            _ => self.control = None,
+        }
+    }
+
+    fn meet_gateway(&mut self) {
+        let Some(mut gateway) = Gateway::accept(self.listener.as_fd(), self.now) else { return };
+        let lease = self.lease_state();
+        gateway.tell(&FromShim::Hello(Box::new(ShimHello {
+            version: VERSION,
+            session: self.assign.session,
+            channels: self.channels.iter().map(|channel| channel.number).collect(),
+            next_channel: u16::try_from(self.next_channel).unwrap_or(u16::MAX),
+            lease,
+            ending: self.reason(),
+        })));
+        for channel in &mut self.channels {
+            // Both windows start anew: the gateway grants what it takes, we what we do.
+            channel.credit = 0;
+            gateway.tell(&FromShim::InputCredit(channel.number, channel.input.credit_anew()));
+            if channel.input.closed {
+                gateway.tell(&FromShim::InputClosed(channel.number));
+            }
+            if let Ends::Pipes { output, errors, .. } = &channel.ends {
+                for (end, stream) in [(output, Stream::Out), (errors, Stream::Err)] {
+                    if end.is_none() {
+                        gateway.tell(&FromShim::OutputEof(channel.number, stream));
+                    }
+                }
+            }
+        }
+        gateway.flush();
+        self.gateway = Some(gateway);
+    }
+
+    fn hear_init(&mut self) {
+        if let Phase::Killing { .. } = self.phase {
+            return;
+        }
+        for _ in 0..A_TURN {
+            match self.sandbox.link().recv() {
+                Ok(None) => return,
+                Ok(Some(event)) => self.heed_init(event),
+                Err(_) => return self.lose_sandbox(),
+            }
+        }
+    }
+
+    fn heed_init(&mut self, event: InitEvent) {
+        let (number, life) = match event {
+            InitEvent::Ready => return,
+            InitEvent::Started { channel } => (channel, Life::Running),
+            InitEvent::Refused { channel, errno } => {
+                return self.refuse(channel, &io::Error::from_raw_os_error(errno).to_string());
+            }
+            InitEvent::Exited { channel, status } => (channel, Life::Ended(exit(status))),
+        };
+        let Some(index) = self.channels.iter().position(|channel| channel.number == number) else {
+            return;
+        };
+        if let Life::Ended(exit) = &life {
+            if self.phase == Phase::Live {
+                self.record.ended(number, exit);
+                self.last_exit = Some(exit.clone());
+            }
+            self.channels[index].close_input();
+        } else {
+            self.tell(&FromShim::Started(number));
+        }
+        self.channels[index].life = life;
+    }
+
+    /// Tells the gateway, if one is attached and the session has not begun to end.
+    fn tell(&mut self, frame: &FromShim<'_>) {
+        if let Some(gateway) = self.gateway.as_mut().filter(|_| self.phase == Phase::Live) {
+            gateway.tell(frame);
+        }
+    }
+
+    /// Lets a gateway go that is gone or does not keep to the rules, and sends what waits for one
+    /// that does.
+    fn settle_gateway(&mut self) {
+        let now = self.now;
+        let Some(gateway) = &mut self.gateway else {
+            if self.lease.is_none() && now >= self.attach_by {
+                self.end(EndReason::Closed, false);
+            }
+            return;
+        };
+        for channel in &mut self.channels {
+            if let Some(credit) = channel.input.returned() {
+                gateway.tell(&FromShim::InputCredit(channel.number, credit));
+            }
+        }
+        gateway.flush();
+        if gateway.hello_by().is_some_and(|by| now >= by) {
+            gateway.give_up();
+        }
+        if gateway.is_lost() {
+            self.gateway = None;
+            // Nobody will send to these any more; a terminal's person may come back.
+            for channel in self.channels.iter_mut().filter(|channel| !channel.tty) {
+                channel.end_input();
+            }
+        }
+    }
+
+    fn lease_state(&self) -> Option<LeaseState> {
+        let lease = self.lease.as_ref()?;
+        let left = |at: Mono| (at != Mono::NEVER).then(|| at.since(self.now));
+        Some(LeaseState {
+            limits: lease.limits().clone(),
+            remaining: left(lease.deadline()),
+            idle_remaining: left(lease.idle_deadline()),
+            idle: self.now.since(lease.last_activity()),
+            output_bytes: lease.output(),
+        })
+    }
+
+    /// The buffer, lent out; whoever takes it puts it back.
+    fn take_buffer(&mut self) -> Vec<u8> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(MAX_MESSAGE, 0);
+        buffer
+    }
+
+    fn is_over(&mut self) -> bool {
+        matches!(self.phase, Phase::Killing { .. }) && self.sandbox.is_empty()
+    }
+}
+
+fn exit(status: std::process::ExitStatus) -> Exit {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code.unsigned_abs()),
+        (None, signal) => Exit::Signal(super::signals::name(signal.unwrap_or(libc::SIGKILL))),
+    }
+}

@@ -1,0 +1,286 @@
+//! What an attached gateway may ask of a session. Anything else, or anything out of turn, ends the
+//! connection and never the session.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+
+use rustix::pipe::PipeFlags;
+use sojourn_core::end::EndReason;
+use sojourn_core::lease::Lease;
+use sojourn_core::wire::shim::ChannelSpec;
+use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::MAX_CHANNELS;
+use sojourn_core::wire::shim::Pty;
+use sojourn_core::wire::shim::ToShim;
+use sojourn_core::wire::shim::WindowSize;
+
+use super::A_TURN;
+use super::Phase;
+use super::Session;
+use crate::control::OnFailure;
+use crate::init_link::Command;
+use crate::init_link::Stdio;
+use crate::seqpacket;
+use crate::shim::channel::Channel;
+use crate::shim::channel::Ends;
+use crate::shim::channel::Input;
+use crate::shim::channel::Life;
+use crate::shim::program;
+use crate::shim::recorder::Recorder;
+use crate::shim::signals;
+
+/// Programs that one session may start. Each leaves a recording and a place in the sidecar.
+const MAX_STARTS: usize = 4096;
+
+/// What a recording of pipes claims for a screen.
+const NO_SCREEN: WindowSize = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
+
+/// The frame is not one that may come now.
+struct OutOfTurn;
+
+type Taken = Result<(), OutOfTurn>;
+
+impl Session {
+    pub(super) fn hear_gateway(&mut self) {
+        let mut buf = self.take_buffer();
+        for _ in 0..A_TURN {
+            let Some(gateway) = &mut self.gateway else { break };
+            let Some(len) = gateway.hear(&mut buf) else { break };
+            let greeted = gateway.hello_by().is_none();
+            let taken = match ToShim::decode(&buf[..len]) {
+                Ok(frame) if greeted == !matches!(frame, ToShim::Hello { .. }) => self.take(frame),
+                _ => Err(OutOfTurn),
+            };
+            if let (Err(OutOfTurn), Some(gateway)) = (taken, &mut self.gateway) {
+                gateway.give_up();
+                break;
+            }
+        }
+        self.buffer = buf;
+    }
+
+    fn take(&mut self, frame: ToShim<'_>) -> Taken {
+        match frame {
+            ToShim::Hello { version: 0 } => Err(OutOfTurn),
+            // A gateway of another version speaks ours.
+            ToShim::Hello { .. } => self.gateway.as_mut().map_or(Ok(()), |gateway| {
+                gateway.greeted();
+                Ok(())
+            }),
+            ToShim::Start(number, spec) => self.start(number, *spec),
+            ToShim::Input(number, bytes) => self.input(number, bytes),
+            ToShim::InputEof(number) => self.input_eof(number),
+            ToShim::Credit(number, credit) => self.credit(number, credit),
+            ToShim::Resize(number, size) => self.resize(number, size),
+            ToShim::Signal(number, name) => self.signal(number, &name),
+            ToShim::Close(number) => self.close(number),
+            ToShim::MoveDeadline(left) => {
+                let lease = self.lease.as_mut().ok_or(OutOfTurn)?;
+                lease.move_deadline(self.now.after(left));
+                self.record.moved(lease.deadline(), self.now);
+                Ok(())
+            }
+            ToShim::End(request) => {
+                self.end(request.reason, false);
+                Ok(())
+            }
+            ToShim::Query => {
+                let state = self.lease_state();
+                if let (Some(gateway), Some(state)) = (&mut self.gateway, state) {
+                    gateway.tell(&FromShim::Lease(Box::new(state)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A channel. One that is over is no mistake: the two sides cross. One that never was is.
+    fn channel(&mut self, number: u16) -> Result<Option<&mut Channel>, OutOfTurn> {
+        if u32::from(number) >= self.next_channel {
+            return Err(OutOfTurn);
+        }
+        Ok(self.channels.iter_mut().find(|channel| channel.number == number))
+    }
+
+    fn input(&mut self, number: u16, bytes: &[u8]) -> Taken {
+        let (now, policy) = (self.now, self.assign.recording.input);
+        let Some(channel) = self.channel(number)? else { return Ok(()) };
+        let recorded = channel.record_input(now, policy, bytes);
+        if !channel.input.push(bytes) {
+            return Err(OutOfTurn);
+        }
+        let open = channel.write_input();
+        if let Some(lease) = &mut self.lease {
+            lease.touch_input(now);
+        }
+        self.heed_recording(recorded);
+        if !open {
+            self.input_ended(number);
+        }
+        Ok(())
+    }
+
+    /// Writes input to a program that takes it now.
+    pub(super) fn write_input(&mut self, index: usize) {
+        if let Some(channel) = self.channels.get_mut(index)
+            && !channel.write_input()
+        {
+            let number = channel.number;
+            self.input_ended(number);
+        }
+    }
+
+    /// The program reads no more.
+    pub(super) fn input_ended(&mut self, number: u16) {
+        if let Ok(Some(channel)) = self.channel(number) {
+            channel.close_input();
+            self.tell(&FromShim::InputClosed(number));
+        }
+    }
+
+    fn input_eof(&mut self, number: u16) -> Taken {
+        if let Some(channel) = self.channel(number)? {
+            channel.end_input();
+        }
+        Ok(())
+    }
+
+    fn credit(&mut self, number: u16, credit: u32) -> Taken {
+        if let Some(channel) = self.channel(number)? {
+            channel.credit = channel.credit.saturating_add(credit);
+        }
+        Ok(())
+    }
+
+    fn resize(&mut self, number: u16, size: WindowSize) -> Taken {
+        let now = self.now;
+        let Some(channel) = self.channel(number)? else { return Ok(()) };
+        let recorded = channel.resize(now, size);
+        self.heed_recording(recorded);
+        Ok(())
+    }
+
+    fn signal(&mut self, number: u16, name: &str) -> Taken {
+        self.channel(number)?;
+        // As sshd does: a signal that is not known is not sent.
+        let Some(signal) = signals::number(name) else { return Ok(()) };
+        if self.sandbox.link().signal(number, signal).is_err() {
+            self.lose_sandbox();
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, number: u16) -> Taken {
+        self.signal(number, "HUP")?;
+        if let Some(channel) = self.channel(number)? {
+            channel.close();
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, number: u16, spec: ChannelSpec) -> Taken {
+        if u32::from(number) < self.next_channel || self.phase != Phase::Live {
+            // A start that crosses the session's end is no mistake; nothing answers it.
+            return if self.phase == Phase::Live { Err(OutOfTurn) } else { Ok(()) };
+        }
+        self.next_channel = u32::from(number) + 1;
+        if self.channels.len() >= MAX_CHANNELS || self.starts >= MAX_STARTS {
+            let why = "too many channels in this session";
+            self.tell(&FromShim::StartFailed(number, why.to_owned()));
+            return Ok(());
+        }
+        self.starts += 1;
+        let is_first = self.lease.is_none();
+        self.lease.get_or_insert_with(|| Lease::start(self.assign.limits.clone(), self.now));
+        match self.begin_channel(number, &spec) {
+            Ok(channel) => self.channels.push(channel),
+            Err(error) => self.tell(&FromShim::StartFailed(number, error.to_string())),
+        }
+        if let Some(lease) = self.lease.as_ref().filter(|_| is_first) {
+            // After the program was asked for: a person waits for that one.
+            self.record.started(lease.deadline());
+        }
+        self.note_busy();
+        Ok(())
+    }
+
+    fn begin_channel(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Channel> {
+        self.record.channel(number, spec);
+        let (ends, theirs) = match &spec.pty {
+            Some(pty) => self.open_terminal(pty),
+            None => open_pipes(),
+        }?;
+        let recorder = self.begin_recording(number, spec)?;
+        let mut channel = Channel {
+            number,
+            life: Life::Starting,
+            ends,
+            input: Input::default(),
+            credit: spec.credit,
+            recorder,
+            tty: spec.pty.is_some(),
+            afterwards: 0,
+        };
+        let argv = text(program::command(&self.assign, &spec.program));
+        let env = text(program::environment(&self.assign, spec));
+        let command = Command { cwd: program::HOME, argv: &argv, env: &env };
+        let stdio = match &theirs[..] {
+            [slave] => Stdio::Terminal(slave.as_fd()),
+            [input, output, errors] => {
+                Stdio::Pipes([input.as_fd(), output.as_fd(), errors.as_fd()])
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        if let Err(error) = self.sandbox.link().start(number, &command, stdio) {
+            self.seal(&mut channel);
+            return Err(io::Error::other(error.to_string()));
+        }
+        Ok(channel)
+    }
+
+    /// Begins a channel's recording, before there is a byte to record.
+    fn begin_recording(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Option<Recorder>> {
+        let size = spec.pty.as_ref().map_or(NO_SCREEN, |pty| pty.size);
+        let excerpt = spec.pty.is_none().then_some(self.assign.recording.exec_bytes);
+        let header = self.record.header(number, size, spec);
+        let day = (self.record.day(), self.assign.day.as_str());
+        match Recorder::start(day, (self.assign.session, number), &header, excerpt, self.now) {
+            Ok(recorder) => Ok(Some(recorder)),
+            Err(_) if self.assign.recording.on_failure == OnFailure::Continue => Ok(None),
+            Err(error) => {
+                self.end(EndReason::Failed, true);
+                Err(io::Error::new(error.kind(), format!("recording: {error}")))
+            }
+        }
+    }
+
+    fn open_terminal(&self, pty: &Pty) -> io::Result<(Ends, Vec<OwnedFd>)> {
+        let opened = self.sandbox.open_pty(pty.size, &pty.modes)?;
+        Ok((Ends::Terminal(opened.master), vec![opened.slave]))
+    }
+
+    /// The program could not be run.
+    pub(super) fn refuse(&mut self, number: u16, why: &str) {
+        self.tell(&FromShim::StartFailed(number, why.to_owned()));
+        if let Ok(Some(channel)) = self.channel(number) {
+            channel.life = Life::Refused;
+        }
+    }
+}
+
+fn open_pipes() -> io::Result<(Ends, Vec<OwnedFd>)> {
+    let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (output, theirs_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (errors, theirs_err) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // Each end has a flag of its own: theirs still waits.
+    for ours in [&input, &output, &errors] {
+        seqpacket::set_nonblocking(ours)?;
+    }
+    let ends = Ends::Pipes { input: Some(input), output: Some(output), errors: Some(errors) };
+    Ok((ends, vec![theirs_in, theirs_out, theirs_err]))
+}
+
+fn text(words: Vec<Vec<u8>>) -> Vec<String> {
+    words.into_iter().map(|word| String::from_utf8_lossy(&word).into_owned()).collect()
+}

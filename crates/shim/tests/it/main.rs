@@ -1,0 +1,11 @@
+//! The shim and the native sandbox as they are: real namespaces, real programs. As root only.
+
+mod native_leftovers;
+mod native_limits;
+mod native_room;
+mod native_start;
+mod native_walls;
+mod shim_ends;
+mod shim_house;
+mod shim_session;
+mod shim_zygote;
