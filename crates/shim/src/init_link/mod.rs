@@ -11,24 +11,18 @@ mod tests;
 mod wire;
 
 use std::io;
-use std::io::IoSlice;
 use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
 use rustix::io::Errno;
-use rustix::net::AddressFamily;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvFlags;
 use rustix::net::ReturnFlags;
-use rustix::net::SendAncillaryBuffer;
-use rustix::net::SendAncillaryMessage;
-use rustix::net::SendFlags;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
+
+use crate::seqpacket;
 
 pub use image::InitImage;
 pub use wire::Command;
@@ -71,8 +65,7 @@ pub enum InitEvent {
     },
 }
 
-/// Why the link cannot go on. The sandbox is killed on any of them but [`LinkError::Io`] with
-/// `WouldBlock`, which no function here returns.
+/// Why the link cannot go on: the sandbox is killed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// `init`, or who took its place, said what it must not say.
@@ -126,15 +119,14 @@ pub struct InitLink {
 impl InitLink {
     /// A new link and the other end of its socket, for `init`.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self::new(ours), theirs))
+        let (ours, theirs) = seqpacket::pair()?;
+        Ok((Self::new(ours)?, theirs))
     }
 
     /// A link over a connected `SOCK_SEQPACKET` socket, whose other end has said nothing yet.
-    pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, ready: false, channels: Vec::new() }
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        seqpacket::set_nonblocking(&socket)?;
+        Ok(Self { socket, ready: false, channels: Vec::new() })
     }
 
     /// Asks for a program. [`InitEvent::Started`] or [`InitEvent::Refused`] answers.
@@ -176,7 +168,7 @@ impl InitLink {
         // Without room for them, the kernel drops descriptors instead of installing them.
         let mut no_room = RecvAncillaryBuffer::new(&mut []);
         let received =
-            match rustix::net::recvmsg(&self.socket, &mut iov, &mut no_room, RecvFlags::DONTWAIT) {
+            match rustix::net::recvmsg(&self.socket, &mut iov, &mut no_room, RecvFlags::empty()) {
                 Ok(received) => received,
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
                 Err(Errno::CONNRESET) => return Err(LinkError::Gone),
@@ -225,20 +217,11 @@ impl InitLink {
     }
 
     fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), LinkError> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            // Room for three was made above.
-            let _fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let iov = [IoSlice::new(message)];
-        match rustix::net::sendmsg(&self.socket, &iov, &mut ancillary, flags) {
-            Ok(_) => Ok(()),
-            Err(Errno::AGAIN | Errno::NOBUFS) => Err(LinkError::Stuck),
-            Err(Errno::PIPE | Errno::CONNRESET) => Err(LinkError::Gone),
-            Err(error) => Err(LinkError::Io(error.into())),
-        }
+        seqpacket::send(&self.socket, message, fds).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => LinkError::Stuck,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => LinkError::Gone,
+            _ => LinkError::Io(error),
+        })
     }
 }
 

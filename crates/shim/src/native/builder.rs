@@ -5,9 +5,6 @@
 
 use std::fs;
 use std::io;
-use std::io::IoSlice;
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
@@ -26,24 +23,17 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 use rustix::mount::MountPropagationFlags;
-use rustix::net::AddressFamily;
-use rustix::net::RecvAncillaryBuffer;
-use rustix::net::RecvAncillaryMessage;
-use rustix::net::RecvFlags;
-use rustix::net::SendAncillaryBuffer;
-use rustix::net::SendAncillaryMessage;
-use rustix::net::SendFlags;
-use rustix::net::SocketFlags;
-use rustix::net::SocketType;
 use rustix::process::Pid;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::Signal;
+use rustix::process::WaitId;
 use rustix::thread::LinkNameSpaceType;
 use rustix::thread::UnshareFlags;
 
 use super::Supplies;
 use super::disk;
+use super::disk::DiskTemplate;
 use super::error::At;
 use super::error::BuildError;
 use super::error::Stage;
@@ -51,6 +41,7 @@ use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::rootfs;
 use super::spec;
+use crate::seqpacket;
 use crate::sys;
 
 /// Descriptors that must not be in the way of those that `init` inherits are moved to here.
@@ -84,16 +75,10 @@ pub(super) fn spawn(
     supplies: Supplies<'_>,
     init_socket: OwnedFd,
 ) -> Result<(Pid, Channel), BuildError> {
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .at(Stage::Prepare, "socket to the builder")?;
+    let (ours, theirs) = seqpacket::pair().at(Stage::Prepare, "socket to the builder")?;
     let shim = rustix::process::getpid();
     let pid = sys::process::fork(|| {
-        let theirs = match sys::process::duplicate_above(theirs.as_fd(), OUT_OF_THE_WAY) {
+        let theirs = match out_of_the_way(theirs.as_fd()) {
             Ok(theirs) => Channel(theirs),
             Err(_) => return 1,
         };
@@ -106,6 +91,8 @@ pub(super) fn spawn(
         }
     })
     .at(Stage::Prepare, "starting the builder")?;
+    // Done on both sides, for whichever comes first. An error: the builder has already ended.
+    let _grouped = rustix::process::setpgid(Some(pid), Some(pid));
     Ok((pid, Channel(ours)))
 }
 
@@ -118,12 +105,19 @@ fn run(
     shim: Pid,
 ) -> Result<(), BuildError> {
     let stage = Stage::Prepare;
+    rustix::process::setpgid(None, None).at(stage, "own process group")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(stage, "prctl")?;
     if rustix::process::getppid() != Some(shim) {
         return Err(BuildError { stage, message: "the shim is gone".to_owned() });
     }
-    let image = sys::process::duplicate_above(supplies.init.as_fd(), OUT_OF_THE_WAY)
-        .at(stage, "the program init")?;
+    let image = out_of_the_way(supplies.init.as_fd()).at(stage, "the program init")?;
+    let template = match supplies.disk.map(DiskTemplate::parts) {
+        None => None,
+        Some([directory, image]) => {
+            let parts = out_of_the_way(directory).and_then(|d| Ok([d, out_of_the_way(image)?]));
+            Some(DiskTemplate::from_parts(parts.at(stage, "the template of the disk")?))
+        }
+    };
     arrange_descriptors(init_socket).at(stage, "descriptors")?;
     limit_resources().at(stage, "resource limits")?;
     sys::process::unshare(UnshareFlags::NEWNS).at(stage, "mount namespace")?;
@@ -136,7 +130,8 @@ fn run(
     stage_directory().at(stage, "staging directory")?;
 
     report.reached(Stage::Disk);
-    disk::mount(Path::new("disk"), profile.disk_size, supplies.disk).at(Stage::Disk, "mounting")?;
+    disk::mount(Path::new("disk"), profile.disk_size, template.as_ref())
+        .at(Stage::Disk, "mounting")?;
     report.reached(Stage::Rootfs);
     rootfs::assemble(profile, &lower).at(Stage::Rootfs, "putting it together")?;
     drop(lower);
@@ -156,6 +151,11 @@ fn run(
         .start()
         .map_err(|error| BuildError { stage: Stage::Start, message: chain(&error) })?;
     report.done(pid, &ptmx).at(Stage::Start, "reporting")
+}
+
+/// What is needed after [`arrange_descriptors`].
+fn out_of_the_way(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    sys::process::duplicate_above(fd, OUT_OF_THE_WAY)
 }
 
 /// Leaves `init` with nothing on its standard descriptors and its socket behind them.
@@ -259,7 +259,7 @@ fn user_namespace(ids: IdRange) -> io::Result<OwnedFd> {
         .try_for_each(|file| fs::write(format!("{process}/{file}"), &map))
         .and_then(|()| fs::File::open(format!("{process}/ns/user")));
     rustix::process::kill_process(child, Signal::KILL)?;
-    super::reap(child)?;
+    super::reap(WaitId::Pid(child))?;
     Ok(namespace?.into())
 }
 
@@ -281,24 +281,17 @@ impl Channel {
     /// What the builder says next. Waits.
     pub(super) fn receive(&mut self) -> io::Result<Progress> {
         let mut buffer = [0; MAX_REPORT];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut iov = [IoSliceMut::new(&mut buffer)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        let length = rustix::net::recvmsg(&self.0, &mut iov, &mut ancillary, flags)?.bytes;
-        let fd = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        let progress = match (buffer.get(..length).unwrap_or_default(), fd) {
+        let mut received = seqpacket::recv(&self.0, &mut buffer)?;
+        let message = buffer.get(..received.len).unwrap_or_default();
+        let progress = match (message, received.fds.pop()) {
             ([REACHED, stage], None) => Stage::from_number(*stage).map(Progress::Reached),
             ([FAILED, stage, message @ ..], None) => Stage::from_number(*stage).map(|stage| {
                 let message = String::from_utf8_lossy(message).into_owned();
                 Progress::Failed(BuildError { stage, message })
             }),
-            ([DONE, pid @ ..], Some(fd)) => {
+            ([DONE, pid @ ..], Some(ptmx)) => {
                 let pid = pid.try_into().ok().map(i32::from_ne_bytes).and_then(Pid::from_raw);
-                pid.map(|pid| Progress::Done(pid, fd))
+                pid.map(|pid| Progress::Done(pid, ptmx))
             }
             _ => None,
         };
@@ -307,32 +300,20 @@ impl Channel {
 
     fn reached(&self, stage: Stage) {
         // Only of use to explain a timeout.
-        let _sent = self.send(&[REACHED, stage.number()], &[]);
+        let _sent = seqpacket::send(&self.0, &[REACHED, stage.number()], &[]);
     }
 
     fn fail(&self, error: &BuildError) {
         let mut message = vec![FAILED, error.stage.number()];
         message.extend(error.message.bytes().take(MAX_REPORT - message.len()));
         // If it cannot be sent, the shim is gone or sees the builder die.
-        let _sent = self.send(&message, &[]);
+        let _sent = seqpacket::send(&self.0, &message, &[]);
     }
 
     fn done(&self, pid: Pid, ptmx: &OwnedFd) -> io::Result<()> {
         let mut message = vec![DONE];
         message.extend(pid.as_raw_nonzero().get().to_ne_bytes());
-        self.send(&message, &[ptmx.as_fd()])
-    }
-
-    fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() {
-            // Room for one was made above.
-            let _fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
-        }
-        let iov = [IoSlice::new(message)];
-        rustix::net::sendmsg(&self.0, &iov, &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
+        seqpacket::send(&self.0, &message, &[ptmx.as_fd()])
     }
 }
 

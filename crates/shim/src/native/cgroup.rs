@@ -73,29 +73,33 @@ impl Cgroup {
         self.processes().is_empty()
     }
 
-    /// Sends `signal` to every process but `spared`.
-    pub(super) fn signal(&self, signal: Signal, spared: Option<Pid>) {
-        for pid in self.processes().into_iter().filter(|pid| Some(*pid) != spared) {
+    /// Sends `signal` to every process but `spared`, and gives those that were there.
+    pub(super) fn signal(&self, signal: Signal, spared: Option<Pid>) -> Vec<Pid> {
+        let mut pids = self.processes();
+        pids.retain(|pid| Some(*pid) != spared);
+        for pid in &pids {
             // The number may have been given to somebody else since it was read: hold the process
             // first, look whether it is one of ours, then signal what is held.
-            let Ok(held) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            if self.holds(pid) {
+            let Ok(held) = rustix::process::pidfd_open(*pid, PidfdFlags::empty()) else { continue };
+            if self.holds(*pid) {
                 // An error says that it has just ended.
                 let _gone = rustix::process::pidfd_send_signal(&held, signal);
             }
         }
+        pids
     }
 
-    /// Kills everything in it.
-    pub(super) fn kill(&self) {
+    /// Kills everything in it, and gives what was there.
+    pub(super) fn kill(&self) -> Vec<Pid> {
+        let pids = self.signal(Signal::KILL, None);
         for directory in &self.directories {
             let kill = directory.join("cgroup.kill");
             if kill.exists() {
-                // Processes are also killed one by one below.
+                // Takes those that were not there yet, too. They have all been killed one by one.
                 let _tried = fs::write(kill, "1");
             }
         }
-        self.signal(Signal::KILL, None);
+        pids
     }
 
     /// Removes the groups; says whether all are gone.

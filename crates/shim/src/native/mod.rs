@@ -31,9 +31,10 @@ use rustix::process::PidfdFlags;
 use rustix::process::Signal;
 use rustix::process::WaitId;
 use rustix::process::WaitIdOptions;
-use rustix::time::ClockId;
+use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::WindowSize;
 
+use crate::clock;
 use crate::init_link::InitEvent;
 use crate::init_link::InitImage;
 use crate::init_link::InitLink;
@@ -116,7 +117,7 @@ fn adopt(
         }
     };
     let stage = Stage::Init;
-    reap(builder).at(stage, "the builder")?;
+    reap(WaitId::Pid(builder)).at(stage, "the builder")?;
     // Its parent is gone, so it is our child now: the number stays its own until we reap it.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(stage, "holding it")?;
     let cgroup = Cgroup::find(&profile.cgroup_parent, &profile.id).at(stage, "its cgroup")?;
@@ -136,24 +137,26 @@ fn adopt(
     }
 }
 
-/// Ends and removes whatever a failed build has made.
+/// Ends and removes whatever a failed build has made: most of it may never have been there.
 fn abandon(profile: &NativeProfile, builder: Pid) {
-    // Each step is tried whatever the one before came to: most of it may never have been there.
-    let _ended = rustix::process::kill_process(builder, Signal::KILL);
-    let _reaped = reap(builder);
+    // The library's processes do not notice that the builder is gone. Those that have not left its
+    // group are ended with it; the one that has is in the sandbox's control group by then.
+    let _ended = rustix::process::kill_process_group(builder, Signal::KILL);
+    let _reaped = reap(WaitId::Pgid(Some(builder)));
     if let Ok(mut group) = Cgroup::find(&profile.cgroup_parent, &profile.id) {
-        group.kill();
-        while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+        for pid in group.kill() {
+            let _reaped = reap(WaitId::Pid(pid));
+        }
         let _removed = group.remove();
     }
 }
 
-fn reap(pid: Pid) -> io::Result<()> {
+/// Waits until none of our children is left of those that `who` means.
+fn reap(who: WaitId<'_>) -> io::Result<()> {
     loop {
-        match rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED) {
-            Err(Errno::INTR) => {}
-            // Somebody else may have collected it.
-            Ok(_) | Err(Errno::CHILD) => return Ok(()),
+        match rustix::process::waitid(who.clone(), WaitIdOptions::EXITED) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::CHILD) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }
@@ -182,14 +185,14 @@ impl NativeSandbox {
 
     /// Signals every process inside but `init`, without asking it.
     pub fn signal_all(&self, signal: Signal) {
-        self.cgroup.signal(signal, Some(self.pid));
+        let _told = self.cgroup.signal(signal, Some(self.pid));
     }
 
     /// Kills everything inside. [`NativeSandbox::is_empty`] says when it is gone.
     pub fn kill(&self) {
         // The kernel takes the rest of a pid namespace along with its process 1.
         let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
-        self.cgroup.kill();
+        let _told = self.cgroup.kill();
     }
 
     /// Whether every process has ended; collects process 1 when it has.
@@ -217,11 +220,11 @@ impl NativeSandbox {
 }
 
 /// A time by which something is done.
-struct Deadline(Duration);
+struct Deadline(Mono);
 
 impl Deadline {
     fn after(timeout: Duration) -> Self {
-        Self(now().saturating_add(timeout))
+        Self(clock::mono().after(timeout))
     }
 
     /// Waits until one of `fds` has something to say; `false` when the time is over.
@@ -229,18 +232,12 @@ impl Deadline {
         let mut polled: Vec<_> =
             fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
         loop {
-            let left = self.0.saturating_sub(now());
-            let left = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
-            match rustix::event::poll(&mut polled, Some(&left)) {
+            let left = Timespec::try_from(self.0.since(clock::mono())).ok();
+            match rustix::event::poll(&mut polled, left.as_ref()) {
                 Ok(ready) => return Ok(ready > 0),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
-}
-
-fn now() -> Duration {
-    let now = rustix::time::clock_gettime(ClockId::Boottime);
-    Duration::try_from(now).unwrap_or_default()
 }
