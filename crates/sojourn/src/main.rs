@@ -1,5 +1,24 @@
-//! Sojourn: a session gateway.
+//! Sojourn: one command for the gateway and for those who run it.
 
+mod cli;
+mod client;
+mod commands;
 mod config;
+mod data_dir;
+mod failure;
+mod logging;
+mod output;
+mod recordings;
+mod serve;
+mod table;
+mod terminal;
 
-fn main() {}
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    failure::install_panic_hook();
+    // The hook has said what there is to say.
+    catch_unwind(AssertUnwindSafe(commands::run)).unwrap_or(ExitCode::from(failure::EXIT_BUG))
+}

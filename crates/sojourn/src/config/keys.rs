@@ -18,7 +18,7 @@ use super::value::Value;
 macro_rules! keys {
     (
         $(#[doc = $about:literal])*
-        pub struct $name:ident {
+        pub(crate) struct $name:ident {
             $(
                 $(#[doc = $doc:literal])*
                 $key:ident: $type:ty = $default:expr
@@ -29,8 +29,8 @@ macro_rules! keys {
     ) => {
         $(#[doc = $about])*
         #[derive(Clone, Debug, PartialEq)]
-        pub struct $name {
-            $($(#[doc = $doc])* pub $key: $type,)*
+        pub(crate) struct $name {
+            $($(#[doc = $doc])* pub(crate) $key: $type,)*
         }
 
         impl Default for $name {

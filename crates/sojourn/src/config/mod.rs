@@ -20,20 +20,22 @@ use std::path::PathBuf;
 use serde_json::Value as Json;
 use sojourn_core::limits::Limits;
 
-pub use profile::DEFAULT as DEFAULT_PROFILE;
-pub use profile::Profile;
-pub use sections::Config;
-pub use sections::Input as RecordInput;
-pub use sections::Log;
-pub use sections::LogFormat;
-pub use sections::Mode;
-pub use sections::OnAuditFailure;
-pub use sections::OnRecordingFailure;
-pub use sections::OnStop;
-pub use sections::Ssh;
-pub use source::ConfigError;
-pub use source::check_file;
-pub use source::load;
+pub(crate) use report::nearest;
+
+pub(crate) use profile::Profile;
+pub(crate) use sections::Config;
+pub(crate) use sections::Input as RecordInput;
+pub(crate) use sections::Level;
+pub(crate) use sections::Log;
+pub(crate) use sections::LogFormat;
+pub(crate) use sections::Mode;
+pub(crate) use sections::OnAuditFailure;
+pub(crate) use sections::OnRecordingFailure;
+pub(crate) use sections::OnStop;
+pub(crate) use sections::Ssh;
+pub(crate) use source::ConfigError;
+pub(crate) use source::check_file;
+pub(crate) use source::load;
 
 use node::Node;
 use report::Report;
@@ -41,13 +43,13 @@ use value::Value;
 
 /// A configuration that holds, and what is worth saying about it.
 #[derive(Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// What is in effect.
-    pub config: Config,
+    pub(crate) config: Config,
     /// What somebody may have expected otherwise, a line each.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// The file it came from, if there is one.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Reads a configuration from a file's text and variables of the environment.
@@ -74,7 +76,7 @@ fn read(
 impl Config {
     /// The limits of a session that came by SSH under this profile.
     #[must_use]
-    pub fn limits_for(&self, profile: &Profile) -> Limits {
+    pub(crate) fn limits_for(&self, profile: &Profile) -> Limits {
         let base = &self.limits;
         Limits {
             max_runtime: profile.session_timeout.unwrap_or(base.session_timeout).limit(),
@@ -89,13 +91,13 @@ impl Config {
     }
 
     /// The SSH listeners that this version opens.
-    pub fn ssh_listeners(&self) -> impl Iterator<Item = &Ssh> {
+    pub(crate) fn ssh_listeners(&self) -> impl Iterator<Item = &Ssh> {
         self.ssh.iter().filter(|listener| listener.mode == Mode::Users)
     }
 
     /// What is in effect, as a file would have it, secrets hidden.
     #[must_use]
-    pub fn to_toml(&self) -> toml::Table {
+    pub(crate) fn to_toml(&self) -> toml::Table {
         match self.write() {
             Some(toml::Value::Table(table)) => table,
             _ => toml::Table::new(),
@@ -104,7 +106,7 @@ impl Config {
 
     /// The JSON Schema of the file.
     #[must_use]
-    pub fn json_schema() -> Json {
+    pub(crate) fn json_schema() -> Json {
         let mut schema = Self::schema();
         if let Some(schema) = schema.as_object_mut() {
             let dialect = "https://json-schema.org/draft/2020-12/schema";

@@ -21,7 +21,7 @@ use super::value::Value;
 use super::value::choice;
 
 /// The profile of whoever asks for none.
-pub const DEFAULT: &str = "default";
+const DEFAULT: &str = "default";
 /// The built-in profile of honeypots.
 const BAIT: &str = "bait";
 /// The built-in profile without isolation.
@@ -29,7 +29,7 @@ const HOST: &str = "host";
 
 choice! {
     /// The kind of isolation.
-    pub enum SandboxKind {
+    pub(crate) enum SandboxKind {
         /// Linux namespaces.
         Native = "native",
         /// Docker.
@@ -41,7 +41,7 @@ choice! {
 
 choice! {
     /// What a sandbox reaches.
-    pub enum Network {
+    pub(crate) enum Network {
         /// Nothing.
         None = "none",
         /// What `egress` names.
@@ -51,7 +51,7 @@ choice! {
 
 choice! {
     /// Who shares a sandbox.
-    pub enum Share {
+    pub(crate) enum Share {
         /// Nobody: each connection has its own.
         Connection = "connection",
         /// All connections of a user.
@@ -65,7 +65,7 @@ fn words<T>(list: &[&str], make: impl Fn(String) -> T) -> Vec<T> {
 
 keys! {
     /// What a session runs in.
-    pub struct Profile {
+    pub(crate) struct Profile {
         /// The kind of isolation: "native", "docker" or "host".
         sandbox: SandboxKind = SandboxKind::Native, later;
         /// Who may use it: "*", "role:member", "user:alice".
@@ -143,7 +143,7 @@ impl Profile {
 
 /// All profiles, the built-in ones among them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Profiles(BTreeMap<String, Profile>);
+pub(crate) struct Profiles(BTreeMap<String, Profile>);
 
 impl Default for Profiles {
     fn default() -> Self {
@@ -155,12 +155,12 @@ impl Default for Profiles {
 impl Profiles {
     /// The profile of this name, if sessions can have it in this version.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Profile> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Profile> {
         self.0.get(name).filter(|profile| is_usable(profile))
     }
 
     /// Those that sessions can have in this version, by name.
-    pub fn usable(&self) -> impl Iterator<Item = (&str, &Profile)> {
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (&str, &Profile)> {
         self.0.iter().filter(|(_, p)| is_usable(p)).map(|(name, profile)| (name.as_str(), profile))
     }
 }
@@ -220,7 +220,7 @@ fn is_profile_name(name: &str) -> bool {
 
 /// Environment variables that programs get. Their values may be secrets, and are not shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Env(pub BTreeMap<String, String>);
+pub(crate) struct Env(pub(crate) BTreeMap<String, String>);
 
 impl Value for Env {
     fn read(node: &Node, report: &mut Report) -> Option<Self> {

@@ -35,7 +35,7 @@ fn words(list: &[&str]) -> Vec<String> {
 
 keys! {
     /// The configuration of `sojourn serve`.
-    pub struct Config {
+    pub(crate) struct Config {
         /// Where recordings, audit log, keys and accounts are. Default: /var/lib/sojourn for root,
         /// else $XDG_DATA_HOME/sojourn.
         data_dir: Path = source::default_data_dir();
@@ -70,7 +70,7 @@ keys! {
 
 choice! {
     /// What becomes of sessions when the gateway is stopped.
-    pub enum OnStop {
+    pub(crate) enum OnStop {
         /// They are ended.
         End = "end",
         /// They stay under their shims for the next start.
@@ -80,7 +80,7 @@ choice! {
 
 keys! {
     /// The process.
-    pub struct Server {
+    pub(crate) struct Server {
         /// The system account that the gateway becomes when it is started by root: a name or a
         /// number. A name that does not exist is created once.
         user: Account = Account("sojourn".to_owned());
@@ -92,7 +92,7 @@ keys! {
 
 keys! {
     /// The web door.
-    pub struct Web {
+    pub(crate) struct Web {
         /// Address and port.
         listen: Address = local(8080);
         /// What browsers see; empty: http://localhost with the port of `listen`.
@@ -110,7 +110,7 @@ keys! {
 
 choice! {
     /// For whom an SSH listener is.
-    pub enum Mode {
+    pub(crate) enum Mode {
         /// For real accounts.
         Users = "users",
         /// For anybody who should not be here.
@@ -120,7 +120,7 @@ choice! {
 
 keys! {
     /// One SSH listener.
-    pub struct Ssh {
+    pub(crate) struct Ssh {
         /// Address and port.
         listen: Address = local(2222);
         /// "users" for real accounts, or "honeypot" (not in this version: nothing listens there).
@@ -150,11 +150,11 @@ keys! {
 
 /// A user and a password that a honeypot lets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
+pub(crate) struct Credential {
     /// The name.
-    pub user: String,
+    pub(crate) user: String,
     /// The password.
-    pub password: String,
+    pub(crate) password: String,
 }
 
 impl Credential {
@@ -187,7 +187,7 @@ impl Value for Credential {
 
 choice! {
     /// Limits for logins that a standard asks for.
-    pub enum Preset {
+    pub(crate) enum Preset {
         /// None of them.
         None = "",
         /// 24 h, 30 min idle.
@@ -199,7 +199,7 @@ choice! {
 
 keys! {
     /// Logins at the web door.
-    pub struct Login {
+    pub(crate) struct Login {
         /// Limits a standard asks for: "", "aal2" (24 h / 30 min), "aal3" (12 h / 15 min).
         preset: Preset = Preset::None, later;
         /// The longest a login lasts.
@@ -219,7 +219,7 @@ keys! {
 
 keys! {
     /// What a session may.
-    pub struct LimitKeys {
+    pub(crate) struct LimitKeys {
         /// The longest a session that came by SSH runs; 0 = no limit. Profiles can override it.
         session_timeout: Span = Span::seconds(3600);
         /// The same for sessions started at the web door. Profiles can override it.
@@ -275,7 +275,7 @@ impl Value for IdleCounts {
 
 choice! {
     /// [`IdleCounts`] as a file has it.
-    pub enum Choice {
+    pub(crate) enum Choice {
         /// Input and output.
         Any = "any",
         /// Input alone.
@@ -285,7 +285,7 @@ choice! {
 
 keys! {
     /// What all sandboxes share.
-    pub struct SandboxKeys {
+    pub(crate) struct SandboxKeys {
         /// The Docker engine of this machine.
         docker_host: String = "unix:///var/run/docker.sock".to_owned(), later;
         /// How long the making of a sandbox may take.
@@ -299,7 +299,7 @@ keys! {
 
 /// What is recorded of what is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// All of it.
     All,
     /// Nothing.
@@ -348,7 +348,7 @@ impl Value for Input {
 
 choice! {
     /// What happens when a session cannot be recorded.
-    pub enum OnRecordingFailure {
+    pub(crate) enum OnRecordingFailure {
         /// It ends.
         End = "end",
         /// It goes on, and the gap is marked.
@@ -358,7 +358,7 @@ choice! {
 
 keys! {
     /// What is recorded of a session.
-    pub struct Recording {
+    pub(crate) struct Recording {
         /// What is typed: true, false, or "masked": of what is typed at a password prompt only the
         /// length.
         input: Input = Input::Masked;
@@ -376,7 +376,7 @@ keys! {
 
 choice! {
     /// What happens when the audit log cannot be written.
-    pub enum OnAuditFailure {
+    pub(crate) enum OnAuditFailure {
         /// Nothing new begins.
         Refuse = "refuse",
         /// All goes on, and the gap is recorded.
@@ -386,7 +386,7 @@ choice! {
 
 keys! {
     /// The audit log.
-    pub struct Audit {
+    pub(crate) struct Audit {
         /// When it cannot be written, nothing new begins ("refuse"), or all goes on ("continue").
         on_failure: OnAuditFailure = OnAuditFailure::Refuse;
         /// Where checkpoints go besides the log: "" or "syslog".
@@ -396,7 +396,7 @@ keys! {
 
 keys! {
     /// Accounts and sessions on record.
-    pub struct Store {
+    pub(crate) struct Store {
         /// "sqlite", in the data directory, or postgres://…
         url: String = "sqlite".to_owned(), later;
     }
@@ -404,7 +404,7 @@ keys! {
 
 keys! {
     /// Numbers for Prometheus.
-    pub struct Metrics {
+    pub(crate) struct Metrics {
         /// Address and port of a listener of their own; empty: none.
         listen: MaybeAddress = MaybeAddress(None), later;
     }
@@ -412,7 +412,7 @@ keys! {
 
 choice! {
     /// How log lines look.
-    pub enum LogFormat {
+    pub(crate) enum LogFormat {
         /// For people.
         Text = "text",
         /// One JSON object a line.
@@ -422,7 +422,7 @@ choice! {
 
 choice! {
     /// How much is logged.
-    pub enum Level {
+    pub(crate) enum Level {
         /// What went wrong.
         Error = "error",
         /// What may go wrong.
@@ -439,7 +439,7 @@ choice! {
 impl Level {
     /// The word in the file.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Warn => "warn",
@@ -452,7 +452,7 @@ impl Level {
 
 keys! {
     /// What the gateway says of itself, on standard error.
-    pub struct Log {
+    pub(crate) struct Log {
         /// "text" for people, or "json" for programs.
         format: LogFormat = LogFormat::Text;
         /// "error", "warn", "info", "debug" or "trace"; the variable RUST_LOG overrides it.
@@ -462,7 +462,7 @@ keys! {
 
 keys! {
     /// Read by `sojourn runner`.
-    pub struct Runner {
+    pub(crate) struct Runner {
         /// Directories in which sessions may be started.
         allow_dirs: Vec<Path> = Vec::new(), later;
         /// What may be started.
@@ -478,7 +478,7 @@ keys! {
 
 keys! {
     /// An agent of one's own.
-    pub struct Harness {
+    pub(crate) struct Harness {
         /// What starts it; it speaks the Agent Client Protocol on standard input and output.
         command: Vec<String> = Vec::new(), later or words(&["my-agent", "--acp"]);
     }

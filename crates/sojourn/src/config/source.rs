@@ -24,7 +24,7 @@ const SYSTEM_DATA: &str = "/var/lib/sojourn";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// The file cannot be read.
     #[error("{}: {source}", file.display())]
     Unreadable {
@@ -49,7 +49,10 @@ pub enum ConfigError {
 ///
 /// # Errors
 /// When there is a file and it cannot be read, or anything in it or in the environment is wrong.
-pub fn load(explicit: Option<&Path>, data_dir: Option<&Path>) -> Result<Loaded, ConfigError> {
+pub(crate) fn load(
+    explicit: Option<&Path>,
+    data_dir: Option<&Path>,
+) -> Result<Loaded, ConfigError> {
     let asked = explicit.map(Path::to_owned).or_else(|| variable("SOJOURN_CONFIG"));
     let optional = asked.is_none();
     let file = asked.or_else(standard_file);
@@ -78,7 +81,7 @@ pub fn load(explicit: Option<&Path>, data_dir: Option<&Path>) -> Result<Loaded, 
 ///
 /// # Errors
 /// As [`load`], but whose the file is does not matter.
-pub fn check_file(file: &Path) -> Result<Loaded, ConfigError> {
+pub(crate) fn check_file(file: &Path) -> Result<Loaded, ConfigError> {
     let text = read_file(file, false)?;
     parse(Some(file.to_owned()), &text, &[])
 }

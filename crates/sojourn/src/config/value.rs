@@ -228,7 +228,7 @@ of_text! {
 /// A text that is not what a key wants; says what would be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {wanted}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     text: String,
     wanted: &'static str,
 }
@@ -242,7 +242,7 @@ macro_rules! text_type {
     ($($(#[doc = $doc:literal])* $name:ident($inner:ty) = $parse:expr, $wanted:literal;)*) => {$(
         $(#[doc = $doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name(pub $inner);
+        pub(crate) struct $name(pub(crate) $inner);
 
         impl FromStr for $name {
             type Err = Malformed;
@@ -335,12 +335,12 @@ fn shown(path: Option<&PathBuf>, none: &str) -> String {
 
 /// Defines a key's choice among words.
 macro_rules! choice {
-    ($(#[doc = $about:literal])* pub enum $name:ident {
+    ($(#[doc = $about:literal])* pub(crate) enum $name:ident {
         $($(#[doc = $doc:literal])* $variant:ident = $word:literal,)*
     }) => {
         $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[doc = $doc])* $variant,)* }
+        pub(crate) enum $name { $($(#[doc = $doc])* $variant,)* }
 
         impl $name {
             const WORDS: &[&str] = &[$($word,)*];

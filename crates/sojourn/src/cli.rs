@@ -1,0 +1,369 @@
+//! The command line: every command and option, and the line of help it has.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap_complete::Shell;
+use sojourn_core::authz::Role;
+use sojourn_core::status::Status;
+use sojourn_core::time::Wall;
+use sojourn_core::units::Span;
+
+/// Every session is a stay: it has a lease, leaves a record, and ends on time.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sojourn",
+    version,
+    max_term_width = 100,
+    after_help = "Start with \"sojourn serve\"; it says how to come in.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// Configuration file [default: /etc/sojourn/sojourn.toml for root, else in ~/.config]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory, over what the configuration says
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway, with its built-in runner
+    Serve,
+    /// See, end and replay sessions
+    #[command(subcommand, visible_alias = "sessions")]
+    Session(Session),
+    /// Manage accounts; the gateway may be running or stopped
+    #[command(subcommand, visible_alias = "users")]
+    User(User),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Check that nobody changed the audit log or a recording
+    Verify(Verify),
+    /// Check, show and describe the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    #[command(hide = true)]
+    Runner(Later),
+    #[command(hide = true)]
+    Runners(Later),
+    #[command(hide = true)]
+    Token(Later),
+}
+
+/// Whatever comes: the command is not built yet.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub(crate) rest: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Session {
+    /// List sessions, newest first
+    #[command(visible_alias = "list")]
+    Ls(List),
+    /// Show one session
+    Show {
+        #[command(flatten)]
+        id: SessionName,
+    },
+    /// End a session
+    End {
+        #[command(flatten)]
+        id: SessionName,
+        /// Say why; the person in the session reads it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// End many sessions at once
+    EndAll(EndAll),
+    /// Play a recording in this terminal: space pauses, q quits
+    Replay(Replay),
+    #[command(hide = true)]
+    Start(Later),
+    #[command(hide = true)]
+    Attach(Later),
+    #[command(hide = true)]
+    Interrupt(Later),
+    #[command(hide = true)]
+    Resume(Later),
+    #[command(hide = true)]
+    Extend(Later),
+    #[command(hide = true)]
+    Files(Later),
+    #[command(hide = true)]
+    Export(Later),
+}
+
+/// Which session.
+#[derive(Debug, Args)]
+pub(crate) struct SessionName {
+    /// Its id, or the last 4 characters of it or more
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those with this status, like running or ended
+    #[arg(long)]
+    pub(crate) status: Option<Status>,
+    /// Only those of this user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Only those with this in their id, user, profile, reason or address
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) search: Option<String>,
+    /// Only those with this label, NAME or NAME=VALUE
+    #[arg(long)]
+    pub(crate) label: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct EndAll {
+    /// All of this user
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// All on this runner
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub(crate) runner: Option<String>,
+    /// All there are
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    #[command(flatten)]
+    pub(crate) id: SessionName,
+    /// Which program of the session, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) channel: u16,
+    /// So many times as fast
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+    pub(crate) speed: f64,
+    /// No pause longer than so many seconds, or a duration like 500ms
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub(crate) idle_limit: Option<Span>,
+    /// Also what acts on your terminal: clipboard, title, queries
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make an account; asks for a password unless told how
+    Add {
+        /// Its name: a-z, 0-9, _ . and -, at most 32 of them
+        name: String,
+        /// admin, member or auditor
+        #[arg(long, default_value_t = Role::Member)]
+        role: Role,
+        #[command(flatten)]
+        password: NewPassword,
+    },
+    /// List accounts
+    #[command(visible_alias = "list")]
+    Ls,
+    /// Set another password
+    Passwd {
+        /// Whose
+        name: String,
+        /// Read it from standard input, one line
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Manage the SSH keys of an account
+    #[command(subcommand)]
+    Key(Key),
+    /// Change what an account may
+    Role {
+        /// Whose
+        name: String,
+        /// admin, member or auditor
+        role: Role,
+    },
+    /// Close an account for now, and end its sessions
+    Disable {
+        /// Whose
+        name: String,
+    },
+    /// Open a closed account again
+    Enable {
+        /// Whose
+        name: String,
+    },
+    #[command(hide = true)]
+    Logins(Later),
+    #[command(hide = true)]
+    Reset(Later),
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct NewPassword {
+    /// Read the password from standard input, one line
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// No password: the account comes in by key only
+    #[arg(long)]
+    pub(crate) no_password: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Add a public key
+    Add {
+        /// Whose
+        name: String,
+        /// A file like ~/.ssh/id_ed25519.pub, or - for standard input
+        file: PathBuf,
+    },
+    /// List keys
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Whose
+        name: String,
+    },
+    /// Remove a key
+    Rm {
+        /// Whose
+        name: String,
+        /// The key's id, or the last 4 characters of it or more
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Audit {
+    /// Print the last lines
+    Tail {
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+        /// So many lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: usize,
+    },
+    /// Print what matches
+    Search(Search),
+    /// Print the whole log as it is written
+    Export,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Search {
+    /// Done by this user, or to their account
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// In this session: its id, or the last 4 characters of it or more
+    #[arg(long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// With this action, like auth_attempt or session_ended
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// Not before: 2026-11-22, 2026-11-22T14:00:00Z, or 2h for two hours ago
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) since: Option<Wall>,
+    /// Before: as --since
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub(crate) until: Option<Wall>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Also hold the log against a checkpoint that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// Recordings of these sessions only: ids, or endings of them
+    #[arg(value_name = "SESSION")]
+    pub(crate) sessions: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Say everything that is wrong with a file
+    Check {
+        /// The file [default: the one in effect]
+        file: Option<PathBuf>,
+    },
+    /// Print what is in effect, secrets hidden
+    Show,
+    /// Print the JSON Schema of the file
+    Schema,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if speed.is_finite() && speed > 0.0 { Ok(speed) } else { Err("not above 0".to_owned()) }
+}
+
+fn seconds(text: &str) -> Result<Span, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) => std::time::Duration::try_from_secs_f64(seconds)
+            .map(Span)
+            .map_err(|_| "not a number of seconds".to_owned()),
+        Err(_) => text.parse().map_err(|error: sojourn_core::units::UnitError| error.to_string()),
+    }
+}
+
+/// A time of the calendar, or a duration before now.
+fn moment(text: &str) -> Result<Wall, String> {
+    if let Ok(ago) = text.parse::<Span>() {
+        let micros = i64::try_from(ago.0.as_micros()).unwrap_or(i64::MAX);
+        return Ok(Wall(crate::output::now().0.saturating_sub(micros)));
+    }
+    let whole = if text.contains('T') { text.to_owned() } else { format!("{text}T00:00:00Z") };
+    Wall::from_rfc3339(&whole).map_err(|_| {
+        "not a time; write it like 2026-11-22, 2026-11-22T14:00:00Z, or 2h for two hours ago"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_of_the_calendar_or_ago() {
+        assert_eq!(moment("2026-11-22").unwrap(), moment("2026-11-22T00:00:00Z").unwrap());
+        assert!(moment("1h").unwrap() < crate::output::now());
+        assert!(moment("yesterday").is_err());
+    }
+}

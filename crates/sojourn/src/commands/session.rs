@@ -1,0 +1,224 @@
+//! `sojourn session`: what runs and what ran, asked of the gateway.
+
+use hyper::Method;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Value as Json;
+use serde_json::json;
+use sojourn_core::end::Exit;
+use sojourn_engine::view::SessionView;
+
+use super::later;
+use super::replay;
+use crate::cli::Common;
+use crate::cli::EndAll;
+use crate::cli::List;
+use crate::cli::Session as Command;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::failure::Outcome;
+use crate::output;
+use crate::table::Table;
+use crate::table::pairs;
+
+/// The most sessions that are asked for at once.
+const PAGE: u32 = 200;
+
+pub(super) fn run(common: &Common, command: Command) -> Outcome {
+    match command {
+        Command::Ls(options) => list(common, &options),
+        Command::Show { id } => show(common, &id.id),
+        Command::End { id, reason } => end(common, &id.id, reason.as_deref()),
+        Command::EndAll(options) => end_all(common, &options),
+        Command::Replay(options) => replay::run(common, &options),
+        Command::Start(_) => later::refuse("sojourn session start"),
+        Command::Attach(_) => later::refuse("sojourn session attach"),
+        Command::Interrupt(_) => later::refuse("sojourn session interrupt"),
+        Command::Resume(_) => later::refuse("sojourn session resume"),
+        Command::Extend(_) => later::refuse("sojourn session extend"),
+        Command::Files(_) => later::refuse("sojourn session files"),
+        Command::Export(_) => later::refuse("sojourn session export"),
+    }
+}
+
+pub(super) fn client(common: &Common) -> Result<Client, Failure> {
+    Client::new(&super::load(common)?.config.data_dir.0)
+}
+
+/// The path of a session in the API.
+pub(super) fn path(id: &str) -> Result<String, Failure> {
+    let fits = id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if fits && (4..=64).contains(&id.len()) {
+        return Ok(format!("/api/sessions/{id}"));
+    }
+    let id = output::foreign(id);
+    Err(Failure::Usage(format!("\"{id}\" is not an id, nor the last 4 characters of one or more")))
+}
+
+/// A page of sessions, as the API gives it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Page {
+    items: Vec<SessionView>,
+    next_cursor: Option<String>,
+}
+
+fn list(common: &Common, options: &List) -> Outcome {
+    let client = client(common)?;
+    let mut all = Page { items: Vec::new(), next_cursor: None };
+    loop {
+        let asked =
+            options.limit.saturating_sub(u32::try_from(all.items.len()).unwrap_or(u32::MAX));
+        let page: Page =
+            client.get(&query(options, asked.min(PAGE), all.next_cursor.as_deref()))?;
+        all.items.extend(page.items);
+        all.next_cursor = page.next_cursor;
+        if all.next_cursor.is_none() || all.items.len() >= options.limit as usize {
+            break;
+        }
+    }
+    if common.json {
+        return output::json(&all);
+    }
+    let headings = ["ID", "USER", "PROFILE", "STATUS", "STARTED", "LEFT", "IDLE", "OUTPUT", "END"];
+    let mut table = Table::new(&headings);
+    for session in &all.items {
+        table.row(row(session));
+    }
+    table.print("no sessions")?;
+    if all.next_cursor.is_some() {
+        crate::failure::complain(format_args!("there are more; see them with --limit"));
+    }
+    Ok(())
+}
+
+fn query(options: &List, limit: u32, cursor: Option<&str>) -> String {
+    let limit = limit.to_string();
+    let status = options.status.map(|status| status.name());
+    let parts = [
+        ("status", status),
+        ("user", options.user.as_deref()),
+        ("q", options.search.as_deref()),
+        ("label", options.label.as_deref()),
+        ("cursor", cursor),
+        ("limit", Some(limit.as_str())),
+    ];
+    let parts = parts.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let pairs: Vec<String> =
+        parts.map(|(name, value)| format!("{name}={}", percent(value))).collect();
+    format!("/api/sessions?{}", pairs.join("&"))
+}
+
+/// A value as a query string has it.
+fn percent(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    value
+        .bytes()
+        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+fn row(session: &SessionView) -> [String; 9] {
+    let lease = session.lease.as_ref();
+    let started = session.started_at.unwrap_or(session.created_at);
+    let ago = match session.status.is_over() {
+        false => output::duration(output::since(started)),
+        true => output::time(started).trim_end_matches('Z').to_owned(),
+    };
+    let end = session.end_reason.map(|reason| reason.name()).unwrap_or_default();
+    [
+        session.id.short(),
+        session.user.clone().unwrap_or_else(|| "-".to_owned()),
+        session.profile.clone(),
+        session.status.name().to_owned(),
+        ago,
+        lease.and_then(|l| l.remaining_seconds).map(|s| output::duration(s.0)).unwrap_or_default(),
+        lease.map(|l| output::duration(l.idle_seconds.0)).unwrap_or_default(),
+        lease.map(|l| output::size(l.output_bytes)).unwrap_or_default(),
+        exit(session.exit.as_ref()).map_or(end.to_owned(), |exit| format!("{end} ({exit})")),
+    ]
+}
+
+fn exit(exit: Option<&Exit>) -> Option<String> {
+    exit.map(|exit| match exit {
+        Exit::Code(code) => code.to_string(),
+        Exit::Signal(name) => format!("SIG{name}"),
+    })
+}
+
+fn show(common: &Common, id: &str) -> Outcome {
+    let session: SessionView = client(common)?.get(&path(id)?)?;
+    if common.json {
+        return output::json(&session);
+    }
+    let time = |at: Option<_>| at.map(output::time).unwrap_or_default();
+    let seconds = |of: Option<sojourn_engine::view::Seconds>| {
+        of.map_or("no limit".to_owned(), |seconds| output::duration(seconds.0))
+    };
+    let limits = &session.limits;
+    let most = limits.max_output_bytes.map_or("no limit".to_owned(), output::size);
+    let labels: Vec<String> =
+        session.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let lease = session.lease.as_ref();
+    let reason = session.end_reason.map(|reason| reason.name().to_owned()).unwrap_or_default();
+    let text = pairs(&[
+        ("id", session.id.to_string()),
+        ("status", session.status.name().to_owned()),
+        ("user", session.user.clone().unwrap_or_else(|| "nobody".to_owned())),
+        ("door", session.door.clone()),
+        ("harness", session.harness.clone()),
+        ("profile", session.profile.clone()),
+        ("runner", session.runner.clone()),
+        ("directory", session.cwd.clone().unwrap_or_default()),
+        ("why", session.why.clone().unwrap_or_default()),
+        ("labels", labels.join(" ")),
+        ("created", output::time(session.created_at)),
+        ("started", time(session.started_at)),
+        ("ended", time(session.ended_at)),
+        ("end reason", reason),
+        ("exit", exit(session.exit.as_ref()).unwrap_or_default()),
+        ("max runtime", seconds(limits.max_runtime_seconds)),
+        ("idle timeout", seconds(limits.idle_timeout_seconds)),
+        ("max output", most),
+        ("ends at", time(lease.and_then(|lease| lease.deadline))),
+        (
+            "time left",
+            lease.and_then(|l| l.remaining_seconds).map_or(String::new(), |s| seconds(Some(s))),
+        ),
+        ("idle for", lease.map_or(String::new(), |lease| seconds(Some(lease.idle_seconds)))),
+        ("output", lease.map_or(String::new(), |lease| output::size(lease.output_bytes))),
+    ]);
+    std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
+    Ok(())
+}
+
+fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {
+    let body = reason.map(|reason| json!({"reason": reason}));
+    let answer: Json = client(common)?.call(Method::DELETE, &path(id)?, body.as_ref())?;
+    if common.json {
+        return output::json(&answer);
+    }
+    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
+    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
+    match answer["status"].as_str() {
+        Some("ended" | "failed") => output::say(format_args!("{short} was over already")),
+        _ => output::say(format_args!("{short} is ending")),
+    }
+}
+
+fn end_all(common: &Common, options: &EndAll) -> Outcome {
+    if options.runner.is_some() {
+        return later::refuse("sojourn session end-all --runner");
+    }
+    let body = match &options.user {
+        Some(user) => json!({"user": user}),
+        None => json!({"all": options.all}),
+    };
+    let answer: Json = client(common)?.call(Method::POST, "/api/sessions/end-all", Some(&body))?;
+    if common.json {
+        return output::json(&answer);
+    }
+    match answer["ended"].as_u64() {
+        Some(1) => output::say("1 session is ending"),
+        count => output::say(format_args!("{} sessions are ending", count.unwrap_or(0))),
+    }
+}

@@ -1,0 +1,264 @@
+//! `sojourn user`: accounts and their keys, in the data directory itself.
+
+use std::fs::File;
+use std::io;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+use sojourn_core::audit::Actor;
+use sojourn_engine::audit::AuditOptions;
+use sojourn_engine::audit::OnFailure;
+use sojourn_engine::audit::drain;
+use sojourn_engine::clock::Clock;
+use sojourn_engine::clock::SystemClock;
+use sojourn_engine::identity::AccountError;
+use sojourn_engine::identity::Accounts;
+use sojourn_store::Store;
+use sojourn_store::User as Account;
+use sojourn_store::UserKey;
+
+use super::later;
+use crate::cli::Common;
+use crate::cli::Key;
+use crate::cli::User as Command;
+use crate::data_dir::DataDir;
+use crate::failure::Failure;
+use crate::failure::Outcome;
+use crate::failure::complain;
+use crate::output;
+use crate::table::Table;
+use crate::terminal;
+
+/// The longest file of a public key.
+const LONGEST_FILE: u64 = 64 << 10;
+
+pub(super) fn run(common: &Common, command: Command) -> Outcome {
+    let todo = match command {
+        Command::Logins(_) => return later::refuse("sojourn user logins"),
+        Command::Reset(_) => return later::refuse("sojourn user reset"),
+        command => command,
+    };
+    let data = super::data_dir(common)?;
+    // What comes from outside is read first, with the rights of whoever calls.
+    let input = Input::of(&todo)?;
+    let actor = Actor::local(rustix::process::getuid().as_raw());
+    data.become_owner()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::refused)?;
+    runtime.block_on(async {
+        let office = Office::open(&data, actor).await?;
+        let outcome = office.run(common, todo, input).await;
+        office.close().await;
+        outcome
+    })
+}
+
+/// What a command reads besides its options.
+enum Input {
+    None,
+    /// A new password; none: the account shall have none.
+    Password(Option<String>),
+    /// The text of a public key.
+    Key(String),
+}
+
+impl Input {
+    fn of(command: &Command) -> Result<Self, Failure> {
+        let password = |name: &str, from_stdin| match from_stdin {
+            true => terminal::read_line(io::stdin().lock()),
+            false => terminal::ask_new_password(name),
+        };
+        Ok(match command {
+            Command::Add { password: how, .. } if how.no_password => Self::Password(None),
+            Command::Add { name, password: how, .. } => {
+                Self::Password(Some(password(name, how.password_stdin)?))
+            }
+            Command::Passwd { name, password_stdin } => {
+                Self::Password(Some(password(name, *password_stdin)?))
+            }
+            Command::Key(Key::Add { file, .. }) => Self::Key(read_key(file)?),
+            _ => Self::None,
+        })
+    }
+
+    fn password(self) -> Option<String> {
+        match self {
+            Self::Password(password) => password,
+            _ => None,
+        }
+    }
+
+    fn key(self) -> String {
+        match self {
+            Self::Key(text) => text,
+            _ => String::new(),
+        }
+    }
+}
+
+/// The one key in a file.
+fn read_key(path: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if path == Path::new("-") {
+        io::stdin().lock().take(LONGEST_FILE).read_to_string(&mut text)
+    } else {
+        File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_string(&mut text))
+    };
+    read.map_err(|error| Failure::at(path, error))?;
+    let is_key = |line: &&str| !line.trim().is_empty() && !line.starts_with('#');
+    let mut keys = text.lines().filter(is_key);
+    let key = keys.next().ok_or_else(|| Failure::at(path, "there is no key in it"))?.to_owned();
+    // A private key has many lines, and is better refused as what it is.
+    if keys.next().is_some() && !key.starts_with("-----") {
+        return Err(Failure::at(path, "there is more than one key in it; add them one by one"));
+    }
+    Ok(key)
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Self {
+        Self::caused(&error)
+    }
+}
+
+/// Where accounts are changed.
+struct Office {
+    store: Store,
+    accounts: Accounts,
+    clock: Arc<dyn Clock>,
+    options: AuditOptions,
+    actor: Actor,
+}
+
+impl Office {
+    async fn open(data: &DataDir, actor: Actor) -> Result<Self, Failure> {
+        let store = Store::open(data.path()).await.map_err(|error| Failure::caused(&error))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let data_dir = data.path().to_owned();
+        let accounts = Accounts::new(store.clone(), clock.clone(), data_dir.clone());
+        let options = AuditOptions { data_dir, on_failure: OnFailure::Refuse };
+        Ok(Self { store, accounts, clock, options, actor })
+    }
+
+    /// Leaves the log in order: a gateway that runs fetches what was done here, else it is written.
+    async fn close(self) {
+        if let Err(error) = drain(&self.options, self.store.clone(), self.clock).await {
+            let failure = Failure::caused(&error);
+            complain(format_args!("the audit log waits for the next start: {failure}"));
+        }
+        self.store.close().await;
+    }
+
+    async fn run(&self, common: &Common, command: Command, input: Input) -> Outcome {
+        let (accounts, actor) = (&self.accounts, self.actor.clone());
+        let done = |name: &str, what: &str| match common.json {
+            true => output::json(&json!({"user": name, "done": what})),
+            false => output::say(format_args!("{name}: {what}")),
+        };
+        match command {
+            Command::Add { name, role, .. } => {
+                let password = input.password();
+                accounts.add(&name, role, password.as_deref(), actor).await?;
+                done(&name, "added")?;
+                if password.is_none() && !common.json {
+                    complain(format_args!(
+                        "note: {name} can come in once there is a key: sojourn user key add {name} FILE"
+                    ));
+                }
+                Ok(())
+            }
+            Command::Ls => list(common, &accounts.list().await?),
+            Command::Passwd { name, .. } => {
+                accounts.set_password(&name, input.password().as_deref(), actor).await?;
+                done(&name, "password changed")
+            }
+            Command::Role { name, role } => {
+                accounts.set_role(&name, role, actor).await?;
+                done(&name, &format!("is {role} now"))
+            }
+            Command::Disable { name } => {
+                accounts.disable(&name, actor).await?;
+                done(&name, "disabled")
+            }
+            Command::Enable { name } => {
+                accounts.enable(&name, actor).await?;
+                done(&name, "enabled")
+            }
+            Command::Key(Key::Add { name, .. }) => {
+                let key = accounts.add_key(&name, &input.key(), actor).await?;
+                done(&name, &format!("key {} added", key.fingerprint))
+            }
+            Command::Key(Key::Ls { name }) => list_keys(common, &accounts.keys(&name).await?),
+            Command::Key(Key::Rm { name, id }) => {
+                let key = accounts.remove_key(&name, &id, actor).await?;
+                done(&name, &format!("key {} removed", key.fingerprint))
+            }
+            Command::Logins(_) | Command::Reset(_) => later::refuse("sojourn user"),
+        }
+    }
+}
+
+fn list(common: &Common, users: &[Account]) -> Outcome {
+    if common.json {
+        let users: Vec<_> = users
+            .iter()
+            .map(|user| {
+                json!({
+                    "name": user.name,
+                    "role": user.role,
+                    "has_password": user.password.is_some(),
+                    "must_change": user.must_change,
+                    "disabled": user.disabled_at.is_some(),
+                    "created_at": user.created_at.to_rfc3339(),
+                    "password_changed_at": user.password_changed_at.map(|at| at.to_rfc3339()),
+                    "disabled_at": user.disabled_at.map(|at| at.to_rfc3339()),
+                })
+            })
+            .collect();
+        return output::json(&json!({"items": users, "next_cursor": null}));
+    }
+    let mut table = Table::new(&["NAME", "ROLE", "PASSWORD", "CREATED", "STATUS"]);
+    for user in users {
+        let password = match (&user.password, user.must_change) {
+            (None, _) => "none",
+            (Some(_), true) => "to be changed",
+            (Some(_), false) => "set",
+        };
+        let status = if user.disabled_at.is_some() { "disabled" } else { "" };
+        table.row([
+            user.name.clone(),
+            user.role.name().to_owned(),
+            password.to_owned(),
+            output::time(user.created_at),
+            status.to_owned(),
+        ]);
+    }
+    table.print("no users; make one with \"sojourn user add NAME\"")
+}
+
+fn list_keys(common: &Common, keys: &[UserKey]) -> Outcome {
+    if common.json {
+        let keys: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                json!({
+                    "id": key.id,
+                    "fingerprint": key.fingerprint,
+                    "comment": key.comment,
+                    "key": key.openssh,
+                    "added_at": key.added_at.to_rfc3339(),
+                })
+            })
+            .collect();
+        return output::json(&json!({"items": keys, "next_cursor": null}));
+    }
+    let mut table = Table::new(&["ID", "FINGERPRINT", "COMMENT"]);
+    for key in keys {
+        table.row([key.id.short(), key.fingerprint.clone(), key.comment.clone()]);
+    }
+    table.print("no keys")
+}

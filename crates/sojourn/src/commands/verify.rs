@@ -1,0 +1,170 @@
+//! `sojourn verify`: whether anybody changed the audit log or a recording. Silent when all is whole.
+
+mod recordings;
+
+use std::collections::HashMap;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::MemfdFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use serde_json::json;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Entry;
+use sojourn_core::ids::SessionId;
+use sojourn_engine::audit::Finding;
+use sojourn_engine::audit::verify as verify_log;
+use sojourn_shim::state::State;
+
+use crate::cli::Common;
+use crate::cli::Verify;
+use crate::data_dir::DataDir;
+use crate::failure::Failure;
+use crate::failure::Outcome;
+use crate::failure::complain;
+use crate::output;
+
+use recordings::Recordings;
+
+/// The longest file of kept checkpoints.
+const LONGEST_FILE: u64 = 4 << 20;
+
+pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
+    let data = super::data_dir(common)?;
+    // Both with the rights of whoever calls: the file is theirs, and states of sessions are root's.
+    let kept = options.checkpoint.as_deref().map(Kept::read).transpose()?;
+    let live = Live::look(&data);
+    data.become_owner()?;
+
+    let mut ends = Ends::default();
+    let mut log =
+        verify_log(data.path(), kept.as_ref().map(Kept::path), &mut |entry| ends.see(entry))
+            .map_err(|error| Failure::at(&data.audit(), error))?;
+    for finding in &mut log.findings {
+        if let Some(kept) = kept.as_ref().filter(|kept| finding.file == kept.path()) {
+            finding.file.clone_from(&kept.name);
+        }
+    }
+    let wanted = options.sessions.as_slice();
+    let recordings = Recordings::check(&data.recordings(), wanted, &live, &ends)
+        .map_err(|error| Failure::at(&data.recordings(), error))?;
+
+    let findings = || log.findings.iter().chain(&recordings.findings);
+    let count = findings().count() as u64 + log.more + recordings.more;
+    let notes: Vec<&String> = log.notes.iter().chain(&recordings.notes).collect();
+    if common.json {
+        output::json(&json!({
+            "whole": count == 0,
+            "audit": {"files": log.files, "lines": log.lines, "checkpoints": log.checkpoints},
+            "recordings": recordings.files,
+            "findings": findings().map(in_json).collect::<Vec<_>>(),
+            "notes": notes,
+        }))?;
+    } else {
+        let mut out = output::stdout();
+        for finding in findings() {
+            writeln!(out, "{}", output::foreign(&finding.to_string()))?;
+        }
+        out.flush()?;
+        notes.iter().for_each(|note| complain(format_args!("note: {}", output::foreign(note))));
+    }
+    match count {
+        0 => Ok(()),
+        1 => Err(Failure::refused("not whole: 1 finding; keep a copy of the data directory")),
+        n => Err(Failure::refused(format!(
+            "not whole: {n} findings; keep a copy of the data directory"
+        ))),
+    }
+}
+
+fn in_json(finding: &Finding) -> serde_json::Value {
+    json!({"file": finding.file, "line": finding.line, "what": finding.what})
+}
+
+/// The file of kept checkpoints, read before we become somebody who may not read it.
+struct Kept {
+    name: PathBuf,
+    copy: PathBuf,
+    _memory: OwnedFd,
+}
+
+impl Kept {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let copy = || -> io::Result<OwnedFd> {
+            let memory = rustix::fs::memfd_create("checkpoint", MemfdFlags::CLOEXEC)?;
+            let mut file = File::from(memory);
+            io::copy(&mut io::Read::take(File::open(path)?, LONGEST_FILE), &mut file)?;
+            Ok(file.into())
+        };
+        let memory = copy().map_err(|error| Failure::at(path, error))?;
+        let copy = PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd()));
+        Ok(Self { name: path.to_owned(), copy, _memory: memory })
+    }
+
+    fn path(&self) -> &Path {
+        &self.copy
+    }
+}
+
+/// Sessions whose shims are there: their recordings still grow.
+struct Live {
+    sessions: HashMap<SessionId, bool>,
+    /// Whether it could be looked at all.
+    is_known: bool,
+}
+
+impl Live {
+    fn look(data: &DataDir) -> Self {
+        let mut live = Self { sessions: HashMap::new(), is_known: true };
+        let root = data.path().join("sessions");
+        let entries = match fs::read_dir(&root) {
+            Ok(entries) => entries,
+            Err(error) => {
+                live.is_known = error.kind() == io::ErrorKind::NotFound;
+                return live;
+            }
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let state = rustix::fs::open(entry.path(), flags, Mode::empty())
+                .map_err(io::Error::from)
+                .and_then(|directory| State::read(directory.as_fd()));
+            live.sessions.insert(id, state.is_ok_and(|state| state.is_live()));
+        }
+        live
+    }
+
+    /// Whether the session runs; none when that cannot be told.
+    fn is_live(&self, session: SessionId) -> Option<bool> {
+        let known = self.sessions.get(&session).copied();
+        known.or(if self.is_known { Some(false) } else { None })
+    }
+}
+
+/// Recordings as the audit log has them on record: file and digest, by session.
+#[derive(Default)]
+struct Ends(HashMap<SessionId, (String, String)>);
+
+impl Ends {
+    fn see(&mut self, entry: &Entry) {
+        if entry.action != Action::SessionEnded.name() {
+            return;
+        }
+        let text = |name: &str| entry.details.get(name)?.as_str().map(ToOwned::to_owned);
+        if let (Some(id), Some(file), Some(sha256)) =
+            (entry.session_id, text("recording"), text("recording_sha256"))
+        {
+            self.0.insert(id, (file, sha256));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Whether every recording is what was sealed: by its sidecar, and by the audit log.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::io::BufReader;
+use std::io::IsTerminal;
+use std::io::Read;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
+
+use sojourn_core::ids::SessionId;
+use sojourn_core::ids::is_named_by;
+use sojourn_engine::audit::Finding;
+use sojourn_term::cast;
+use sojourn_term::cast::ReadError;
+use sojourn_term::cast::Verified;
+use sojourn_term::sidecar::Channel;
+use sojourn_term::sidecar::Sidecar;
+
+use super::Ends;
+use super::Live;
+use crate::recordings;
+use crate::recordings::Part;
+
+/// The longest sidecar.
+const LONGEST_SIDECAR: u64 = 16 << 20;
+/// The most findings that are kept; more are counted.
+const MAX_FINDINGS: usize = 1000;
+/// How often somebody who waits is told how far it is.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// What the check of all recordings found.
+#[derive(Default)]
+pub(super) struct Recordings {
+    /// Recordings that were read.
+    pub(super) files: u64,
+    /// What is wrong.
+    pub(super) findings: Vec<Finding>,
+    /// How much more is wrong.
+    pub(super) more: u64,
+    /// What is worth knowing and not wrong.
+    pub(super) notes: Vec<String>,
+}
+
+/// The files of one session on one day.
+struct Stay<'a> {
+    session: SessionId,
+    /// The directory, in full.
+    day: &'a Path,
+    /// The directory, below the data directory.
+    shown: &'a Path,
+    has_sidecar: bool,
+    channels: Vec<u16>,
+}
+
+impl Recordings {
+    /// Checks the recordings under `root`: all, or those of the sessions that `wanted` names.
+    pub(super) fn check(
+        root: &Path,
+        wanted: &[String],
+        live: &Live,
+        ends: &Ends,
+    ) -> io::Result<Self> {
+        let mut found = Self::default();
+        let is_wanted = |id: SessionId| {
+            wanted.is_empty() || wanted.iter().any(|typed| is_named_by(&id.0, typed))
+        };
+        let mut told = Instant::now();
+        let days = if root.is_dir() { recordings::days(root)? } else { Vec::new() };
+        for day in days {
+            let below = day.strip_prefix(root).unwrap_or(&day);
+            let shown = Path::new("recordings").join(below);
+            for stay in stays(&day, &shown)? {
+                if is_wanted(stay.session) {
+                    found.stay(&stay, live, ends);
+                }
+                if told.elapsed() > PROGRESS && io::stderr().is_terminal() {
+                    told = Instant::now();
+                    let _ = write!(io::stderr(), "\r{} recordings checked ", found.files);
+                }
+            }
+        }
+        found.missing(root, ends, is_wanted);
+        Ok(found)
+    }
+
+    fn add(&mut self, file: PathBuf, line: Option<u64>, what: impl std::fmt::Display) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(Finding { file, line, what: what.to_string() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// Recordings that the audit log has on record and that are not there.
+    fn missing(&mut self, root: &Path, ends: &Ends, is_wanted: impl Fn(SessionId) -> bool) {
+        let mut gone: Vec<_> = ends
+            .0
+            .iter()
+            .filter(|(id, (file, _))| is_wanted(**id) && !root.join(file).is_file())
+            .map(|(_, (file, _))| file)
+            .collect();
+        gone.sort();
+        for file in gone {
+            self.add(
+                Path::new("recordings").join(file),
+                None,
+                "missing, and on record in the audit log",
+            );
+        }
+    }
+
+    fn stay(&mut self, stay: &Stay<'_>, live: &Live, ends: &Ends) {
+        let id = stay.session;
+        let name = format!("{id}.json");
+        let sidecar = match stay.has_sidecar.then(|| read_sidecar(&stay.day.join(&name))) {
+            Some(Ok(sidecar)) => Some(sidecar),
+            Some(Err(what)) => {
+                self.add(stay.shown.join(&name), None, what);
+                None
+            }
+            None => None,
+        };
+        if sidecar.as_ref().is_some_and(|sidecar| sidecar.session != id.to_string()) {
+            self.add(stay.shown.join(&name), None, "changed: it names another session");
+        }
+        let sealed = sidecar.as_ref().filter(|sidecar| sidecar.ended_at.is_some());
+        match sealed {
+            Some(sidecar) => self.sealed(stay, sidecar, ends),
+            None => self.open(stay, live, ends),
+        }
+    }
+
+    /// A session that is over: its files are exactly those it was sealed with.
+    fn sealed(&mut self, stay: &Stay<'_>, sidecar: &Sidecar, ends: &Ends) {
+        for channel in &sidecar.channels {
+            let is_own = u16::try_from(channel.n)
+                .is_ok_and(|n| recordings::file_name(stay.session, n) == channel.recording);
+            if is_own {
+                self.sealed_channel(stay, channel, ends);
+            } else {
+                let sidecar = stay.shown.join(format!("{}.json", stay.session));
+                let what = format_args!("changed: {:?} is no recording of it", channel.recording);
+                self.add(sidecar, None, what);
+            }
+        }
+        for n in &stay.channels {
+            if !sidecar.channels.iter().any(|channel| channel.n == u32::from(*n)) {
+                let file = stay.shown.join(recordings::file_name(stay.session, *n));
+                self.add(file, None, "added: its session's sidecar does not know it");
+            }
+        }
+    }
+
+    fn sealed_channel(&mut self, stay: &Stay<'_>, channel: &Channel, ends: &Ends) {
+        let file = stay.shown.join(&channel.recording);
+        let Some(verified) = self.read(stay, &channel.recording) else { return };
+        let on_record = ends.0.get(&stay.session).filter(|(name, _)| file.ends_with(name));
+        if verified.sha256 != channel.sha256 || verified.bytes != channel.bytes {
+            let what = format!(
+                "changed: it was sealed with {} bytes and SHA-256 {}, and has {} and {}",
+                channel.bytes, channel.sha256, verified.bytes, verified.sha256
+            );
+            self.add(file, None, what);
+        } else if let Some((_, sha256)) = on_record.filter(|(_, sha256)| *sha256 != verified.sha256)
+        {
+            let what = format!("changed: the audit log has it on record with SHA-256 {sha256}");
+            self.add(file, None, what);
+        } else if verified.tail != cast::Tail::Whole {
+            self.add(file, None, "changed: something stands behind its last line");
+        }
+    }
+
+    /// A session that runs, or whose shim was lost before it could seal its recordings.
+    fn open(&mut self, stay: &Stay<'_>, live: &Live, ends: &Ends) {
+        for n in &stay.channels {
+            self.read(stay, &recordings::file_name(stay.session, *n));
+        }
+        if ends.0.contains_key(&stay.session) && live.is_live(stay.session) == Some(false) {
+            let sidecar = stay.shown.join(format!("{}.json", stay.session));
+            self.add(sidecar, None, "changed: the session ended, and this does not say so");
+            return;
+        }
+        let id = stay.session.short();
+        match live.is_live(stay.session) {
+            Some(true) => {}
+            Some(false) => {
+                self.notes.push(format!(
+                    "session {id} is not sealed; it will be recovered at next start"
+                ));
+            }
+            None => self.notes.push(format!(
+                "session {id} is not sealed: it runs, or will be recovered at next start (as root \
+                 this can tell)"
+            )),
+        }
+    }
+
+    /// Reads a recording line by line. What is wrong with it is added, and nothing given.
+    fn read(&mut self, stay: &Stay<'_>, name: &str) -> Option<Verified> {
+        let shown = stay.shown.join(name);
+        self.files += 1;
+        let file = match File::open(stay.day.join(name)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.add(shown, None, "missing");
+                return None;
+            }
+            Err(error) => {
+                self.add(shown, None, error);
+                return None;
+            }
+        };
+        match cast::verify(BufReader::with_capacity(256 << 10, file)) {
+            Ok(verified) => return Some(verified),
+            Err(ReadError::Line { line, fault }) => self.add(shown, Some(line), fault),
+            Err(error) => self.add(shown, None, error),
+        }
+        None
+    }
+}
+
+fn stays<'a>(day: &'a Path, shown: &'a Path) -> io::Result<Vec<Stay<'a>>> {
+    let mut stays = BTreeMap::new();
+    for name in recordings::of_day(day)? {
+        let session = name.session;
+        let stay = stays.entry(session).or_insert_with(|| Stay {
+            session,
+            day,
+            shown,
+            has_sidecar: false,
+            channels: Vec::new(),
+        });
+        match name.part {
+            Part::Sidecar => stay.has_sidecar = true,
+            Part::Channel(n) => stay.channels.push(n),
+        }
+    }
+    Ok(stays.into_values().collect())
+}
+
+fn read_sidecar(path: &Path) -> Result<Sidecar, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LONGEST_SIDECAR).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Sidecar::from_json(&bytes).map_err(|error| format!("changed: not a sidecar: {error}"))
+}

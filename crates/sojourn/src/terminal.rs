@@ -1,0 +1,163 @@
+//! The terminal of whoever runs a command: its width, passwords, single keys.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::event::poll;
+use rustix::termios;
+use rustix::termios::LocalModes;
+use rustix::termios::OptionalActions;
+use rustix::termios::SpecialCodeIndex;
+use rustix::termios::Termios;
+
+use crate::failure::Failure;
+
+/// What a terminal of unknown width is taken for.
+const USUAL_WIDTH: usize = 80;
+
+/// The longest password line, in bytes.
+const LONGEST_LINE: u64 = 4096;
+
+/// Columns of the terminal on standard output.
+pub(crate) fn width() -> usize {
+    let size = termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col));
+    size.ok().filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH)
+}
+
+/// A terminal in another mode, put back when it goes out of scope.
+struct Mode<'a> {
+    tty: &'a File,
+    before: Termios,
+}
+
+impl<'a> Mode<'a> {
+    fn change(tty: &'a File, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
+        let before = termios::tcgetattr(tty)?;
+        let mut after = before.clone();
+        change(&mut after);
+        termios::tcsetattr(tty, OptionalActions::Flush, &after)?;
+        Ok(Self { tty, before })
+    }
+}
+
+impl Drop for Mode<'_> {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no order.
+        let _ = termios::tcsetattr(self.tty, OptionalActions::Flush, &self.before);
+    }
+}
+
+fn tty() -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open("/dev/tty")
+}
+
+/// Asks for a new password, twice, without showing it.
+pub(crate) fn ask_new_password(name: &str) -> Result<String, Failure> {
+    let no_tty = |_| {
+        Failure::Usage(
+            "there is no terminal to ask for a password; use --password-stdin or --no-password"
+                .to_owned(),
+        )
+    };
+    let tty = tty().map_err(no_tty)?;
+    let hidden = |modes: &mut Termios| modes.local_modes.remove(LocalModes::ECHO);
+    let _mode = Mode::change(&tty, hidden).map_err(no_tty)?;
+    let first = ask(&tty, &format!("Password for {name}: "))?;
+    let second = ask(&tty, "Again: ")?;
+    if first == second { Ok(first) } else { Err(Failure::refused("the two are not the same")) }
+}
+
+fn ask(mut tty: &File, prompt: &str) -> Result<String, Failure> {
+    write!(tty, "{prompt}")?;
+    let line = read_line(tty);
+    writeln!(tty)?;
+    line
+}
+
+/// One line, without its end, as a password comes on standard input.
+pub(crate) fn read_line(source: impl Read) -> Result<String, Failure> {
+    let mut line = String::new();
+    BufReader::new(source.take(LONGEST_LINE))
+        .read_line(&mut line)
+        .map_err(|error| Failure::refused(format!("the password cannot be read: {error}")))?;
+    let whole = line.ends_with('\n');
+    if !whole && line.len() as u64 >= LONGEST_LINE {
+        return Err(Failure::refused("the password is longer than 4096 bytes"));
+    }
+    line.truncate(line.trim_end_matches(['\r', '\n']).len());
+    Ok(line)
+}
+
+/// Single keys of the person at the terminal, without them being shown.
+pub(crate) struct Keys {
+    tty: File,
+    before: Termios,
+}
+
+impl Keys {
+    /// Takes the keyboard; none when there is no terminal.
+    pub(crate) fn take() -> Option<Self> {
+        let tty = tty().ok()?;
+        let before = termios::tcgetattr(&tty).ok()?;
+        let mut after = before.clone();
+        after.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        after.special_codes[SpecialCodeIndex::VMIN] = 1;
+        after.special_codes[SpecialCodeIndex::VTIME] = 0;
+        termios::tcsetattr(&tty, OptionalActions::Flush, &after).ok()?;
+        Some(Self { tty, before })
+    }
+
+    /// The next key within `patience`; none when there was none. Without a patience it waits.
+    pub(crate) fn next(&mut self, patience: Option<Duration>) -> io::Result<Option<u8>> {
+        let end = patience.and_then(|patience| Instant::now().checked_add(patience));
+        loop {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut wait = [PollFd::new(&self.tty, PollFlags::IN)];
+            match poll(&mut wait, timeout.as_ref()) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {
+                    let mut key = [0];
+                    let read = self.tty.read(&mut key)?;
+                    return if read == 0 {
+                        Err(io::ErrorKind::UnexpectedEof.into())
+                    } else {
+                        Ok(Some(key[0]))
+                    };
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no order.
+        let _ = termios::tcsetattr(&self.tty, OptionalActions::Flush, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_one_line_without_its_end() {
+        assert_eq!(read_line(&b"correct horse\r\nmore"[..]).unwrap(), "correct horse");
+        assert_eq!(read_line(&b" kept as is "[..]).unwrap(), " kept as is ");
+        assert_eq!(read_line(&b""[..]).unwrap(), "");
+        assert!(read_line(vec![b'x'; 5000].as_slice()).is_err());
+    }
+}

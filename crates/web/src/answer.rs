@@ -1,0 +1,112 @@
+//! What goes wrong, as the API says it: a status, a code for programs, a line for people.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::Value;
+use serde_json::json;
+use sojourn_core::ids::SessionId;
+use sojourn_engine::listing::StoreUnavailable;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// The request is not HTTP or JSON as it should be.
+    Malformed(String),
+    /// The peer may not ask here.
+    Forbidden(&'static str),
+    /// There is no such thing.
+    NotFound(String),
+    /// The method is not one of this path.
+    MethodNotAllowed,
+    /// More than one session is meant.
+    Ambiguous(Vec<SessionId>),
+    /// The body is too long.
+    TooLarge,
+    /// The body is not JSON.
+    MediaType,
+    /// A field cannot have this value.
+    Invalid {
+        /// Which.
+        field: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// The gateway has too much to do.
+    Overloaded,
+    /// The store does not answer.
+    Store,
+}
+
+impl Refused {
+    /// A field cannot have this value.
+    pub(crate) fn invalid(field: &'static str, why: impl std::fmt::Display) -> Self {
+        Self::Invalid { field, why: why.to_string() }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Ambiguous(_) => StatusCode::CONFLICT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Overloaded | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "MALFORMED",
+            Self::Forbidden(_) => "FORBIDDEN",
+            Self::NotFound(_) => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::Ambiguous(_) => "CONFLICT",
+            Self::TooLarge => "TOO_LARGE",
+            Self::MediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::Invalid { .. } => "INVALID",
+            Self::Overloaded => "OVERLOADED",
+            Self::Store => "STORE_UNAVAILABLE",
+        }
+    }
+
+    fn line(&self) -> String {
+        match self {
+            Self::Malformed(why) => why.clone(),
+            Self::Forbidden(why) => (*why).to_owned(),
+            Self::NotFound(what) => what.clone(),
+            Self::MethodNotAllowed => "this path has no such method".to_owned(),
+            Self::Ambiguous(ids) => {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                format!("more than one session ends so; name one of {}", ids.join(", "))
+            }
+            Self::TooLarge => "the body is too large".to_owned(),
+            Self::MediaType => "the body has to be application/json".to_owned(),
+            Self::Invalid { field, why } => format!("{field}: {why}"),
+            Self::Overloaded => "the gateway has too much to do; try again in a moment".to_owned(),
+            Self::Store => "the store does not answer; see the gateway's log".to_owned(),
+        }
+    }
+}
+
+impl From<StoreUnavailable> for Refused {
+    fn from(_: StoreUnavailable) -> Self {
+        Self::Store
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut body = json!({"error": self.line(), "code": self.code()});
+        match &self {
+            Self::Invalid { field, .. } => body["field"] = Value::from(*field),
+            Self::Ambiguous(ids) => body["matches"] = json!(ids),
+            _ => {}
+        }
+        (self.status(), Json(body)).into_response()
+    }
+}

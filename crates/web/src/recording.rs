@@ -1,0 +1,92 @@
+//! `GET /api/sessions/{id}/recording`: the file as it stands.
+
+use std::fs::File;
+use std::path::Path as FilePath;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::extract::Path;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Wall;
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+
+use crate::answer::Refused;
+use crate::local::Local;
+use crate::local::Peer;
+use crate::request::Asked;
+use crate::sessions;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The recording up to here; of a session that runs, that may be in the midst of a line.
+pub(crate) async fn read(
+    State(local): State<Local>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(typed): Path<String>,
+    asked: Asked,
+) -> Result<Response, Refused> {
+    let channel: u16 = asked.parsed("channel")?.unwrap_or(0);
+    if asked.get("follow").is_some_and(|follow| follow != "0") {
+        return Err(Refused::invalid("follow", "not in this version"));
+    }
+    let session = sessions::find(&local, &typed).await?;
+    let none = || Refused::NotFound("there is no such recording".to_owned());
+    let file = open(&local.recordings, session.id, session.created_at, channel).ok_or_else(none)?;
+    let length = file.metadata().map_err(|_| none())?.len();
+    let event = Event::new(local.engine.clock().wall(), Action::RecordingRead, peer.actor())
+        .session(session.id)
+        .detail("channel", channel);
+    // Root reads the file whether or not the log can be written.
+    if local.engine.audit().record(event).await.is_err() {
+        tracing::warn!(session = %session.id, "a recording was read and that is not on record");
+    }
+    let file = tokio::fs::File::from_std(file).take(length);
+    let body = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10));
+    Ok(([(CONTENT_TYPE, "application/x-asciicast")], body).into_response())
+}
+
+/// Recordings lie under the day their session was opened on, which may be the next when it was
+/// asked for at midnight.
+fn open(root: &FilePath, session: SessionId, created: Wall, channel: u16) -> Option<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    [created, created.after(DAY)].into_iter().find_map(|day| {
+        let path = root.join(relative(session, day, channel));
+        let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+        file.metadata().ok()?.is_file().then_some(file)
+    })
+}
+
+fn relative(session: SessionId, day: Wall, channel: u16) -> PathBuf {
+    let (year, month, day) = day.date();
+    let name = match channel {
+        0 => format!("{session}.cast"),
+        n => format!("{session}.{n}.cast"),
+    };
+    PathBuf::from(format!("{year:04}/{month:02}/{day:02}/{name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recordings_lie_under_their_day() {
+        let id: SessionId = "01932b5e-7c1a-7f00-8000-00003f2a91c0".parse().unwrap();
+        let day = Wall(1_795_345_331_532_000);
+        assert_eq!(
+            relative(id, day, 2).to_str(),
+            Some("2026/11/22/01932b5e-7c1a-7f00-8000-00003f2a91c0.2.cast")
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Reading what was asked: bodies and query strings, each field known by name.
+
+use axum::body::Bytes;
+use axum::extract::FromRequest;
+use axum::extract::FromRequestParts;
+use axum::extract::Query;
+use axum::extract::Request;
+use axum::extract::rejection::BytesRejection;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use serde_json::Map;
+use serde_json::Value;
+
+use crate::answer::Refused;
+
+/// The most fields of a query string.
+const MOST_FIELDS: usize = 32;
+
+/// A JSON object, or nothing at all.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(Map<String, Value>);
+
+impl Fields {
+    /// Refuses fields that are none of these.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Refused> {
+        let unknown = self.0.keys().find(|name| !known.contains(&name.as_str()));
+        unknown
+            .map_or(Ok(()), |name| Err(Refused::Malformed(format!("there is no field {name:?}"))))
+    }
+
+    /// A text.
+    pub(crate) fn text(&self, name: &'static str) -> Result<Option<&str>, Refused> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(Refused::invalid(name, "not a text")),
+        }
+    }
+
+    /// True or false; false when it is not there.
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool, Refused> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(Refused::invalid(name, "not true or false")),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let is_json = request.headers().get(CONTENT_TYPE).map(|kind| {
+            let kind = kind.to_str().unwrap_or_default();
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("application/json")
+        });
+        let body =
+            Bytes::from_request(request, state).await.map_err(|rejection| match rejection {
+                BytesRejection::FailedToBufferBody(error)
+                    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE =>
+                {
+                    Refused::TooLarge
+                }
+                _ => Refused::Malformed("the body cannot be read".to_owned()),
+            })?;
+        match is_json {
+            _ if body.is_empty() => Ok(Self::default()),
+            Some(true) => serde_json::from_slice(&body).map(Self).map_err(|error| {
+                Refused::Malformed(format!("the body is not a JSON object: {error}"))
+            }),
+            _ => Err(Refused::MediaType),
+        }
+    }
+}
+
+/// The fields of a query string; of one that is there twice, the last.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(Vec<(String, String)>);
+
+impl Asked {
+    /// A field, where it is there and not empty.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let last = self.0.iter().rev().find(|(key, _)| key == name);
+        last.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A field read as what it is to be.
+    pub(crate) fn parsed<T: std::str::FromStr>(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<T>, Refused>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let parsed = self.get(name).map(str::parse).transpose();
+        parsed.map_err(|error: T::Err| Refused::invalid(name, error))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asked {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let malformed = || Refused::Malformed("the query string cannot be read".to_owned());
+        let Query(fields) =
+            Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| malformed())?;
+        if fields.len() > MOST_FIELDS { Err(malformed()) } else { Ok(Self(fields)) }
+    }
+}
