@@ -12,7 +12,7 @@ use crate::door::Refusal;
 
 /// Counts sessions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Admission {
+pub(crate) struct Admission {
     counts: Arc<Mutex<Counts>>,
     max: usize,
     max_per_user: usize,
@@ -26,7 +26,7 @@ struct Counts {
 
 /// The right to one session; given back when dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     admission: Admission,
     user: Option<UserId>,
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use sojourn_core::audit::Actor;
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
-use sojourn_core::ids::UserId;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Event as RunnerEvent;
@@ -104,7 +103,6 @@ pub(crate) struct Inner {
 /// A session in motion.
 pub(crate) struct Live {
     pub(crate) session: Session,
-    pub(crate) user: Option<UserId>,
     pub(crate) attached: bool,
     released: Option<oneshot::Sender<Option<Summary>>>,
     _slot: Slot,
@@ -227,7 +225,7 @@ impl Engine {
             profile = name, sandbox, warm, event = "session_opened", "session opened",
         );
         let (recorded, is_recorded) = watch::channel(None);
-        let live = Arrival { id, user: Some(user), policy: policy.clone(), slot, attached: true };
+        let live = Arrival { id, policy: policy.clone(), slot, attached: true };
         let session = inner.hold(live, fd, is_recorded).await?;
         let record = inner.clone();
         let stay = stay.clone();
@@ -320,7 +318,6 @@ impl Engine {
 /// A session that is about to be held.
 pub(crate) struct Arrival {
     pub(crate) id: SessionId,
-    pub(crate) user: Option<UserId>,
     pub(crate) policy: ProfilePolicy,
     pub(crate) slot: Slot,
     pub(crate) attached: bool,
@@ -359,7 +356,6 @@ impl Inner {
         let session = Session { shared: shared.clone() };
         let live = Live {
             session: session.clone(),
-            user: arrival.user,
             attached: arrival.attached,
             released: Some(release),
             _slot: arrival.slot,

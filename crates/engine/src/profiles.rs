@@ -23,7 +23,7 @@ const MAX_VALUE: usize = 4096;
 pub struct ProfilePolicy {
     /// Who may use it.
     pub allow: Vec<Allow>,
-    /// Names of variables that pass, `*` at the end stands for anything.
+    /// Names of variables that pass; `*` stands for any letters, `?` for one.
     pub accept_env: Vec<String>,
     /// Whether a reason must be given.
     pub require_why: bool,
@@ -61,14 +61,23 @@ impl ProfilePolicy {
     }
 
     fn accepts(&self, name: &[u8]) -> bool {
-        let is_name = !name.is_empty()
+        let is_name = (1..=128).contains(&name.len())
             && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
             && !name[0].is_ascii_digit();
-        is_name
-            && self.accept_env.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(start) => name.starts_with(start.as_bytes()),
-                None => name == pattern.as_bytes(),
-            })
+        is_name && self.accept_env.iter().any(|pattern| fits(pattern.as_bytes(), name))
+    }
+}
+
+/// Whether a name fits a pattern, in which `*` stands for any letters and `?` for one.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            fits(rest, name) || name.split_first().is_some_and(|(_, later)| fits(pattern, later))
+        }
+        ([b'?', rest @ ..], [_, later @ ..]) => fits(rest, later),
+        ([letter, rest @ ..], [first, later @ ..]) => letter == first && fits(rest, later),
+        _ => false,
     }
 }
 

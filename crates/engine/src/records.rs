@@ -88,7 +88,7 @@ impl Records {
             self.store.start_session(id, now, &event).await
         };
         kept.await.map_err(|error| self.store_failed("a session's start", &error))?;
-        self.audit.settled(event.event_id).await.map_err(|_| Refusal::Audit)
+        self.audit.settled().await.map_err(|_| Refusal::Audit)
     }
 
     /// A session was refused.

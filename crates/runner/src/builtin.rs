@@ -80,6 +80,7 @@ pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
 async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
     let dirs = Arc::new(Directories::open(&config.data_dir)?);
     let _lock = lock(&dirs).await?;
+    #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
     let listener = AsyncFd::with_interest(nonblocking(dirs.listen()?)?, Interest::READABLE)?;
     let requests = Arc::new(prepare(&seed_forge(seed.zygote)?, config, &dirs)?);
     take_up(&requests).await;

@@ -68,7 +68,7 @@ pub(crate) async fn serve(
             Some(_) = answers.join_next() => continue,
         };
         let Some(Numbered { id, body }) = request else { return Parting::Gone };
-        let reply = |body| FromRunner::Reply(Numbered { id, body });
+        let reply = move |body| FromRunner::Reply(Numbered { id, body });
         match body {
             Request::Hello { version, build } => {
                 let ours = requests.build();

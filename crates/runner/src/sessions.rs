@@ -103,7 +103,8 @@ impl Sessions {
     /// Resolves when none runs.
     pub(crate) async fn none_running(&self) {
         // An error means that this is gone, and so are they.
-        let _gone = self.running.subscribe().wait_for(|count| *count == 0).await;
+        let mut running = self.running.subscribe();
+        let _gone = running.wait_for(|count| *count == 0).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Entry>> {

@@ -22,7 +22,9 @@ impl Forge {
     /// The system's.
     pub fn new(end: RunnerEnd) -> io::Result<Self> {
         end.set_nonblocking()?;
-        Ok(Self { end: Mutex::new(AsyncFd::new(end)?) })
+        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        let end = AsyncFd::new(end)?;
+        Ok(Self { end: Mutex::new(end) })
     }
 
     /// Has a shim forked with this control socket.

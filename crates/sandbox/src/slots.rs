@@ -55,7 +55,8 @@ impl Slots {
     /// Resolves when no more than `rest` are taken.
     pub async fn at_most(&self, rest: usize) {
         // An error means that nobody is left to take any.
-        let _gone = self.taken.subscribe().wait_for(|taken| taken.len() <= rest).await;
+        let mut taken = self.taken.subscribe();
+        let _gone = taken.wait_for(|taken| taken.len() <= rest).await;
     }
 }
 

@@ -1,0 +1,95 @@
+//! From the configuration to what each part is made with.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use sojourn_core::wire::Text;
+use sojourn_engine::profiles::ProfilePolicy;
+use sojourn_engine::profiles::Profiles;
+use sojourn_runner::builtin::RunnerConfig;
+use sojourn_sandbox::profile::Profile as SandboxProfile;
+use sojourn_shim::control::InputPolicy;
+use sojourn_shim::control::OnFailure;
+use sojourn_shim::control::RecordingPolicy;
+use sojourn_shim::native::Rootfs;
+
+use crate::config::Config;
+use crate::config::OnRecordingFailure;
+use crate::config::Profile;
+use crate::config::RecordInput;
+
+/// What gateway and runner have to agree on.
+pub(crate) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SOJOURN_BUILD"));
+
+/// The built-in runner's.
+pub(crate) fn runner(config: &Config) -> RunnerConfig {
+    RunnerConfig {
+        data_dir: config.data_dir.0.clone(),
+        profiles: config.profiles.usable().map(|(name, p)| sandbox(config, name, p)).collect(),
+        spawn_timeout: config.sandbox.spawn_timeout.0,
+        uid_base: config.sandbox.uid_base,
+        uid_count: config.sandbox.uid_count,
+        cgroup: cgroup(&config.data_dir.0),
+        build: BUILD.to_owned(),
+    }
+}
+
+/// The gate's view of the profiles.
+pub(crate) fn profiles(config: &Config) -> Profiles {
+    let policy = |profile: &Profile| ProfilePolicy {
+        allow: profile.allow.clone(),
+        accept_env: profile.accept_env.iter().map(|pattern| pattern.0.clone()).collect(),
+        require_why: profile.require_why,
+        sandbox: "native".to_owned(),
+        limits: config.limits_for(profile),
+    };
+    let all = config.profiles.usable().map(|(name, profile)| (name.to_owned(), policy(profile)));
+    Profiles(all.collect::<BTreeMap<_, _>>())
+}
+
+fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
+    SandboxProfile {
+        name: name.to_owned(),
+        rootfs: profile.rootfs.0.clone().map_or(Rootfs::Host, Rootfs::Directory),
+        hostname: profile.hostname.0.clone(),
+        memory: profile.memory.0,
+        cpu: profile.cpu,
+        pids: u64::from(profile.pids),
+        tmp_size: profile.tmp_size.0,
+        disk_size: profile.disk_size.0,
+        limits: config.limits_for(profile),
+        command: profile.command.iter().map(|word| Text::from(word.as_str())).collect(),
+        env: profile
+            .env
+            .0
+            .iter()
+            .map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str())))
+            .collect(),
+        pool: usize::try_from(profile.pool).unwrap_or(usize::MAX),
+        recording: RecordingPolicy {
+            input: match config.recording.input {
+                RecordInput::All => InputPolicy::All,
+                RecordInput::Masked => InputPolicy::Masked,
+                RecordInput::Nothing => InputPolicy::Nothing,
+            },
+            exec_bytes: config.recording.exec_bytes.0,
+            on_failure: match config.recording.on_failure {
+                OnRecordingFailure::End => OnFailure::End,
+                OnRecordingFailure::Continue => OnFailure::Continue,
+            },
+        },
+        cgroup: cgroup(&config.data_dir.0),
+        disk: None::<Arc<_>>,
+    }
+}
+
+/// A name for the control group of this data directory's sandboxes, so that two gateways on one
+/// machine do not take each other's for orphans. FNV-1a: it only has to differ.
+fn cgroup(data_dir: &Path) -> String {
+    let hash =
+        data_dir.as_os_str().as_encoded_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+    format!("sojourn-{hash:08x}")
+}

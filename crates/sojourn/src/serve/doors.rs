@@ -1,0 +1,108 @@
+//! Opens the doors: SSH listeners, and the socket for this machine.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use sojourn_engine::Engine;
+use sojourn_ssh::Door;
+use sojourn_ssh::HostKeys;
+use sojourn_ssh::SpoolLimits;
+use sojourn_ssh::SshListener;
+use sojourn_web::Local;
+use tokio::net::UnixListener;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::config::Ssh;
+use crate::failure::Failure;
+
+/// The socket's name in the data directory.
+pub(super) const SOCKET: &str = "gateway.sock";
+
+/// The longest file of keys that sign users' certificates.
+const LONGEST_CA_FILE: u64 = 1 << 20;
+
+/// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where SSH listens.
+pub(super) async fn open(
+    config: &Config,
+    engine: &Engine,
+    tasks: &TaskTracker,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let data_dir = &config.data_dir.0;
+    let host_keys =
+        HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
+    let mut listening = Vec::new();
+    for section in config.ssh_listeners() {
+        let listener = listener(section, &host_keys, data_dir)?;
+        let door = Door::bind(&listener, engine.clone())
+            .await
+            .map_err(|error| Failure::caused(&error))?;
+        let address = door.address();
+        tracing::info!(%address, door = "ssh", event = "listening", "listening");
+        listening.push(address);
+        tasks.spawn(door.serve(engine.shutdown().clone()));
+    }
+    let socket = data_dir.join(SOCKET);
+    let listener = local(&socket).map_err(|error| Failure::at(&socket, error))?;
+    let local = Local { engine: engine.clone(), recordings: data_dir.join("recordings") };
+    let over = engine.shutdown().clone();
+    tasks.spawn(async move {
+        if let Err(error) = sojourn_web::serve_local(listener, local, over).await {
+            tracing::error!(%error, "the local socket broke");
+        }
+    });
+    Ok(listening)
+}
+
+fn listener(section: &Ssh, host_keys: &HostKeys, data_dir: &Path) -> Result<SshListener, Failure> {
+    let spool = SpoolLimits::in_directory(data_dir.to_owned());
+    let trusted_user_ca = match &section.trusted_user_ca.0 {
+        Some(file) => authorities(file)?,
+        None => Vec::new(),
+    };
+    Ok(SshListener {
+        server_id: section.server_id.0.clone(),
+        banner: section.banner.clone(),
+        login_grace: section.login_grace.0,
+        max_auth_tries: usize::try_from(section.max_auth_tries).unwrap_or(usize::MAX),
+        trusted_user_ca,
+        ..SshListener::new(section.listen.0, host_keys.clone(), spool)
+    })
+}
+
+/// The keys in a file like OpenSSH's `TrustedUserCAKeys`.
+fn authorities(file: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error: io::Error| Failure::at(file, error);
+    let length = fs::metadata(file).map_err(failed)?.len();
+    if length > LONGEST_CA_FILE {
+        return Err(Failure::at(file, "too long for a file of public keys"));
+    }
+    let text = fs::read_to_string(file).map_err(failed)?;
+    let lines = text.lines().map(str::trim);
+    Ok(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// Listens on this machine, for root and the gateway's user. The lock is held: a socket that is there
+/// is nobody's.
+fn local(socket: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let directory = socket.parent().unwrap_or(Path::new("."));
+    let directory = fs::File::open(directory)?;
+    // Through the descriptor: the name of a socket has 108 bytes, a data directory's may have more.
+    let name = socket.file_name().unwrap_or_default();
+    let short = Path::new("/proc/self/fd").join(descriptor(&directory)).join(name);
+    let listener = UnixListener::bind(&short)?;
+    fs::set_permissions(&short, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn descriptor(file: &fs::File) -> String {
+    use std::os::fd::AsRawFd;
+    file.as_raw_fd().to_string()
+}

@@ -1,0 +1,56 @@
+//! The first account, and the few lines that say how to come in.
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use sojourn_engine::clock::Clock;
+use sojourn_engine::identity::FIRST_ADMIN_FILE;
+use sojourn_engine::identity::FirstAdmin;
+use sojourn_engine::identity::ensure_first_admin;
+use sojourn_store::Store;
+
+use crate::failure::Failure;
+
+/// Makes the first account when there is none. Its password goes to the terminal, where there is one,
+/// or into a file that only root and the gateway's user can read.
+pub(super) async fn ensure(
+    store: &Store,
+    data_dir: &Path,
+    clock: &dyn Clock,
+) -> Result<Option<FirstAdmin>, Failure> {
+    let made =
+        ensure_first_admin(store, clock.wall()).await.map_err(|error| Failure::caused(&error))?;
+    if let Some(admin) = &made
+        && !io::stdout().is_terminal()
+    {
+        admin.write(data_dir).map_err(|error| Failure::at(data_dir, error))?;
+        let file = data_dir.join(FIRST_ADMIN_FILE);
+        tracing::info!(file = %file.display(), "the first admin's password is in a file");
+    }
+    Ok(made)
+}
+
+/// Says how to come in.
+pub(super) fn welcome(listening: &[SocketAddr], admin: Option<FirstAdmin>) {
+    let mut out = io::stdout().lock();
+    let on_terminal = out.is_terminal();
+    // Nobody may be reading; the gateway runs all the same.
+    let _unread = (|| {
+        if let Some(admin) = admin.filter(|_| on_terminal) {
+            writeln!(out, "{admin}")?;
+        }
+        for address in listening {
+            writeln!(out, "come in by SSH:  ssh -p {} admin@{}", address.port(), host(*address))?;
+        }
+        writeln!(out, "look around:     sojourn session ls   sojourn audit tail -f")?;
+        out.flush()
+    })();
+}
+
+/// Where somebody on this machine finds a listener.
+fn host(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() }
+}

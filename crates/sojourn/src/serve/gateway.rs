@@ -1,0 +1,137 @@
+//! The gateway's life once it has its own rights only.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_engine::Engine;
+use sojourn_engine::audit;
+use sojourn_engine::audit::AuditOptions;
+use sojourn_engine::clock::Clock;
+use sojourn_engine::clock::SystemClock;
+use sojourn_engine::engine::Parts;
+use sojourn_engine::identity::Identity;
+use sojourn_engine::records::Records;
+use sojourn_store::Store;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::convert;
+use super::doors;
+use super::first_admin;
+use super::runner_source::RunnerSource;
+use crate::config::Config;
+use crate::config::OnAuditFailure;
+use crate::config::OnStop;
+use crate::failure::Failure;
+use crate::failure::Outcome;
+
+/// Beyond the longest grace: what an ending session may still need.
+const SLACK: Duration = Duration::from_secs(20);
+
+/// Runs until a signal, or until a part that cannot be missed is gone.
+pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data_dir = config.data_dir.0.clone();
+    let store = Store::open(&data_dir).await.map_err(|error| Failure::caused(&error))?;
+    let options = AuditOptions {
+        data_dir: data_dir.clone(),
+        on_failure: match config.audit.on_failure {
+            OnAuditFailure::Refuse => audit::OnFailure::Refuse,
+            OnAuditFailure::Continue => audit::OnFailure::Continue,
+        },
+    };
+    let (log, writer) = audit::start(&options, store.clone(), clock.clone())
+        .await
+        .map_err(|error| Failure::caused(&error))?;
+    // The log outlives everything that may still have something to tell.
+    let last = CancellationToken::new();
+    let keeper = tokio::spawn(writer.run(last.clone()));
+    let identity = Identity::new(store.clone(), log.clone(), clock.clone());
+    let engine = Engine::new(Parts {
+        clock: clock.clone(),
+        identity,
+        audit: log.clone(),
+        records: Records::new(store.clone(), log.clone(), clock.clone()),
+        profiles: convert::profiles(&config),
+        max_sessions: count(config.limits.max_concurrent_sessions),
+        max_sessions_per_user: count(config.limits.max_sessions_per_user),
+        build: convert::BUILD.to_owned(),
+    });
+    let outcome = serve(&config, &engine, runners, &store, clock.as_ref()).await;
+    log.record_soon(Event::new(clock.wall(), Action::GatewayStopped, Actor::SYSTEM));
+    last.cancel();
+    let _crashed = keeper.await;
+    store.close().await;
+    outcome
+}
+
+async fn serve(
+    config: &Config,
+    engine: &Engine,
+    runners: RunnerSource,
+    store: &Store,
+    clock: &dyn Clock,
+) -> Outcome {
+    let started = Event::new(clock.wall(), Action::GatewayStarted, Actor::SYSTEM)
+        .detail("version", env!("CARGO_PKG_VERSION"));
+    engine.audit().record(started).await.map_err(|error| Failure::caused(&error))?;
+    let runner = tokio::spawn(runners.serve(engine.clone()));
+    if let Err(error) = engine.adopt().await {
+        tracing::error!(%error, "sessions of the gateway before this one cannot be taken up");
+    }
+    let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
+    let doors = TaskTracker::new();
+    let listening = doors::open(config, engine, &doors).await?;
+    first_admin::welcome(&listening, admin);
+    let stop = stop_signal()?;
+    let outcome = tokio::select! {
+        signal = stop => {
+            tracing::info!(signal, event = "stopping", "stopping");
+            Ok(())
+        }
+        ended = runner => match ended {
+            Ok(Err(failure)) => Err(failure),
+            _ => Err(Failure::refused("the runner cannot be reached any more")),
+        },
+    };
+    let leave = config.server.on_stop == OnStop::Leave;
+    let longest = config.profiles.usable().map(|(_, profile)| config.limits_for(profile).grace);
+    let patience = longest.max().unwrap_or_default() + SLACK;
+    engine.shut_down(leave, patience).await;
+    doors.close();
+    let _late = tokio::time::timeout(Duration::from_secs(2), doors.wait()).await;
+    remove_socket(&config.data_dir.0);
+    outcome
+}
+
+/// The first of the signals that stop the gateway, by name.
+fn stop_signal() -> Result<impl Future<Output = &'static str>, Failure> {
+    let failed = |error: std::io::Error| Failure::refused(format!("no signals: {error}"));
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
+    // Without this a closed terminal would kill the gateway, and its sessions would not be told.
+    let mut hup = signal(SignalKind::hangup()).map_err(failed)?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                _ = term.recv() => return "TERM",
+                _ = int.recv() => return "INT",
+                _ = hup.recv() => tracing::warn!("HUP: reading the configuration again is not in this version"),
+            }
+        }
+    })
+}
+
+fn remove_socket(data_dir: &Path) {
+    let _missing = std::fs::remove_file(data_dir.join(doors::SOCKET));
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

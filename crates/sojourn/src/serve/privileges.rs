@@ -1,0 +1,28 @@
+//! From root to the gateway's user, for good.
+
+use rustix::process::Uid;
+use rustix::thread::CapabilitySet;
+
+use super::account::Account;
+use crate::failure::Failure;
+
+/// Becomes `account`: no groups, no capabilities, and no way back through a set-uid program. The
+/// process has one thread.
+pub(crate) fn drop_to(account: Account) -> Result<(), Failure> {
+    let failed = |error: rustix::io::Errno| {
+        Failure::Refused(format!("privileges cannot be dropped: {error}"))
+    };
+    rustix::thread::set_thread_groups(&[]).map_err(failed)?;
+    rustix::thread::set_thread_res_gid(account.gid, account.gid, account.gid).map_err(failed)?;
+    rustix::thread::set_thread_res_uid(account.uid, account.uid, account.uid).map_err(failed)?;
+    rustix::thread::set_no_new_privs(true).map_err(failed)?;
+    let left = rustix::thread::capabilities(None).map_err(failed)?;
+    let none = CapabilitySet::empty();
+    if rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).is_ok()
+        || left.effective != none
+        || left.permitted != none
+    {
+        return Err(Failure::Refused("privileges were dropped, and are still there".to_owned()));
+    }
+    Ok(())
+}
