@@ -1,0 +1,208 @@
+//! How a door is set up: what its configuration section says, and the SSH library's many knobs.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::MethodKind;
+use russh::MethodSet;
+use russh::Preferred;
+use russh::SshId;
+use russh::cipher;
+use russh::compression;
+use russh::kex;
+use russh::keys::Algorithm;
+use russh::keys::EcdsaCurve;
+use russh::keys::HashAlg;
+use russh::keys::PublicKey;
+use russh::keys::ssh_key::public::KeyData;
+
+use crate::host_keys::HostKeys;
+use crate::lobby::LobbyLimits;
+use crate::spool::SpoolLimits;
+
+/// Names no product and no version, so it tells a scanner nothing.
+const NEUTRAL_ID: &str = "SSH-2.0-Sojourn";
+
+/// RFC 4253 section 4.2, less CR LF.
+const LONGEST_ID: usize = 253;
+
+/// Key exchanges, best first. Finite-field Diffie-Hellman is left out: its large groups let anybody
+/// spend seconds of our processor without signing in, and every client of the last decade has better.
+const KEY_EXCHANGES: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::ECDH_SHA2_NISTP256,
+    kex::ECDH_SHA2_NISTP384,
+    kex::ECDH_SHA2_NISTP521,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+/// Ciphers, best first. OpenSSH's client decides, and its own first is the first here, too.
+const CIPHERS: &[cipher::Name] = &[
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
+];
+
+/// Host keys and, as the client is told, users' signatures: everything but SHA-1.
+const SIGNATURES: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+/// How a peer that has gone silent is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// After so much silence it is asked whether it is there.
+    pub interval: Duration,
+    /// So many questions without any sign of life, and it is gone.
+    pub count: usize,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(15), count: 3 }
+    }
+}
+
+impl Keepalive {
+    /// How long a silent peer is borne.
+    pub(crate) fn patience(self) -> Duration {
+        self.interval.saturating_mul(u32::try_from(self.count).unwrap_or(u32::MAX))
+    }
+}
+
+/// One `[[ssh]]` section.
+#[derive(Clone, Debug)]
+pub struct SshListener {
+    /// Where to listen; port 0 is any that is free.
+    pub listen: SocketAddr,
+    /// The software version string, with or without `SSH-2.0-`; empty for a neutral one.
+    pub server_id: String,
+    /// A text for everybody who connects, before they sign in; empty for none.
+    pub banner: String,
+    /// How long signing in may take.
+    pub login_grace: Duration,
+    /// How many refused attempts a connection has.
+    pub max_auth_tries: usize,
+    /// Keys that sign users' certificates, each a line as in a `.pub` file.
+    pub trusted_user_ca: Vec<String>,
+    /// The host keys.
+    pub host_keys: HostKeys,
+    /// How a silent peer is noticed.
+    pub keepalive: Keepalive,
+    /// How many connections may be signing in.
+    pub lobby: LobbyLimits,
+    /// How much input may wait for slow programs.
+    pub spool: SpoolLimits,
+}
+
+/// Why a door cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The software version string is not one.
+    #[error("server_id {0:?} is not a software version string: printable ASCII, 253 characters at most")]
+    ServerId(String),
+    /// A key that is to sign users' certificates is not a key.
+    #[error("trusted_user_ca: {0:?} is not a public key")]
+    UserCa(String),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl SshListener {
+    /// A listener as it is without configuration.
+    #[must_use]
+    pub fn new(listen: SocketAddr, host_keys: HostKeys, spool: SpoolLimits) -> Self {
+        Self {
+            listen,
+            server_id: String::new(),
+            banner: String::new(),
+            login_grace: Duration::from_secs(30),
+            max_auth_tries: 6,
+            trusted_user_ca: Vec::new(),
+            host_keys,
+            keepalive: Keepalive::default(),
+            lobby: LobbyLimits::default(),
+            spool,
+        }
+    }
+
+    pub(crate) fn library_config(&self) -> Result<Arc<russh::server::Config>, SetupError> {
+        Ok(Arc::new(russh::server::Config {
+            server_id: SshId::Standard(Cow::Owned(self.id()?)),
+            methods: methods(),
+            // Refusals wait in the gate, by name and address, not here by connection.
+            auth_rejection_time: Duration::ZERO,
+            auth_rejection_time_initial: Some(Duration::ZERO),
+            // The first question, "none", is counted as well.
+            max_auth_attempts: self.max_auth_tries.saturating_add(1),
+            keys: self.host_keys.keys().to_vec(),
+            preferred: Preferred {
+                kex: Cow::Borrowed(KEY_EXCHANGES),
+                key: Cow::Borrowed(SIGNATURES),
+                cipher: Cow::Borrowed(CIPHERS),
+                // A compressed packet may be a bomb, and before anybody has signed in.
+                compression: Cow::Borrowed(&[compression::NONE]),
+                ..Preferred::DEFAULT
+            },
+            window_size: 2 << 20,
+            maximum_packet_size: 32 * 1024,
+            channel_buffer_size: 100,
+            // Idle sessions end by their lease, which says so.
+            inactivity_timeout: None,
+            keepalive_interval: Some(self.keepalive.interval),
+            keepalive_max: self.keepalive.count,
+            nodelay: true,
+            ..russh::server::Config::default()
+        }))
+    }
+
+    pub(crate) fn user_cas(&self) -> Result<Vec<KeyData>, SetupError> {
+        let parse = |line: &String| match PublicKey::from_openssh(line) {
+            Ok(key) => Ok(key.key_data().clone()),
+            Err(_) => Err(SetupError::UserCa(line.clone())),
+        };
+        self.trusted_user_ca.iter().map(parse).collect()
+    }
+
+    fn id(&self) -> Result<String, SetupError> {
+        let id = match self.server_id.as_str() {
+            "" => NEUTRAL_ID.to_owned(),
+            id if id.starts_with("SSH-2.0-") => id.to_owned(),
+            version => format!("SSH-2.0-{version}"),
+        };
+        let printable = id.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if printable && id.len() <= LONGEST_ID && !id.ends_with("SSH-2.0-") {
+            Ok(id)
+        } else {
+            Err(SetupError::ServerId(self.server_id.clone()))
+        }
+    }
+}
+
+/// How people may sign in.
+pub(crate) fn methods() -> MethodSet {
+    MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..])
+}

@@ -1,0 +1,274 @@
+//! One connection: who it is, and the one session it may have.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use russh::Disconnect;
+use russh::server::Handle;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_core::limits::Lower;
+use sojourn_core::time::Wall;
+use sojourn_core::units::LONGEST;
+use sojourn_core::units::Span;
+use sojourn_core::wire::Text;
+use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::shim::MAX_CHANNELS;
+use sojourn_engine::door::Cut;
+use sojourn_engine::door::Door as DoorKind;
+use sojourn_engine::door::Refusal;
+use sojourn_engine::door::Stay;
+use sojourn_engine::identity::Principal;
+use tokio::sync::OnceCell;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::caller::Place;
+use crate::caller::Terms;
+use crate::caller::Wish;
+use crate::gate::Gate;
+use crate::gate::GateSession;
+use crate::spool::SpoolRoom;
+use crate::wire::Cutter;
+
+/// The environment variable that lowers a session's runtime.
+pub(crate) const TIMEOUT: &str = "SOJOURN_TIMEOUT";
+/// The environment variable that states a reason.
+pub(crate) const WHY: &str = "SOJOURN_WHY";
+
+/// The longest reason, in characters.
+const LONGEST_WHY: usize = 500;
+
+/// How long the channels of a session that was ended may take to say so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long a client whose session was ended may take to leave by itself. A disconnect that overtakes
+/// the exit status would hide it.
+const LEAVE: Duration = Duration::from_secs(2);
+
+/// How long a disconnect may take to be sent.
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// What all parts of a connection share.
+pub(crate) struct Connection<G: Gate> {
+    pub(crate) gate: G,
+    pub(crate) peer: SocketAddr,
+    pub(crate) connected_at: Wall,
+    /// Cancelled when the connection is gone.
+    pub(crate) gone: CancellationToken,
+    pub(crate) cutter: Cutter,
+    pub(crate) spools: Arc<SpoolRoom>,
+    /// One permit an open channel.
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) tasks: TaskTracker,
+    guest: OnceLock<Guest>,
+    session: OnceCell<G::Session>,
+}
+
+/// Somebody who has signed in.
+pub(crate) struct Guest {
+    pub(crate) principal: Principal,
+    pub(crate) wish: Wish,
+    pub(crate) terms: Terms,
+    pub(crate) attempts: Vec<Attempt>,
+    /// The client's version string.
+    pub(crate) client: String,
+    pub(crate) handle: Handle,
+}
+
+/// Why a channel is not started: what the session, or the door itself, says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Denial {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{0}")]
+    Door(String),
+}
+
+impl<G: Gate> Connection<G> {
+    pub(crate) fn new(
+        gate: G,
+        peer: SocketAddr,
+        cutter: Cutter,
+        spools: Arc<SpoolRoom>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            connected_at: gate.now(),
+            gate,
+            peer,
+            gone: CancellationToken::new(),
+            cutter,
+            spools,
+            places: Arc::new(Semaphore::new(MAX_CHANNELS)),
+            tasks,
+            guest: OnceLock::new(),
+            session: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn admit(&self, guest: Guest) {
+        // The library lets nobody in twice.
+        let _again = self.guest.set(guest);
+    }
+
+    pub(crate) fn guest(&self) -> Option<&Guest> {
+        self.guest.get()
+    }
+
+    pub(crate) fn has_session(&self) -> bool {
+        self.session.initialized()
+    }
+
+    /// The connection's session, opened for the first who asks.
+    ///
+    /// To be awaited to its end: a session that is half open would be nobody's.
+    pub(crate) async fn session(
+        self: &Arc<Self>,
+        env: &[(Text, Text)],
+    ) -> Result<&G::Session, Denial> {
+        self.session
+            .get_or_try_init(|| async {
+                let session = self.gate.open(self.stay(env)?).await?;
+                self.tasks.spawn(self.clone().keep(session.clone()));
+                Ok(session)
+            })
+            .await
+    }
+
+    fn stay(&self, env: &[(Text, Text)]) -> Result<Stay, Denial> {
+        let Some(guest) = self.guest.get() else { return Err(Refusal::Over.into()) };
+        let profile = match &guest.wish.place {
+            Place::Profile(name) => name.clone(),
+            Place::Running => {
+                return Err(Denial::Door(
+                    "coming back to a running session is not in this version".to_owned(),
+                ));
+            }
+            Place::Runner => {
+                return Err(Denial::Door(
+                    "runners on other machines are not in this version".to_owned(),
+                ));
+            }
+        };
+        Ok(Stay {
+            principal: guest.principal.clone(),
+            door: DoorKind::Ssh,
+            peer: self.peer,
+            client: guest.client.clone(),
+            profile,
+            lower: lower(env)?,
+            why: why(env),
+            attempts: guest.attempts.clone(),
+            connected_at: self.connected_at,
+        })
+    }
+
+    /// Stays with a session until its connection is gone, and then says so.
+    async fn keep(self: Arc<Self>, session: G::Session) {
+        tokio::select! {
+            () = self.gone.cancelled() => {}
+            cut = session.cut() => self.show_out(&cut).await,
+        }
+        self.gone.cancelled().await;
+        session.connection_gone().await;
+    }
+
+    /// Ends a connection whose session was ended from outside.
+    async fn show_out(&self, cut: &Cut) {
+        let channels = u32::try_from(MAX_CHANNELS).unwrap_or(u32::MAX);
+        let quiet = self.places.acquire_many(channels);
+        let _late = tokio::time::timeout(LAST_WORDS, quiet).await;
+        let _stayed = tokio::time::timeout(LEAVE, self.gone.cancelled()).await;
+        self.part(&cut.message).await;
+    }
+
+    /// Says goodbye, in a bounded time, and ends the connection.
+    pub(crate) async fn part(&self, message: &str) {
+        if self.gone.is_cancelled() {
+            return;
+        }
+        if let Some(guest) = self.guest.get() {
+            let goodbye =
+                guest.handle.disconnect(Disconnect::ByApplication, message.to_owned(), String::new());
+            let _unsent = tokio::time::timeout(GOODBYE, goodbye).await;
+            let _stayed = tokio::time::timeout(GOODBYE, self.gone.cancelled()).await;
+        }
+        self.cutter.cut();
+    }
+
+    /// Puts on record what the door itself decided about this connection.
+    pub(crate) fn record(&self, action: Action, details: &[(&str, &str)]) {
+        let user = self.guest.get().map_or("", |guest| guest.principal.name.as_str());
+        let actor = Actor::ssh(user, self.peer.ip());
+        let event = Event::new(self.gate.now(), action, actor);
+        let event = match self.session.get() {
+            Some(session) => event.session(session.id()),
+            None => event,
+        };
+        self.gate.record(
+            details.iter().fold(event, |event, (name, value)| event.detail(name, *value)),
+        );
+    }
+}
+
+fn lower(env: &[(Text, Text)]) -> Result<Lower, Denial> {
+    let Some(text) = find(env, TIMEOUT) else { return Ok(Lower::default()) };
+    let bad = || {
+        Denial::Door(format!(
+            "{TIMEOUT}={text:?} is not a duration; write seconds (600) or a duration (10m)"
+        ))
+    };
+    let span = match text.parse::<u64>() {
+        Ok(seconds) => Span::seconds(seconds),
+        Err(_) => text.parse::<Span>().map_err(|_| bad())?,
+    };
+    if span.is_zero() || span.0 > LONGEST {
+        return Err(bad());
+    }
+    Ok(Lower { max_runtime: Some(span.0), ..Lower::default() })
+}
+
+fn why(env: &[(Text, Text)]) -> Option<String> {
+    let text: String =
+        find(env, WHY)?.chars().filter(|c| !c.is_control()).take(LONGEST_WHY).collect();
+    (!text.trim().is_empty()).then_some(text)
+}
+
+/// The last value counts, as in an environment.
+fn find(env: &[(Text, Text)], name: &str) -> Option<String> {
+    let (_, value) = env.iter().rev().find(|(key, _)| key.0 == name.as_bytes())?;
+    Some(value.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(Text, Text)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn a_timeout_is_seconds_or_a_duration() {
+        let runtime = |value: &str| lower(&env(&[(TIMEOUT, value)])).map(|l| l.max_runtime);
+        assert_eq!(runtime("600").unwrap(), Some(Duration::from_secs(600)));
+        assert_eq!(runtime("1h30m").unwrap(), Some(Duration::from_secs(5400)));
+        assert_eq!(lower(&[]).unwrap(), Lower::default());
+        for bad in ["", "0", "-5", "soon", "99999999999999999999", "4000000000"] {
+            let message = runtime(bad).unwrap_err().to_string();
+            assert!(message.contains("is not a duration"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_one_line() {
+        assert_eq!(why(&env(&[(WHY, "a\r\n\x1bb")])), Some("ab".to_owned()));
+        assert_eq!(why(&env(&[(WHY, " ")])), None);
+        assert_eq!(why(&env(&[(WHY, "x"), (WHY, &"y".repeat(9999))])), Some("y".repeat(500)));
+    }
+}

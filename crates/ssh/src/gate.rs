@@ -1,0 +1,125 @@
+//! What the door asks of the gate behind it: who may come in, a session, its channels. The engine is
+//! the gate; tests put a small one of their own in its place.
+
+use std::net::SocketAddr;
+
+use sojourn_core::audit::Event;
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::channel::InputClosed;
+use sojourn_engine::door::ChannelEvent;
+use sojourn_engine::door::ChannelRequest;
+use sojourn_engine::door::Cut;
+use sojourn_engine::door::Refusal;
+use sojourn_engine::door::Stay;
+use sojourn_engine::identity::Principal;
+
+/// Somebody who tries to sign in.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The name they give.
+    pub user: &'a str,
+    /// From where.
+    pub peer: SocketAddr,
+}
+
+/// A certificate that holds: its signature, its time, its principals and its options are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The fingerprint of the key it certifies.
+    pub fingerprint: String,
+    /// The fingerprint of the key that signed it.
+    pub ca: String,
+    /// The name its issuer gave it.
+    pub key_id: String,
+    /// Its serial number.
+    pub serial: u64,
+}
+
+/// The gate.
+pub trait Gate: Clone + Send + Sync + 'static {
+    /// A session in motion.
+    type Session: GateSession;
+
+    /// Whether a key that somebody offers would do, were it proved. Costs a look-up, decides nothing.
+    fn takes_key(&self, caller: Caller<'_>, fingerprint: &str)
+    -> impl Future<Output = bool> + Send;
+
+    /// Whether a password lets somebody in. The attempt is on record when this returns.
+    fn password(
+        &self,
+        caller: Caller<'_>,
+        password: &str,
+    ) -> impl Future<Output = Option<Principal>> + Send;
+
+    /// Whether a key that was proved lets somebody in.
+    fn public_key(
+        &self,
+        caller: Caller<'_>,
+        fingerprint: &str,
+    ) -> impl Future<Output = Option<Principal>> + Send;
+
+    /// Whether a certificate that holds lets somebody in.
+    fn certificate(
+        &self,
+        caller: Caller<'_>,
+        certificate: &Certificate,
+    ) -> impl Future<Output = Option<Principal>> + Send;
+
+    /// Opens a session: takes a sandbox.
+    fn open(&self, stay: Stay) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
+
+    /// Puts on record, soon, what the door decided by itself.
+    fn record(&self, event: Event);
+
+    /// What time it is.
+    fn now(&self) -> Wall;
+}
+
+/// A session in motion.
+pub trait GateSession: Clone + Send + Sync + 'static {
+    /// Into a channel.
+    type Input: GateInput;
+    /// Out of a channel.
+    type Output: GateOutput;
+
+    /// Its id.
+    fn id(&self) -> SessionId;
+
+    /// Starts a program in a new channel.
+    fn start(
+        &self,
+        request: ChannelRequest,
+    ) -> impl Future<Output = Result<(Self::Input, Self::Output), Refusal>> + Send;
+
+    /// Resolves when the session was ended from outside, and never otherwise.
+    fn cut(&self) -> impl Future<Output = Cut> + Send;
+
+    /// Its connection is gone.
+    fn connection_gone(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Into a channel.
+pub trait GateInput: Clone + Send + Sync + 'static {
+    /// Passes bytes to the program, waiting while it does not take any.
+    fn send(&self, bytes: &[u8]) -> impl Future<Output = Result<(), InputClosed>> + Send;
+
+    /// The client sends no more.
+    fn eof(&self) -> impl Future<Output = ()> + Send;
+
+    /// The terminal has another size.
+    fn resize(&self, size: WindowSize) -> impl Future<Output = ()> + Send;
+
+    /// A signal to the programs, named without `SIG`.
+    fn signal(&self, name: String) -> impl Future<Output = ()> + Send;
+
+    /// The client closed the channel.
+    fn close(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Out of a channel.
+pub trait GateOutput: Send + 'static {
+    /// The next thing that comes out; none when nothing will.
+    fn next(&mut self) -> impl Future<Output = Option<ChannelEvent>> + Send;
+}

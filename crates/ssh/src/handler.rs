@@ -1,0 +1,509 @@
+//! What the SSH library asks of us about one connection. Answers are given here, at once and in order;
+//! bytes go another way (see [`crate::channel`]), so that nothing here ever waits for a program.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use russh::Channel;
+use russh::ChannelId;
+use russh::ChannelOpenFailure;
+use russh::Error;
+use russh::Pty as PtyMode;
+use russh::keys::Algorithm;
+use russh::keys::HashAlg;
+use russh::keys::ssh_key::Certificate as SshCertificate;
+use russh::keys::ssh_key::public::KeyData;
+use russh::server::Auth;
+use russh::server::ChannelOpenHandle;
+use russh::server::Handler;
+use russh::server::Msg;
+use russh::server::PublicKeyOffer;
+use russh::server::Session;
+use russh::server::VerifiedPublicKey;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::Event;
+use sojourn_core::wire::Text;
+use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::shim::Program;
+use sojourn_core::wire::shim::Pty;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::door::ChannelRequest;
+use sojourn_engine::identity::Principal;
+use tokio::sync::oneshot;
+
+use crate::caller;
+use crate::caller::Terms;
+use crate::caller::Wish;
+use crate::channel;
+use crate::config::methods;
+use crate::connection::Connection;
+use crate::connection::Guest;
+use crate::gate::Caller;
+use crate::gate::Certificate;
+use crate::gate::Gate;
+
+/// How many variables, and bytes of them, a channel may send.
+const MOST_ENV: usize = 128;
+const MOST_ENV_BYTES: usize = 32 * 1024;
+
+/// The longest name of a terminal's type.
+const LONGEST_TERM: usize = 256;
+
+/// How many channels one connection may open in its life: the library keeps about 3 KB of each that
+/// we closed first.
+const MOST_CHANNELS_EVER: usize = 10_000;
+
+/// How many refused forwards of one connection are put on record; a browser makes hundreds a page.
+const RECORDED_FORWARDS: usize = 16;
+
+/// One connection's side that the library calls.
+pub(crate) struct SshHandler<G: Gate> {
+    connection: Arc<Connection<G>>,
+    rules: Arc<Rules>,
+    /// Tells the connection's task that somebody has signed in.
+    signed_in: Option<oneshot::Sender<()>>,
+    attempts: Vec<Attempt>,
+    refused: usize,
+    admitted: Option<(Principal, Wish, Terms)>,
+    /// Channels that are open and run nothing yet.
+    opened: HashMap<ChannelId, Opened>,
+    opened_ever: usize,
+    forwards_refused: usize,
+}
+
+/// What every connection of a door is held to.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) banner: String,
+    pub(crate) max_auth_tries: usize,
+    pub(crate) user_cas: Vec<KeyData>,
+}
+
+/// A channel before its program: what was asked for so far.
+struct Opened {
+    pty: Option<Pty>,
+    env: Vec<(Text, Text)>,
+    env_bytes: usize,
+    start: oneshot::Sender<ChannelRequest>,
+}
+
+impl<G: Gate> SshHandler<G> {
+    pub(crate) fn new(
+        connection: Arc<Connection<G>>,
+        rules: Arc<Rules>,
+        signed_in: oneshot::Sender<()>,
+    ) -> Self {
+        Self {
+            connection,
+            rules,
+            signed_in: Some(signed_in),
+            attempts: Vec::new(),
+            refused: 0,
+            admitted: None,
+            opened: HashMap::new(),
+            opened_ever: 0,
+            forwards_refused: 0,
+        }
+    }
+
+    fn caller<'a>(&self, wish: &'a Wish) -> Caller<'a> {
+        Caller { user: &wish.user, peer: self.connection.peer }
+    }
+
+    /// Whether this connection has used up its attempts: then nothing more is looked at.
+    fn is_spent(&self) -> bool {
+        self.refused >= self.rules.max_auth_tries
+    }
+
+    fn refuse(&mut self) -> Auth {
+        self.refused += 1;
+        // Without the list the library would take the method off what the client may still try.
+        Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
+    }
+
+    /// Notes an attempt and answers it.
+    fn settle(
+        &mut self,
+        wish: Wish,
+        method: &str,
+        fingerprint: Option<String>,
+        admitted: Option<(Principal, Terms)>,
+    ) -> Auth {
+        self.attempts.push(Attempt {
+            at: self.connection.gate.now(),
+            method: method.to_owned(),
+            user: wish.user.clone(),
+            accepted: admitted.is_some(),
+            fingerprint,
+        });
+        match admitted {
+            Some((principal, terms)) => {
+                self.admitted = Some((principal, wish, terms));
+                Auth::Accept
+            }
+            None => self.refuse(),
+        }
+    }
+
+    /// Puts on record a certificate that does not hold: the gate never hears of it.
+    fn record_certificate(&self, wish: &Wish, fingerprint: &str, why: &caller::CertificateError) {
+        let actor = Actor::ssh(&wish.user, self.connection.peer.ip());
+        let event = Event::new(self.connection.gate.now(), Action::AuthAttempt, actor);
+        self.connection.gate.record(
+            event
+                .detail("method", "certificate")
+                .detail("user", wish.user.clone())
+                .detail("outcome", "refused")
+                .detail("reason", why.to_string())
+                .detail("fingerprint", fingerprint),
+        );
+    }
+
+    fn refuse_forward(&mut self, kind: &str, target: &str) {
+        self.forwards_refused += 1;
+        if self.forwards_refused <= RECORDED_FORWARDS {
+            let target: String = target.chars().take(256).collect();
+            let details = [("code", "forward"), ("kind", kind), ("target", &target)];
+            self.connection.record(Action::SessionRefused, &details);
+        }
+    }
+
+    /// Starts a channel's program, once.
+    fn start(
+        &mut self,
+        channel: ChannelId,
+        program: Program,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let Some(opened) = self.opened.remove(&channel) else {
+            return session.channel_failure(channel);
+        };
+        let forced = self.connection.guest().and_then(|guest| guest.terms.force_command.clone());
+        let program = forced.map_or(program, |command| Program::Exec(command.into()));
+        let request = ChannelRequest { program, pty: opened.pty, env: opened.env };
+        match opened.start.send(request) {
+            Ok(()) => session.channel_success(channel),
+            Err(_) => session.channel_failure(channel),
+        }
+    }
+}
+
+impl<G: Gate> Handler for SshHandler<G> {
+    type Error = Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        let banner = &self.rules.banner;
+        Ok((!banner.is_empty()).then(|| format!("{}\n", banner.trim_end())))
+    }
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
+        // Clients ask so which methods there are; it is no attempt at anything.
+        Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
+        if self.is_spent() {
+            return Ok(self.refuse());
+        }
+        let wish = Wish::parse(user);
+        let found = self.connection.gate.password(self.caller(&wish), password).await;
+        Ok(self.settle(wish, "password", None, found.map(|principal| (principal, Terms::FREE))))
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
+        if self.is_spent() || *offer.algorithm == (Algorithm::Rsa { hash: None }) {
+            return Ok(self.refuse());
+        }
+        // Here a certificate looks like the key it certifies, which nobody has on file. So where there
+        // are certificates every offer is heard out; what counts is decided on the proof alone.
+        if !self.rules.user_cas.is_empty() {
+            return Ok(Auth::Accept);
+        }
+        let wish = Wish::parse(user);
+        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+        match self.connection.gate.takes_key(self.caller(&wish), &fingerprint).await {
+            true => Ok(Auth::Accept),
+            false => Ok(self.refuse()),
+        }
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Error> {
+        if self.is_spent() {
+            return Ok(self.refuse());
+        }
+        let wish = Wish::parse(user);
+        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
+        let found = self.connection.gate.public_key(self.caller(&wish), &fingerprint).await;
+        let admitted = found.map(|principal| (principal, Terms::FREE));
+        Ok(self.settle(wish, "publickey", Some(fingerprint), admitted))
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        user: &str,
+        certificate: &SshCertificate,
+    ) -> Result<Auth, Error> {
+        if self.is_spent() {
+            return Ok(self.refuse());
+        }
+        let wish = Wish::parse(user);
+        let fingerprint = certificate.public_key().fingerprint(HashAlg::Sha256).to_string();
+        let from = self.connection.peer.ip();
+        let now = self.connection.gate.now();
+        let checked = caller::check(certificate, &self.rules.user_cas, &wish.user, from, now);
+        let admitted = match checked {
+            Ok(terms) => {
+                let facts = Certificate {
+                    fingerprint: fingerprint.clone(),
+                    ca: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+                    key_id: certificate.key_id().to_owned(),
+                    serial: certificate.serial(),
+                };
+                let found = self.connection.gate.certificate(self.caller(&wish), &facts).await;
+                found.map(|principal| (principal, terms))
+            }
+            Err(why) => {
+                self.record_certificate(&wish, &fingerprint, &why);
+                None
+            }
+        };
+        Ok(self.settle(wish, "certificate", Some(fingerprint), admitted))
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
+        // Nobody is here whom the gate did not let in.
+        let Some((principal, wish, terms)) = self.admitted.take() else {
+            return Err(Error::Inconsistent);
+        };
+        self.connection.admit(Guest {
+            principal,
+            wish,
+            terms,
+            attempts: std::mem::take(&mut self.attempts),
+            client: String::from_utf8_lossy(session.remote_sshid()).into_owned(),
+            handle: session.handle(),
+        });
+        if let Some(signed_in) = self.signed_in.take() {
+            // Its task is gone when the connection is being ended.
+            let _gone = signed_in.send(());
+        }
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.opened.retain(|_, opened| !opened.start.is_closed());
+        let place = self.connection.places.clone().try_acquire_owned();
+        let (Ok(place), true) = (place, self.opened_ever < MOST_CHANNELS_EVER) else {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        };
+        self.opened_ever += 1;
+        let (start, request) = oneshot::channel();
+        let opened = Opened { pty: None, env: Vec::new(), env_bytes: 0, start };
+        self.opened.insert(channel.id(), opened);
+        channel::serve(self.connection.clone(), channel, session.handle(), request, place);
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), Error> {
+        self.opened.remove(&channel);
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        term: &str,
+        col_width: u32,
+        row_height: u32,
+        pix_width: u32,
+        pix_height: u32,
+        modes: &[(PtyMode, u32)],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let allowed = self.connection.guest().is_some_and(|guest| guest.terms.pty);
+        let opened = self.opened.get_mut(&channel).filter(|opened| opened.pty.is_none());
+        match opened {
+            Some(opened) if allowed && term.len() <= LONGEST_TERM => {
+                // Codes the library does not know come as 0, the end of the list.
+                let modes = modes.iter().map(|(code, value)| (*code as u8, *value));
+                opened.pty = Some(Pty {
+                    term: term.into(),
+                    size: size(col_width, row_height, pix_width, pix_height),
+                    modes: modes.filter(|(code, _)| *code != 0).collect(),
+                });
+                session.channel_success(channel)
+            }
+            _ => session.channel_failure(channel),
+        }
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        value: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let bytes = name.len() + value.len();
+        match self.opened.get_mut(&channel) {
+            Some(opened)
+                if opened.env.len() < MOST_ENV && opened.env_bytes + bytes <= MOST_ENV_BYTES =>
+            {
+                opened.env.push((name.into(), value.into()));
+                opened.env_bytes += bytes;
+                session.channel_success(channel)
+            }
+            _ => session.channel_failure(channel),
+        }
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        col_width: u32,
+        row_height: u32,
+        pix_width: u32,
+        pix_height: u32,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        // Once the program runs, the channel's own task hears of it.
+        if let Some(pty) = self.opened.get_mut(&channel).and_then(|opened| opened.pty.as_mut()) {
+            pty.size = size(col_width, row_height, pix_width, pix_height);
+        }
+        Ok(())
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.start(channel, Program::Shell, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        command: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.start(channel, Program::Exec(Text(command.to_vec())), session)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse_forward("x11", "");
+        session.channel_failure(channel)
+    }
+
+    async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Error> {
+        self.refuse_forward("agent", "");
+        Ok(false)
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _from_address: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse_forward("direct-tcpip", &format!("{host}:{port}"));
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse_forward("direct-streamlocal", socket_path);
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host: &str,
+        _port: u32,
+        _from_address: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        // A server's message: no client has a reason to send it.
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _from_address: &str,
+        _from_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        self.refuse_forward("tcpip-forward", &format!("{address}:{port}"));
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Error> {
+        self.refuse_forward("streamlocal-forward", path);
+        Ok(false)
+    }
+}
+
+pub(crate) fn size(cols: u32, rows: u32, width: u32, height: u32) -> WindowSize {
+    let fit = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    WindowSize { cols: fit(cols), rows: fit(rows), width: fit(width), height: fit(height) }
+}

@@ -1,0 +1,224 @@
+//! What a client sends into a channel, on its way to the program: taken off the connection at once,
+//! spooled, and given to the program as it takes it.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::ChannelMsg;
+use russh::ChannelReadHalf;
+use russh::Sig;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::channel::InputClosed;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::gate::GateInput;
+use crate::handler::size;
+use crate::spool::Spool;
+
+/// How much the program is given at once.
+const CHUNK: usize = 32 * 1024;
+
+/// The same while the spool is full, so that a slow program is seen to take something.
+const SMALL_CHUNK: usize = 4 * 1024;
+
+/// How many signals may wait for the program to start.
+const MOST_SIGNALS: usize = 8;
+
+/// Why a channel is over from the client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The client closed it.
+    Closed,
+    /// The connection is gone.
+    Gone,
+    /// Its program took nothing for so long while the spool was full.
+    Stuck {
+        /// How long.
+        waited: Duration,
+    },
+    /// What was spooled cannot be read back.
+    Unreadable,
+}
+
+/// A channel's input.
+pub(crate) struct Intake<I> {
+    read: ChannelReadHalf,
+    gone: CancellationToken,
+    patience: Duration,
+    spool: Spool,
+    /// What the full spool did not take; while there is any, nothing more is read.
+    held: Option<Bytes>,
+    /// When a full channel has been borne long enough.
+    deadline: Instant,
+    input: Option<I>,
+    sending: Option<Sending>,
+    /// The program takes no more, so what comes is dropped.
+    deaf: bool,
+    /// The client sends no more; taken when the program has been told.
+    eof: bool,
+    size: Option<WindowSize>,
+    signals: Vec<String>,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<(), InputClosed>> + Send>>;
+
+impl<I: GateInput> Intake<I> {
+    pub(crate) fn new(
+        read: ChannelReadHalf,
+        spool: Spool,
+        patience: Duration,
+        gone: CancellationToken,
+    ) -> Self {
+        Self {
+            read,
+            gone,
+            patience,
+            spool,
+            held: None,
+            deadline: Instant::now(),
+            input: None,
+            sending: None,
+            deaf: false,
+            eof: false,
+            size: None,
+            signals: Vec::new(),
+        }
+    }
+
+    /// Runs until the channel is over, or the one who holds `over`'s other end has left. `input` comes
+    /// when the program runs.
+    pub(crate) async fn run(
+        mut self,
+        mut input: oneshot::Receiver<I>,
+        mut over: oneshot::Sender<Over>,
+    ) {
+        let why = loop {
+            if self.advance().await.is_err() {
+                break Over::Unreadable;
+            }
+            tokio::select! {
+                biased;
+                () = over.closed() => return,
+                () = self.gone.cancelled() => break Over::Gone,
+                given = &mut input, if self.input.is_none() => match given {
+                    Ok(input) => {
+                        self.input = Some(input);
+                        self.deadline = Instant::now() + self.patience;
+                    }
+                    Err(_) => return,
+                },
+                sent = next(&mut self.sending) => {
+                    self.sending = None;
+                    self.deadline = Instant::now() + self.patience;
+                    if sent.is_err() {
+                        self.deaf = true;
+                        self.spool.clear();
+                        self.held = None;
+                    }
+                }
+                message = self.read.wait(), if self.held.is_none() => match message {
+                    Some(ChannelMsg::Close) => break Over::Closed,
+                    Some(message) => self.take(message).await,
+                    None => break Over::Gone,
+                },
+                () = tokio::time::sleep_until(self.deadline), if self.is_waiting() => {
+                    break Over::Stuck { waited: self.patience };
+                }
+            }
+        };
+        // A connection that is gone ends its session, and with it this program.
+        if let (Some(input), true) = (&self.input, why != Over::Gone) {
+            input.close().await;
+        }
+        let _left = over.send(why);
+    }
+
+    /// Whether the connection waits for the program.
+    fn is_waiting(&self) -> bool {
+        self.held.is_some() && self.input.is_some()
+    }
+
+    async fn take(&mut self, message: ChannelMsg) {
+        match message {
+            ChannelMsg::Data { data } if !self.deaf => self.store(data).await,
+            ChannelMsg::Eof => self.eof = true,
+            ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+                self.size = Some(size(col_width, row_height, pix_width, pix_height));
+            }
+            ChannelMsg::Signal { signal } if self.signals.len() < MOST_SIGNALS => {
+                self.signals.extend(signal_name(&signal));
+            }
+            _ => {}
+        }
+    }
+
+    async fn store(&mut self, data: Bytes) {
+        if let Err(back) = self.spool.push(data).await {
+            self.held = Some(back);
+            self.deadline = Instant::now() + self.patience;
+        }
+    }
+
+    /// Gives the program what is next, if it is ready for it.
+    async fn advance(&mut self) -> std::io::Result<()> {
+        if let Some(held) = self.held.take()
+            && let Err(back) = self.spool.push(held).await
+        {
+            self.held = Some(back);
+        }
+        let Some(input) = &self.input else { return Ok(()) };
+        if let Some(size) = self.size.take() {
+            input.resize(size).await;
+        }
+        for signal in self.signals.drain(..) {
+            input.signal(signal).await;
+        }
+        if self.sending.is_some() {
+            return Ok(());
+        }
+        if !self.spool.is_empty() {
+            let most = if self.held.is_some() { SMALL_CHUNK } else { CHUNK };
+            let chunk = self.spool.take(most).await?;
+            let input = input.clone();
+            self.sending = Some(Box::pin(async move { input.send(&chunk).await }));
+        } else if std::mem::take(&mut self.eof) {
+            input.eof().await;
+        }
+        Ok(())
+    }
+}
+
+/// The end of what is being sent; never, when nothing is.
+async fn next(sending: &mut Option<Sending>) -> Result<(), InputClosed> {
+    match sending {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The name without `SIG`, if it is one: capital letters and digits.
+fn signal_name(signal: &Sig) -> Option<String> {
+    let name = match signal {
+        Sig::Custom(name) => name.clone(),
+        known => format!("{known:?}"),
+    };
+    let plain = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    ((1..=16).contains(&name.len()) && plain).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_go_by_their_plain_names() {
+        assert_eq!(signal_name(&Sig::TERM).as_deref(), Some("TERM"));
+        assert_eq!(signal_name(&Sig::Custom("USR2".to_owned())).as_deref(), Some("USR2"));
+        for odd in ["", "sigterm", "TERM\n", "A2345678901234567"] {
+            assert_eq!(signal_name(&Sig::Custom(odd.to_owned())), None, "{odd:?}");
+        }
+    }
+}

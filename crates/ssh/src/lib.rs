@@ -1,0 +1,38 @@
+//! The SSH door: people come in with the `ssh` they already have.
+//!
+//! ```text
+//!   Door ── a task a connection ──▶ SshHandler (answers the library)
+//!    │                                  │ a channel is opened
+//!    │ Lobby: who has not               ▼
+//!    │ signed in yet            Line (program ──▶ client)
+//!    ▼                          Intake (client ──▶ Spool ──▶ program)
+//!   Connection: who it is, and the one session it may have
+//! ```
+//!
+//! It knows russh and nothing of sandboxes; the gate behind it (the engine) knows nothing of russh.
+//! Nobody who has not signed in costs more than a bounded handshake.
+
+mod caller;
+mod channel;
+mod config;
+mod connection;
+mod door;
+pub mod gate;
+mod handler;
+mod host_keys;
+mod intake;
+mod lobby;
+mod spool;
+mod turned_away;
+mod wire;
+
+pub use config::Keepalive;
+pub use config::SetupError;
+pub use config::SshListener;
+pub use door::Door;
+pub use gate::Gate;
+pub use host_keys::HostKeyError;
+pub use host_keys::HostKeys;
+pub use lobby::LobbyLimits;
+pub use spool::SpoolLimits;
+pub use turned_away::Why;

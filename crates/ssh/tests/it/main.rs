@@ -1,0 +1,11 @@
+//! The door against real clients: OpenSSH's `ssh`, and raw sockets that mean no good.
+
+mod channels;
+mod client;
+mod endings;
+mod flow;
+mod house;
+mod lobby;
+mod programs;
+mod sessions;
+mod signing_in;
