@@ -1,33 +1,37 @@
 //! Process 1 of every sandbox: starts programs, reaps everything, reports how programs ended.
 //!
-//! One file on `std` alone, linked statically and carried into the sandbox without a path. It owns
-//! nothing worth taking: terminals and pipes are made outside and arrive as open descriptors; none
-//! is ever sent back. It speaks over one inherited socket (see `src/init_link/wire.rs`, the other
-//! side of this protocol) and ends, and the sandbox with it, when that socket closes.
+//! It stands on `core` alone, without a C library, because it is most of what a sandbox that waits
+//! for its guest costs in memory. It owns nothing worth taking: terminals and pipes are made outside
+//! and arrive as open descriptors; none is ever sent back. It speaks over one inherited socket (the
+//! other side and the messages are in `src/init_link/`) and ends, and the sandbox with it, when that
+//! socket closes.
 
+#![no_std]
 #![no_main]
+// Or the loops that copy memory would be compiled into calls of themselves.
+#![no_builtins]
 
-use std::ffi::CString;
-use std::ffi::c_char;
-use std::ffi::c_int;
-use std::ffi::c_long;
-use std::ffi::c_short;
-use std::ffi::c_uint;
-use std::ffi::c_ulong;
-use std::ffi::c_void;
-use std::ptr::null;
-use std::ptr::null_mut;
+mod kernel;
+
+use core::cell::UnsafeCell;
+use core::ptr::null;
+
+use kernel::Errno;
+use kernel::Fd;
+use kernel::Pid;
+use kernel::Received;
 
 /// Raised when either side of the protocol changes.
 const VERSION: u8 = 1;
 /// The socket to the shim: the one descriptor kept across the exec.
-const SHIM: c_int = 3;
-/// Programs that may run as leaders of a channel at a time; more are refused with `EAGAIN`.
+const SHIM: Fd = 3;
+/// Programs that may lead a channel at a time; more are refused with `EAGAIN`.
 const MAX_CHANNELS: usize = 64;
 /// The longest message.
 const MAX_MESSAGE: usize = 64 * 1024;
-/// A terminal comes as one descriptor, three pipe ends as three.
-const MAX_FDS: usize = 3;
+/// Each string of a message takes three bytes or more; each of the two lists ends with a null.
+const MAX_STRINGS: usize = MAX_MESSAGE / 3 + 2;
+const MAX_PATH: usize = 4096;
 
 // shim -> init
 const START: u8 = 1;
@@ -38,315 +42,233 @@ const STARTED: u8 = 2;
 const REFUSED: u8 = 3;
 const EXITED: u8 = 4;
 
-const FLAG_PTY: u8 = 1;
+const FLAG_TERMINAL: u8 = 1;
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The first process of a channel.
+#[derive(Clone, Copy)]
 struct Leader {
     channel: u16,
-    pid: c_int,
-    pty: bool,
+    pid: Pid,
+    terminal: bool,
 }
 
-/// A program as a `START` message describes it.
-struct Program {
-    cwd: CString,
-    argv: Vec<CString>,
-    env: Vec<CString>,
+/// The channels with a program.
+struct Leaders([Option<Leader>; MAX_CHANNELS]);
+
+/// A program as a start message describes it.
+struct Program<'a> {
+    terminal: bool,
+    cwd: &'a [u8],
+    name: &'a [u8],
+    path: &'a [u8],
+    argv: *const *const u8,
+    env: *const *const u8,
 }
 
-#[unsafe(no_mangle)]
-pub extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    let Some(children) = prepare() else { return 70 };
-    let mut leaders: Vec<Leader> = Vec::with_capacity(MAX_CHANNELS);
-    let mut buffer: Vec<u8> = Vec::with_capacity(MAX_MESSAGE);
+/// Memory that is touched, and so costs anything, only as far as it is used.
+struct Scratch<T>(UnsafeCell<T>);
+
+// SAFETY: this process has one thread.
+unsafe impl<T> Sync for Scratch<T> {}
+
+static MESSAGE: Scratch<[u8; MAX_MESSAGE]> = Scratch(UnsafeCell::new([0; MAX_MESSAGE]));
+static STRINGS: Scratch<[*const u8; MAX_STRINGS]> = Scratch(UnsafeCell::new([null(); MAX_STRINGS]));
+
+/// Where `kernel`'s start code goes.
+fn main() -> i32 {
+    // SAFETY: taken once, here, at the start of the only thread.
+    let (message, strings) = unsafe { (&mut *MESSAGE.0.get(), &mut *STRINGS.0.get()) };
+    let Ok(children) = prepare() else { return 70 };
+    let mut leaders = Leaders([None; MAX_CHANNELS]);
     send(&[READY, VERSION]);
     loop {
-        let mut fds = [
-            PollFd { fd: SHIM, events: POLLIN, revents: 0 },
-            PollFd { fd: children, events: POLLIN, revents: 0 },
-        ];
-        // SAFETY: `fds` outlives the call and its length is given.
-        if unsafe { poll(fds.as_mut_ptr(), 2, -1) } < 0 {
-            continue;
-        }
-        if fds[1].revents != 0 {
+        let [told, ended] = kernel::wait_for([SHIM, children]);
+        if ended {
             reap(children, &mut leaders);
         }
-        if fds[0].revents != 0 {
-            let Some(received) = receive(&mut buffer) else { return 0 };
-            obey(&buffer, received, &mut leaders);
+        if told {
+            match kernel::receive(SHIM, message) {
+                // The shim is gone, or sent what it never would.
+                Err(_) | Ok((0, _)) => return 0,
+                Ok((length, fds)) => {
+                    obey(message.get(..length).unwrap_or_default(), &fds, strings, &mut leaders);
+                }
+            }
         }
     }
 }
 
 /// Hides this process from the others, keeps its socket from children, and gives the descriptor
 /// that becomes readable when a child ends.
-fn prepare() -> Option<c_int> {
-    let mut set = SigSet([0; 16]);
-    set.0[0] = 1 << (SIGCHLD - 1);
-    // SAFETY: plain calls; `set` and the name outlive them.
-    unsafe {
-        // Undumpable: nobody else inside may open our memory or descriptors through /proc.
-        prctl(PR_SET_DUMPABLE, 0 as c_ulong);
-        prctl(PR_SET_NAME, c"init".as_ptr());
-        umask(0o022);
-        if fcntl(SHIM, F_SETFD, FD_CLOEXEC) != 0 || sigprocmask(SIG_SETMASK, &set, null_mut()) != 0
-        {
-            return None;
-        }
-        let fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        (fd >= 0).then_some(fd)
-    }
+fn prepare() -> Result<Fd, Errno> {
+    // Undumpable: nobody else inside may open our memory or descriptors through /proc.
+    kernel::set_undumpable()?;
+    kernel::set_name(c"init")?;
+    kernel::umask(0o022);
+    kernel::close_on_exec(SHIM)?;
+    kernel::child_ends()
 }
 
-/// Descriptors that came with a message; closed when this is dropped.
-struct Received {
-    fds: [c_int; MAX_FDS],
-    count: usize,
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        for fd in self.fds.iter().take(self.count) {
-            // SAFETY: the descriptor was received for us and is closed once.
-            unsafe { close(*fd) };
-        }
-    }
-}
-
-/// Reads one message into `buffer`. Nothing: the shim is gone, or sent what it never would.
-fn receive(buffer: &mut Vec<u8>) -> Option<Received> {
-    let mut received = Received { fds: [-1; MAX_FDS], count: 0 };
-    let mut control = Control { len: 0, level: 0, kind: 0, fds: [-1; MAX_FDS + 1] };
-    let mut iov = IoVec { base: buffer.as_mut_ptr().cast(), len: MAX_MESSAGE };
-    let mut header = MsgHdr {
-        name: null_mut(),
-        name_len: 0,
-        iov: &mut iov,
-        iov_len: 1,
-        control: (&raw mut control).cast(),
-        control_len: size_of::<Control>(),
-        flags: 0,
-    };
-    let length = loop {
-        // SAFETY: every pointer in `header` refers to a live buffer of the given length.
-        let got = unsafe { recvmsg(SHIM, &mut header, MSG_CMSG_CLOEXEC) };
-        if got >= 0 || errno() != EINTR {
-            break got;
-        }
-    };
-    if length <= 0 || header.flags & (MSG_TRUNC | MSG_CTRUNC) != 0 {
-        return None;
-    }
-    // SAFETY: the kernel wrote `length` bytes, at most the capacity.
-    unsafe { buffer.set_len((length as usize).min(MAX_MESSAGE)) };
-    if header.control_len > CONTROL_HEADER
-        && control.level == SOL_SOCKET
-        && control.kind == SCM_RIGHTS
-    {
-        let count = control.len.saturating_sub(CONTROL_HEADER) / size_of::<c_int>();
-        for fd in control.fds.iter().take(count.min(MAX_FDS)) {
-            received.fds[received.count] = *fd;
-            received.count += 1;
-        }
-    }
-    Some(received)
-}
-
-fn obey(message: &[u8], received: Received, leaders: &mut Vec<Leader>) {
+fn obey(
+    message: &[u8],
+    fds: &Received,
+    strings: &mut [*const u8; MAX_STRINGS],
+    leaders: &mut Leaders,
+) {
     let mut input = Input(message);
     match (input.u8(), input.u16()) {
-        (Some(START), Some(channel)) => match start(channel, &mut input, &received, leaders) {
-            Ok(()) => send(&[STARTED, (channel >> 8) as u8, channel as u8]),
+        (Some(START), Some(channel)) => match start(channel, &mut input, fds, strings, leaders) {
+            Ok(()) => {
+                let [high, low] = channel.to_be_bytes();
+                send(&[STARTED, high, low]);
+            }
             Err(errno) => report(REFUSED, channel, errno),
         },
         (Some(SIGNAL), Some(channel)) => {
-            if let (Some(signal), Some(leader)) =
-                (input.u8(), leaders.iter().find(|leader| leader.channel == channel))
-            {
-                let group = if leader.pty { foreground(leader.pid) } else { leader.pid };
-                // SAFETY: a plain call. `group` is above 1: never ourselves, never everybody.
-                unsafe { kill(-group, c_int::from(signal)) };
+            if let (Some(signal), Some(leader)) = (input.u8(), leaders.of(channel)) {
+                kernel::kill_group(leader.foreground(), signal.into());
             }
         }
         _ => {}
     }
 }
 
+/// Starts a program; comes back when it runs, or with the reason why it does not.
 fn start(
     channel: u16,
-    input: &mut Input,
-    received: &Received,
-    leaders: &mut Vec<Leader>,
-) -> Result<(), c_int> {
-    if leaders.len() >= MAX_CHANNELS || leaders.iter().any(|leader| leader.channel == channel) {
-        return Err(EAGAIN);
+    input: &mut Input<'_>,
+    fds: &Received,
+    strings: &mut [*const u8; MAX_STRINGS],
+    leaders: &mut Leaders,
+) -> Result<(), Errno> {
+    if leaders.of(channel).is_some() {
+        return Err(kernel::EAGAIN);
     }
-    let pty = input.u8().ok_or(EINVAL)? & FLAG_PTY != 0;
-    let program = input.program().ok_or(EINVAL)?;
-    let stdio = match (pty, received.count) {
-        (true, 1) => [received.fds[0]; 3],
-        (false, 3) => received.fds,
-        _ => return Err(EINVAL),
+    let place = leaders.0.iter_mut().find(|place| place.is_none()).ok_or(kernel::EAGAIN)?;
+    let program = input.program(strings).ok_or(kernel::EINVAL)?;
+    let stdio = match (program.terminal, fds.as_slice()) {
+        (true, &[terminal]) => [terminal; 3],
+        (false, &[input, output, errors]) => [input, output, errors],
+        _ => return Err(kernel::EINVAL),
     };
-    let pid = spawn(&program, stdio, pty)?;
-    leaders.push(Leader { channel, pid, pty });
+    let (reason, child_reason) = kernel::pipe()?;
+    let forked = kernel::fork();
+    if let Ok(0) = forked {
+        let errno = become_program(&program, stdio);
+        let _told = kernel::write(child_reason, &errno.to_ne_bytes());
+        kernel::exit(127);
+    }
+    kernel::close(child_reason);
+    let mut errno = [0; 4];
+    // The program's end of the pipe closes when it is executed.
+    let failed = kernel::read(reason, &mut errno) == Ok(errno.len());
+    kernel::close(reason);
+    let pid = forked?;
+    if failed {
+        return Err(i32::from_ne_bytes(errno));
+    }
+    *place = Some(Leader { channel, pid, terminal: program.terminal });
     Ok(())
 }
 
-/// Forks and executes; comes back when the program runs, or with the reason why it does not.
-fn spawn(program: &Program, stdio: [c_int; 3], pty: bool) -> Result<c_int, c_int> {
-    let argv = pointers(&program.argv);
-    let env = pointers(&program.env);
-    let candidates = candidates(program);
-    let mut failure = [-1; 2];
-    // SAFETY: `failure` has room for two descriptors.
-    if unsafe { pipe2(failure.as_mut_ptr(), O_CLOEXEC) } != 0 {
-        return Err(errno());
-    }
-    // SAFETY: this process has one thread; the child only makes calls until it executes or exits.
-    let pid = unsafe { fork() };
-    if pid == 0 {
-        let reason = become_program(program, &candidates, &argv, &env, stdio, pty).to_ne_bytes();
-        // SAFETY: plain calls on our own descriptor and buffer.
-        unsafe {
-            write(failure[1], reason.as_ptr().cast(), reason.len());
-            _exit(127);
-        }
-    }
-    let fork_error = if pid < 0 { Some(errno()) } else { None };
-    let mut reason = [0u8; 4];
-    // SAFETY: plain calls on our own descriptors; each is closed once.
-    let got = unsafe {
-        close(failure[1]);
-        let got = loop {
-            let got = read(failure[0], reason.as_mut_ptr().cast(), reason.len());
-            if got >= 0 || errno() != EINTR {
-                break got;
-            }
-        };
-        close(failure[0]);
-        got
-    };
-    match (fork_error, got) {
-        (Some(error), _) => Err(error),
-        (None, 4) => Err(i32::from_ne_bytes(reason)),
-        (None, _) => Ok(pid),
-    }
-}
-
 /// Turns the forked child into the program; comes back only with the reason why it could not.
-fn become_program(
-    program: &Program,
-    candidates: &[CString],
-    argv: &[*const c_char],
-    env: &[*const c_char],
-    stdio: [c_int; 3],
-    pty: bool,
-) -> c_int {
-    // SAFETY: plain calls; all strings and arrays outlive them and end with a null.
-    unsafe {
-        setsid();
-        if pty && ioctl(stdio[0], TIOCSCTTY, 0 as c_ulong) != 0 {
-            return errno();
-        }
-        for (target, fd) in stdio.iter().enumerate() {
-            if dup2(*fd, target as c_int) < 0 {
-                return errno();
-            }
-        }
-        for number in 1..=64 {
-            signal(number, SIG_DFL);
-        }
-        sigprocmask(SIG_SETMASK, &SigSet([0; 16]), null_mut());
-        // Everything above stderr goes at exec. All of it is close-on-exec already; this is the net.
-        syscall(SYS_CLOSE_RANGE, 3 as c_ulong, c_ulong::from(c_uint::MAX), CLOSE_RANGE_CLOEXEC);
-        if chdir(program.cwd.as_ptr()) != 0 {
-            chdir(c"/".as_ptr());
-        }
-        let mut reason = ENOENT;
-        for path in candidates {
-            execve(path.as_ptr(), argv.as_ptr(), env.as_ptr());
-            match errno() {
-                ENOENT | ENOTDIR => {}
-                // Another directory of PATH may hold one that may be executed.
-                EACCES => reason = EACCES,
-                other => return other,
-            }
-        }
-        reason
+fn become_program(program: &Program<'_>, stdio: [Fd; 3]) -> Errno {
+    let arranged = kernel::new_session()
+        .and_then(|()| if program.terminal { kernel::take_terminal(stdio[0]) } else { Ok(()) })
+        .and_then(|()| (0..).zip(stdio).try_for_each(|(target, fd)| kernel::place(fd, target)))
+        .and_then(|()| kernel::reset_signals());
+    if let Err(errno) = arranged {
+        return errno;
     }
+    // Everything above goes at exec. All of it is close-on-exec already; this is the net.
+    kernel::close_on_exec_from(3);
+    if kernel::chdir(program.cwd).is_err() {
+        let _root = kernel::chdir(b"/\0");
+    }
+    execute(program)
 }
 
-/// What to try to execute: the name itself if it holds a slash, else it in each directory of PATH.
-fn candidates(program: &Program) -> Vec<CString> {
-    let name = program.argv[0].as_bytes();
-    if name.contains(&b'/') {
-        return vec![program.argv[0].clone()];
+/// Executes the name itself if it holds a slash, else it in each directory of PATH.
+fn execute(program: &Program<'_>) -> Errno {
+    if program.name.contains(&b'/') {
+        return kernel::execute(program.name, program.argv, program.env);
     }
-    let path = program.env.iter().find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="));
-    path.unwrap_or(DEFAULT_PATH)
-        .split(|byte| *byte == b':')
-        .filter_map(|directory| {
-            let directory = if directory.is_empty() { b"." } else { directory };
-            CString::new([directory, b"/", name].concat()).ok()
-        })
-        .collect()
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings.iter().map(|string| string.as_ptr()).chain([null()]).collect()
+    let mut reason = kernel::ENOENT;
+    for directory in program.path.split(|byte| *byte == b':') {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        let mut file = [0; MAX_PATH];
+        let length = directory.len() + 1 + program.name.len();
+        let Some(room) = file.get_mut(..length) else { continue };
+        let parts = directory.iter().chain(b"/").chain(program.name);
+        room.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        match kernel::execute(room, program.argv, program.env) {
+            kernel::ENOENT | kernel::ENOTDIR => {}
+            // Another directory may hold one that may be executed.
+            kernel::EACCES => reason = kernel::EACCES,
+            other => return other,
+        }
+    }
+    reason
 }
 
 /// Collects every ended child, ours or inherited, and reports those that led a channel.
-fn reap(children: c_int, leaders: &mut Vec<Leader>) {
-    let mut drained = [0u8; 1024];
-    // SAFETY: plain calls on our own descriptor and buffers.
-    unsafe { while read(children, drained.as_mut_ptr().cast(), drained.len()) > 0 {} }
-    loop {
-        let mut status = 0;
-        // SAFETY: `status` outlives the call.
-        let pid = unsafe { waitpid(-1, &mut status, WNOHANG) };
-        if pid <= 0 {
-            return;
-        }
-        if let Some(index) = leaders.iter().position(|leader| leader.pid == pid) {
-            report(EXITED, leaders.swap_remove(index).channel, status);
+fn reap(children: Fd, leaders: &mut Leaders) {
+    kernel::drain(children);
+    while let Some((pid, status)) = kernel::collect() {
+        let of_it = |place: &&mut Option<Leader>| place.is_some_and(|leader| leader.pid == pid);
+        if let Some(leader) = leaders.0.iter_mut().find(of_it).and_then(Option::take) {
+            report(EXITED, leader.channel, status);
         }
     }
 }
 
-/// The process group that has the terminal of `leader`'s session: the eighth field of its stat,
-/// counted after the name, which may hold anything. The leader's own group when there is none.
-fn foreground(leader: c_int) -> c_int {
-    let group = std::fs::read(format!("/proc/{leader}/stat")).ok().and_then(|stat| {
-        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
-        let field = stat.get(name_end + 1..)?.split(|byte| *byte == b' ').nth(6)?;
-        std::str::from_utf8(field).ok()?.parse::<c_int>().ok()
-    });
-    group.filter(|group| *group > 1).unwrap_or(leader)
+impl Leaders {
+    fn of(&self, channel: u16) -> Option<Leader> {
+        self.0.iter().flatten().find(|leader| leader.channel == channel).copied()
+    }
 }
 
-fn report(kind: u8, channel: u16, number: c_int) {
+impl Leader {
+    /// The process group that has the terminal; the leader's own where there is none.
+    fn foreground(&self) -> Pid {
+        let group = if self.terminal { terminal_group(self.pid) } else { None };
+        group.filter(|group| *group > 1).unwrap_or(self.pid)
+    }
+}
+
+/// The foreground group of a process's terminal: the eighth field of its stat, which is the sixth
+/// after its name, which may hold anything and ends with a parenthesis.
+fn terminal_group(pid: Pid) -> Option<Pid> {
+    let mut path = *b"/proc/0000000000/stat\0";
+    let mut rest = pid.unsigned_abs();
+    for digit in path.get_mut(6..16)?.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).ok()?;
+        rest /= 10;
+    }
+    // The kernel takes no leading zeros.
+    let zeros = path.get(6..15)?.iter().take_while(|digit| **digit == b'0').count();
+    path.copy_within(6 + zeros.., 6);
+    let mut stat = [0; 512];
+    let length = kernel::read_file(&path, &mut stat).ok()?;
+    let stat = stat.get(..length)?;
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    let field = stat.get(name_end + 2..)?.split(|byte| *byte == b' ').nth(5)?;
+    field.iter().try_fold(0, |number: Pid, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+fn report(kind: u8, channel: u16, number: i32) {
     let [a, b] = channel.to_be_bytes();
     let [c, d, e, f] = number.to_be_bytes();
     send(&[kind, a, b, c, d, e, f]);
 }
 
-/// Waits while the shim does not read. A failed send means that it is gone: the next receive ends us.
+/// Waits while the shim does not read. If it is gone, the next receive ends us.
 fn send(message: &[u8]) {
-    loop {
-        // SAFETY: the buffer outlives the call and its length is given.
-        let sent = unsafe { sys_send(SHIM, message.as_ptr().cast(), message.len(), MSG_NOSIGNAL) };
-        if sent >= 0 || errno() != EINTR {
-            return;
-        }
-    }
-}
-
-fn errno() -> c_int {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(EINVAL)
+    let _sent = kernel::send(SHIM, message);
 }
 
 /// What is left of a message. Every read is checked against its end.
@@ -367,112 +289,37 @@ impl<'a> Input<'a> {
         Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    fn string(&mut self) -> Option<CString> {
+    /// A string with its closing zero, which is the only one in it.
+    fn string(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
-        CString::new(self.take(length.into())?).ok()
+        let string = self.take(length.into())?;
+        (string.iter().position(|byte| *byte == 0)? + 1 == string.len()).then_some(string)
     }
 
-    fn strings(&mut self) -> Option<Vec<CString>> {
-        (0..self.u16()?).map(|_| self.string()).collect()
+    fn program(&mut self, strings: &mut [*const u8; MAX_STRINGS]) -> Option<Program<'a>> {
+        let terminal = self.u8()? & FLAG_TERMINAL != 0;
+        let cwd = self.string()?;
+        let (mut name, mut path): (&[u8], _) = (&[], DEFAULT_PATH);
+        let mut places = strings.iter_mut();
+        let argc = self.u16()?;
+        for index in 0..argc {
+            let argument = self.string()?;
+            *places.next()? = argument.as_ptr();
+            if index == 0 {
+                name = argument;
+            }
+        }
+        *places.next()? = null();
+        for _ in 0..self.u16()? {
+            let variable = self.string()?;
+            *places.next()? = variable.as_ptr();
+            if let Some(value) = variable.strip_prefix(b"PATH=") {
+                path = value.strip_suffix(b"\0")?;
+            }
+        }
+        *places.next()? = null();
+        let argv = strings.as_ptr();
+        let env = strings.get(usize::from(argc) + 1..)?.as_ptr();
+        (argc > 0).then_some(Program { terminal, cwd, name, path, argv, env })
     }
-
-    fn program(&mut self) -> Option<Program> {
-        let (cwd, argv, env) = (self.string()?, self.strings()?, self.strings()?);
-        (!argv.is_empty()).then_some(Program { cwd, argv, env })
-    }
-}
-
-// The C library, as far as it is needed. The numbers are Linux's on x86-64, AArch64 and RISC-V.
-
-const SIGCHLD: c_int = 17;
-const SIG_DFL: usize = 0;
-const SIG_SETMASK: c_int = 2;
-const SFD_CLOEXEC: c_int = 0o2000000;
-const SFD_NONBLOCK: c_int = 0o4000;
-const O_CLOEXEC: c_int = 0o2000000;
-const F_SETFD: c_int = 2;
-const FD_CLOEXEC: c_int = 1;
-const POLLIN: c_short = 1;
-const WNOHANG: c_int = 1;
-const SOL_SOCKET: c_int = 1;
-const SCM_RIGHTS: c_int = 1;
-const MSG_TRUNC: c_int = 0x20;
-const MSG_CTRUNC: c_int = 0x8;
-const MSG_NOSIGNAL: c_int = 0x4000;
-const MSG_CMSG_CLOEXEC: c_int = 0x4000_0000;
-const TIOCSCTTY: c_ulong = 0x540e;
-const PR_SET_DUMPABLE: c_int = 4;
-const PR_SET_NAME: c_int = 15;
-const SYS_CLOSE_RANGE: c_long = 436;
-const CLOSE_RANGE_CLOEXEC: c_ulong = 4;
-const ENOENT: c_int = 2;
-const EINTR: c_int = 4;
-const EAGAIN: c_int = 11;
-const EACCES: c_int = 13;
-const ENOTDIR: c_int = 20;
-const EINVAL: c_int = 22;
-
-#[repr(C)]
-struct PollFd {
-    fd: c_int,
-    events: c_short,
-    revents: c_short,
-}
-
-#[repr(C)]
-struct SigSet([u64; 16]);
-
-#[repr(C)]
-struct IoVec {
-    base: *mut c_void,
-    len: usize,
-}
-
-#[repr(C)]
-struct MsgHdr {
-    name: *mut c_void,
-    name_len: c_uint,
-    iov: *mut IoVec,
-    iov_len: usize,
-    control: *mut c_void,
-    control_len: usize,
-    flags: c_int,
-}
-
-/// One control message with room for the descriptors, padded to the alignment the kernel uses.
-#[repr(C)]
-struct Control {
-    len: usize,
-    level: c_int,
-    kind: c_int,
-    fds: [c_int; MAX_FDS + 1],
-}
-
-const CONTROL_HEADER: usize = size_of::<usize>() + 2 * size_of::<c_int>();
-
-unsafe extern "C" {
-    fn _exit(status: c_int) -> !;
-    fn chdir(path: *const c_char) -> c_int;
-    fn close(fd: c_int) -> c_int;
-    fn dup2(old: c_int, new: c_int) -> c_int;
-    fn execve(path: *const c_char, argv: *const *const c_char, env: *const *const c_char) -> c_int;
-    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
-    fn fork() -> c_int;
-    fn ioctl(fd: c_int, request: c_ulong, ...) -> c_int;
-    fn kill(pid: c_int, signal: c_int) -> c_int;
-    fn pipe2(fds: *mut c_int, flags: c_int) -> c_int;
-    fn poll(fds: *mut PollFd, count: c_ulong, timeout: c_int) -> c_int;
-    fn prctl(option: c_int, ...) -> c_int;
-    fn read(fd: c_int, buffer: *mut c_void, length: usize) -> isize;
-    fn recvmsg(fd: c_int, header: *mut MsgHdr, flags: c_int) -> isize;
-    #[link_name = "send"]
-    fn sys_send(fd: c_int, buffer: *const c_void, length: usize, flags: c_int) -> isize;
-    fn setsid() -> c_int;
-    fn signal(number: c_int, handler: usize) -> usize;
-    fn signalfd(fd: c_int, mask: *const SigSet, flags: c_int) -> c_int;
-    fn sigprocmask(how: c_int, set: *const SigSet, old: *mut SigSet) -> c_int;
-    fn syscall(number: c_long, ...) -> c_long;
-    fn umask(mask: c_uint) -> c_uint;
-    fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
-    fn write(fd: c_int, buffer: *const c_void, length: usize) -> isize;
 }

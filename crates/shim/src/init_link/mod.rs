@@ -130,10 +130,10 @@ impl InitLink {
     }
 
     /// Asks for a program. [`InitEvent::Started`] or [`InitEvent::Refused`] answers.
-    pub fn start(
+    pub fn start<S: AsRef<[u8]>>(
         &mut self,
         channel: u16,
-        command: &Command<'_>,
+        command: &Command<'_, S>,
         stdio: Stdio<'_>,
     ) -> Result<(), StartError> {
         if self.phase(channel).is_some() {

@@ -1,5 +1,6 @@
-//! The messages between shim and `init`: one packet each, numbers big-endian, strings with their
-//! length before them. `init/init.rs` is the other side; [`VERSION`] is raised with every change.
+//! The messages between shim and `init`: one packet each, numbers big-endian, strings with a zero
+//! behind them and their length, which counts it, before. `init/init.rs` is the other side;
+//! [`VERSION`] is raised with every change.
 //!
 //! | from | kind | then |
 //! |---|---|---|
@@ -32,46 +33,47 @@ const REFUSED: u8 = 3;
 const EXITED: u8 = 4;
 const FLAG_TERMINAL: u8 = 1;
 
-/// A program to start inside.
+/// A program to start inside. Arguments and variables may be any bytes but zero.
 #[derive(Clone, Copy, Debug)]
-pub struct Command<'a> {
+pub struct Command<'a, S> {
     /// Where it starts; `/` when that cannot be entered.
     pub cwd: &'a str,
     /// Its name, looked up in the environment's PATH unless it holds a slash, and its arguments.
-    pub argv: &'a [String],
+    pub argv: &'a [S],
     /// Its whole environment, as `NAME=value`.
-    pub env: &'a [String],
+    pub env: &'a [S],
 }
 
-pub(super) fn start(
+pub(super) fn start<S: AsRef<[u8]>>(
     channel: u16,
     terminal: bool,
-    command: &Command<'_>,
+    command: &Command<'_, S>,
 ) -> Result<Vec<u8>, StartError> {
-    if command.argv.first().is_none_or(String::is_empty) {
+    if command.argv.first().is_none_or(|name| name.as_ref().is_empty()) {
         return Err(StartError::Malformed("no program"));
     }
     let mut message = vec![START];
     message.extend(channel.to_be_bytes());
     message.push(if terminal { FLAG_TERMINAL } else { 0 });
-    string(&mut message, command.cwd)?;
+    string(&mut message, command.cwd.as_bytes())?;
     for list in [command.argv, command.env] {
         let count = u16::try_from(list.len()).map_err(|_| StartError::TooLong)?;
         message.extend(count.to_be_bytes());
         for item in list {
-            string(&mut message, item)?;
+            string(&mut message, item.as_ref())?;
         }
     }
     Ok(message)
 }
 
-fn string(message: &mut Vec<u8>, string: &str) -> Result<(), StartError> {
-    if string.contains('\0') {
+fn string(message: &mut Vec<u8>, string: &[u8]) -> Result<(), StartError> {
+    if string.contains(&0) {
         return Err(StartError::Malformed("it holds a zero byte"));
     }
-    let length = u16::try_from(string.len()).map_err(|_| StartError::TooLong)?;
+    let length = u16::try_from(string.len() + 1).map_err(|_| StartError::TooLong)?;
     message.extend(length.to_be_bytes());
-    message.extend(string.as_bytes());
+    message.extend(string);
+    message.push(0);
     if message.len() > MAX_MESSAGE { Err(StartError::TooLong) } else { Ok(()) }
 }
 

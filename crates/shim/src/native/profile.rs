@@ -73,3 +73,45 @@ impl NativeProfile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> NativeProfile {
+        NativeProfile {
+            id: "0191-abc".to_owned(),
+            cgroup_parent: "sojourn".to_owned(),
+            rootfs: Rootfs::Host,
+            hostname: "room".to_owned(),
+            memory: 1 << 28,
+            cpu: 0.5,
+            pids: 100,
+            tmp_size: 1 << 20,
+            disk_size: 1 << 20,
+            ids: IdRange { start: 1 << 30, count: 1 << 16 },
+        }
+    }
+
+    #[test]
+    fn only_plain_names_and_real_limits_pass() {
+        assert_eq!(profile().check(), Ok(()));
+        let broken: [fn(&mut NativeProfile); 10] = [
+            |p| p.id = "../up".to_owned(),
+            |p| p.id = String::new(),
+            |p| p.cgroup_parent = "a/b".to_owned(),
+            |p| p.hostname = "two words".to_owned(),
+            |p| p.hostname = "x".repeat(64),
+            |p| p.ids.start = 0,
+            |p| p.ids.start = u32::MAX,
+            |p| p.cpu = f64::NAN,
+            |p| p.memory = 0,
+            |p| p.pids = 0,
+        ];
+        for (number, break_it) in broken.iter().enumerate() {
+            let mut profile = profile();
+            break_it(&mut profile);
+            assert!(profile.check().is_err(), "{number}");
+        }
+    }
+}

@@ -128,3 +128,34 @@ fn set_speed(settings: &mut libc::termios, opcode: u8, value: u32) {
     };
     sys::pty::set_speed(settings, code, opcode == 128);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_of_the_protocol_reach_the_terminal() {
+        let ptmx = std::fs::File::open("/dev/pts").and_then(|directory| {
+            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+            Ok(rustix::fs::openat(directory, "ptmx", flags, rustix::fs::Mode::empty())?)
+        });
+        let Ok(ptmx) = ptmx else {
+            eprintln!("SKIPPED: no devpts here");
+            return;
+        };
+        assert!(sys::pty::is_ptmx(ptmx.as_fd()).unwrap());
+        let size = WindowSize { cols: 90, rows: 30, width: 1, height: 2 };
+        let modes = [(1, 1), (3, 255), (53, 0), (72, 0), (42, 1), (129, 9600), (200, 9), (0, 1)];
+        let Ok(pty) = Pty::open(&ptmx, size, &modes) else {
+            eprintln!("SKIPPED: {:?} may not be opened", ptmx);
+            return;
+        };
+        let settings = sys::pty::settings(pty.slave.as_fd()).unwrap();
+        assert_eq!((settings.c_cc[libc::VINTR], settings.c_cc[libc::VERASE]), (1, 0));
+        assert_eq!(settings.c_lflag & (libc::ECHO | libc::ICANON), libc::ICANON);
+        assert_eq!(settings.c_oflag & (libc::ONLCR | libc::OPOST), libc::OPOST);
+        assert_ne!(settings.c_iflag & libc::IUTF8, 0);
+        let shown = rustix::termios::tcgetwinsize(&pty.master).unwrap();
+        assert_eq!((shown.ws_col, shown.ws_row, shown.ws_ypixel), (90, 30, 2));
+    }
+}

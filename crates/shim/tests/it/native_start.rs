@@ -105,7 +105,7 @@ fn what_cannot_run_is_refused_with_the_reason() {
     let mut room = Room::new();
     let null = std::fs::File::open("/dev/null").expect("it is there");
     let stdio = Stdio::Pipes([null.as_fd(); 3]);
-    for (program, errno) in [("no-such-program", 2), ("/etc/passwd", 13), ("/etc/passwd/x", 2)] {
+    for (program, errno) in [("no-such-program", 2), ("/etc/passwd", 13), ("/etc/passwd/x", 20)] {
         let channel = room.start(&[program], stdio);
         assert_eq!(room.event(), InitEvent::Refused { channel, errno }, "{program}");
     }
