@@ -64,6 +64,7 @@ pub(crate) fn find(dirs: &Directories, slots: &Slots, id: SessionId) -> io::Resu
         shim: Arc::new(shim),
         notes: None,
         ended: None,
+        on_record: false,
     };
     if over {
         entry.ended = Some(close(dirs, &entry.directory, state)?);

@@ -178,6 +178,7 @@ impl Requests {
             shim,
             notes: Some(Arc::new(notes)),
             ended: None,
+            on_record: false,
         };
         self.sessions.insert(session, entry);
         self.watch(session);
@@ -222,12 +223,12 @@ impl Requests {
     }
 
     fn forget(&self, session: SessionId) -> Answer {
-        if !self.sessions.forget(session) {
-            // Its shim may still be cleaning up: its directory goes when the next gateway asks.
-            let known = self.sessions.with(session, |_| ()).is_some();
-            return (if known { Reply::Done } else { Reply::Unknown }, None);
+        match self.sessions.forget(session) {
+            Some(true) => self.remove(session),
+            // Its directory goes with its shim.
+            Some(false) => {}
+            None => return (Reply::Unknown, None),
         }
-        self.remove(session);
         (Reply::Done, None)
     }
 
@@ -252,7 +253,9 @@ impl Requests {
             own.clean_cgroup(&sandbox).await;
             let summary = match found {
                 Ok(Ok(summary)) => {
-                    own.sessions.ended(session, summary.clone());
+                    if own.sessions.ended(session, summary.clone()) {
+                        own.remove(session);
+                    }
                     Some(summary)
                 }
                 Ok(Err(error)) => {

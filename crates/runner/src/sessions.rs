@@ -34,6 +34,8 @@ pub(crate) struct Entry {
     pub(crate) notes: Option<Arc<Notes>>,
     /// What it was, once its shim is gone.
     pub(crate) ended: Option<Summary>,
+    /// Whether its end is on record already: it may go when its shim has.
+    pub(crate) on_record: bool,
 }
 
 /// All of them.
@@ -59,18 +61,23 @@ impl Sessions {
         self.lock().get_mut(&id).map(see)
     }
 
-    /// It is over: `summary` is kept until somebody has it on record.
-    pub(crate) fn ended(&self, id: SessionId, summary: Summary) {
-        let was_running =
-            self.with(id, |entry| entry.ended.replace(summary).is_none()).unwrap_or(false);
+    /// It is over: `summary` is kept until somebody has it on record. Returns whether that is so
+    /// already: then the session is forgotten.
+    pub(crate) fn ended(&self, id: SessionId, summary: Summary) -> bool {
+        let seen = self.with(id, |entry| (entry.ended.replace(summary).is_none(), entry.on_record));
+        let (was_running, on_record) = seen.unwrap_or_default();
         self.running.send_modify(|count| *count -= usize::from(was_running));
+        on_record && self.lock().remove(&id).is_some()
     }
 
-    /// Forgets a session that is over. Returns whether there was such a one.
-    pub(crate) fn forget(&self, id: SessionId) -> bool {
+    /// The end of a session is on record. Returns whether it is forgotten now; a session whose shim is
+    /// not gone yet is when it is.
+    pub(crate) fn forget(&self, id: SessionId) -> Option<bool> {
         let mut entries = self.lock();
-        let over = entries.get(&id).is_some_and(|entry| entry.ended.is_some());
-        over && entries.remove(&id).is_some()
+        let entry = entries.get_mut(&id)?;
+        entry.on_record = true;
+        let over = entry.ended.is_some();
+        Some(over && entries.remove(&id).is_some())
     }
 
     /// A page of them, oldest first, and whether there are more.
