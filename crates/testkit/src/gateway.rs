@@ -32,6 +32,8 @@ const KEPT_LINES: usize = 20_000;
 pub struct Options {
     /// TOML for the `[limits]` table.
     pub limits: String,
+    /// TOML for the `[server]` table.
+    pub server: String,
     /// More TOML: whole tables.
     pub more: String,
 }
@@ -63,15 +65,19 @@ impl Gateway {
     pub fn start(binary: &str, options: &Options) -> Self {
         let scratch = Scratch::new();
         let data = scratch.path().join("data");
+        let many = match options.limits.contains("max_concurrent_sessions") {
+            true => "",
+            false => "max_concurrent_sessions = 64\nmax_sessions_per_user = 64\n",
+        };
         let config = scratch.file(
             "sojourn.toml",
             format!(
                 "data_dir = {data:?}\n\
-                 [server]\nuser = \"65534\"\n\
+                 [server]\nuser = \"65534\"\n{}\n\
                  [[ssh]]\nlisten = \"127.0.0.1:0\"\n\
                  [log]\nformat = \"json\"\nlevel = \"info\"\n\
-                 [limits]\nmax_concurrent_sessions = 64\nmax_sessions_per_user = 64\n{}\n{}\n",
-                options.limits, options.more,
+                 [limits]\n{many}{}\n{}\n",
+                options.server, options.limits, options.more,
             ),
         );
         let key = scratch.path().join("key");

@@ -20,11 +20,6 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// The account this process has already.
-    pub(crate) fn own() -> Self {
-        Self { uid: rustix::process::geteuid(), gid: rustix::process::getegid() }
-    }
-
     /// The account of this name or number. A name that does not exist is created, once.
     pub(crate) fn find_or_create(wanted: &str) -> Result<Self, Failure> {
         if let Ok(number) = wanted.parse::<u32>() {

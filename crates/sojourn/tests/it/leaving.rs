@@ -1,0 +1,203 @@
+//! Nothing is left: after sessions that ended in every way, after a stop, after a crash.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use sojourn_testkit::Gateway;
+use sojourn_testkit::Options;
+use sojourn_testkit::PATIENCE;
+use sojourn_testkit::can_make_sandboxes;
+use sojourn_testkit::until;
+
+use crate::descendants;
+use crate::files_below;
+use crate::gateway;
+use crate::kill;
+
+/// What a gateway could leave on a machine.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    cgroups: BTreeSet<String>,
+    sessions: BTreeSet<String>,
+    loops: usize,
+    mounts: usize,
+}
+
+fn traces(gateway: &Gateway, parent: &str) -> Traces {
+    let mut cgroups = BTreeSet::new();
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().filter_map(Result::ok) {
+        for base in [hierarchy.path().join(parent), hierarchy.path()] {
+            let entries = fs::read_dir(&base).into_iter().flatten().filter_map(Result::ok);
+            let ours = entries.filter(|entry| base.ends_with(parent) && entry.path().is_dir());
+            cgroups.extend(ours.map(|entry| entry.path().display().to_string()));
+        }
+    }
+    let sessions = fs::read_dir(gateway.data().join("sessions")).into_iter().flatten();
+    let sessions = sessions.filter_map(Result::ok).filter(|entry| entry.path().is_dir());
+    Traces {
+        cgroups,
+        sessions: sessions.map(|entry| entry.path().display().to_string()).collect(),
+        loops: fs::read_to_string("/proc/partitions").unwrap().matches(" loop").count(),
+        mounts: fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(),
+    }
+}
+
+/// The control group of this gateway's sandboxes, as one of them shows it.
+fn cgroup_parent(gateway: &Gateway) -> String {
+    let children = descendants(gateway.pid());
+    let groups = children.iter().find_map(|pid| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let line = text.lines().find(|line| line.contains("/sojourn-"))?.to_owned();
+        let path = line.rsplit(':').next()?.trim_start_matches('/').to_owned();
+        path.split('/').next().map(str::to_owned)
+    });
+    groups.expect("a sandbox in a control group")
+}
+
+#[test]
+fn sessions_that_ended_in_every_way_leave_nothing() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut gateway = gateway(&Options {
+        limits: "session_timeout = \"5s\"\nwarn_before = \"0\"\ngrace = \"1s\"\n".to_owned(),
+        ..Options::default()
+    });
+    gateway.alice().run("true");
+    let parent = cgroup_parent(&gateway);
+    let rounds = if std::env::var_os("SOJOURN_TEST_LONG").is_some() { 20 } else { 2 };
+    let mut wanted = 1;
+    for _ in 0..rounds {
+        let ssh = gateway.alice();
+        let mut clients = vec![
+            ssh.start(&["exit 3"]),
+            ssh.start(&["kill -9 $$"]),
+            ssh.start(&["sleep 999"]),
+            ssh.clone().with("-tt").start(&["trap '' HUP TERM; while :; do sleep 1; done"]),
+            ssh.clone().with("-tt").start(&["(setsid sleep 998 &); exec sleep 999"]),
+            ssh.start(&["head -c 1000000 /dev/zero"]),
+        ];
+        let mut cut = ssh.clone().with("-tt").start(&[]);
+        cut.expect("# ");
+        cut.kill();
+        let ended = ssh.clone().with("-tt").start(&[]);
+        ended.expect("# ");
+        clients.push(cut);
+        clients.push(ended);
+        wanted += clients.len();
+        let newest = gateway.sessions();
+        let running = newest.iter().find(|session| session["status"] == "running");
+        if let Some(id) = running.and_then(|session| session["id"].as_str()) {
+            let _it_may_have_ended = gateway.try_cli(&["session", "end", id], "");
+        }
+        for client in clients {
+            client.finish(PATIENCE);
+        }
+    }
+    until("all sessions to be over", PATIENCE, || {
+        let over = |s: &serde_json::Value| s["status"] == "ended" || s["status"] == "failed";
+        let listed = gateway.sessions();
+        (listed.len() >= wanted.min(50) && listed.iter().all(over)).then_some(())
+    });
+    let (status, out, err) = gateway.try_cli(&["verify"], "");
+    assert!(status.success(), "{out}{err}");
+    gateway.stop();
+    let left = until("everything to be gone", Duration::from_secs(10), || {
+        let left = traces(&gateway, &parent);
+        (left.cgroups.is_empty() && left.sessions.is_empty()).then_some(left)
+    });
+    assert_eq!(left.sessions, BTreeSet::new());
+    assert_eq!(gateway.leftovers(), Vec::<String>::new());
+    let audit = gateway.audit();
+    let count = |action: &str| audit.iter().filter(|line| line["action"] == action).count();
+    assert_eq!(count("session_started"), wanted);
+    assert_eq!(count("session_ended"), wanted);
+    let stray = files_below(&gateway.data());
+    let stray: Vec<_> = stray.iter().filter(|path| path.ends_with("gateway.sock")).collect();
+    assert!(stray.is_empty(), "{stray:?}");
+}
+
+#[test]
+fn a_stop_tells_and_ends_what_runs() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut gateway = gateway(&Options::default());
+    let shell = gateway.alice().with("-tt").start(&["echo up; sleep 999"]);
+    shell.expect("up");
+    let status = gateway.stop();
+    assert!(status.success(), "{status}\n{}", gateway.log());
+    let output = shell.finish(PATIENCE);
+    assert_eq!(output.code, 143, "{}", output.text());
+    assert!(output.text().contains("shutting down"), "{}", output.text());
+    assert_eq!(gateway.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut gateway = gateway(&Options {
+        server: "on_stop = \"leave\"\n".to_owned(),
+        ..Options::default()
+    });
+    let shell = gateway.alice().with("-tt").start(&["echo up; exec -a left-one sleep 999"]);
+    shell.expect("up");
+    let id = gateway.sessions()[0]["id"].as_str().unwrap().to_owned();
+    gateway.stop();
+    assert_eq!(crate::processes_with("left-one").len(), 1);
+    gateway.launch();
+    let taken_up = gateway.sessions();
+    assert_eq!(taken_up[0]["id"], id.as_str());
+    assert_eq!(taken_up[0]["status"], "running");
+    gateway.cli(&["session", "end", &id]);
+    until("its end", PATIENCE, || {
+        (gateway.sessions()[0]["end_reason"] == "ended_by").then_some(())
+    });
+    assert!(crate::processes_with("left-one").is_empty());
+}
+
+#[test]
+fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let doomed = gateway.alice().with("-tt").start(&["echo up; exec -a doomed-one sleep 999"]);
+    doomed.expect("up");
+    let sleeper = crate::processes_with("doomed-one")[0];
+    let init = crate::parent_of(sleeper);
+    let shim = crate::parent_of(init);
+    kill(shim);
+    let output = doomed.finish(PATIENCE);
+    assert_eq!(output.code, 143, "{}", output.text());
+    assert!(crate::processes_with("doomed-one").is_empty());
+    until("the loss to be on record", PATIENCE, || {
+        (gateway.sessions()[0]["end_reason"] == "runner_lost").then_some(())
+    });
+    assert_eq!(gateway.alice().run("exit 3").code, 3);
+    let (status, out, err) = gateway.try_cli(&["verify"], "");
+    assert!(status.success(), "{out}{err}");
+}
+
+#[test]
+fn a_killed_runner_is_replaced_and_sessions_go_on() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let mut shell = gateway.alice().with("-tt").start(&[]);
+    shell.expect("# ");
+    let runner = descendants(gateway.pid())
+        .into_iter()
+        .find(|pid| crate::name_of(*pid) == "sojourn-runner")
+        .expect("a runner");
+    kill(runner);
+    shell.write(b"echo $((40+2))\n");
+    shell.expect("42");
+    until("a new runner", PATIENCE, || (gateway.alice().run("exit 3").code == 3).then_some(()));
+    shell.write(b"exit 6\n");
+    assert_eq!(shell.finish(PATIENCE).code, 6);
+}

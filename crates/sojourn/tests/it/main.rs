@@ -1,0 +1,89 @@
+//! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
+
+mod leaving;
+mod limits;
+mod prison;
+mod record;
+mod ssh;
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
+use sojourn_testkit::Gateway;
+use sojourn_testkit::Options;
+
+/// Starts a gateway.
+fn gateway(options: &Options) -> Gateway {
+    Gateway::start(env!("CARGO_BIN_EXE_sojourn"), options)
+}
+
+/// Memory of a process that is its alone, in bytes.
+fn memory_of(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find(|line| line.starts_with("Pss:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) * 1024
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Processes whose command line begins so.
+fn processes_with(command: &str) -> Vec<u32> {
+    pids()
+        .filter(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.starts_with(command)
+        })
+        .collect()
+}
+
+fn stat_field(pid: u32, number: usize) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(number)?.parse().ok()
+}
+
+fn parent_of(pid: u32) -> u32 {
+    stat_field(pid, 1).expect("a living process")
+}
+
+fn name_of(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+/// A process's children, and theirs.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = vec![pid];
+    let all: Vec<(u32, u32)> = pids().filter_map(|pid| Some((pid, stat_field(pid, 1)?))).collect();
+    let mut at = 0;
+    while at < found.len() {
+        let parent = found[at];
+        found.extend(all.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    found.remove(0);
+    found
+}
+
+/// Kills a process that the test has started, by its pid.
+fn kill(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("a living process");
+}
+
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(files_below(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
