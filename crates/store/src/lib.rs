@@ -32,6 +32,7 @@ use sqlx::sqlite::SqliteSynchronous;
 use tokio::sync::Notify;
 
 pub use error::StoreError;
+pub use outbox::Untold;
 pub use sessions::MAX_LABELS;
 pub use sessions::NewSession;
 pub use sessions::Recording;

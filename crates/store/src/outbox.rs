@@ -1,5 +1,6 @@
 //! Audit events on their way from a change to the log.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use sojourn_core::audit::Event;
@@ -9,6 +10,15 @@ use tokio::sync::Notify;
 use crate::Store;
 use crate::StoreError;
 use crate::sql;
+
+/// Events on their way to the log.
+#[derive(Debug)]
+pub struct Untold {
+    /// The oldest first.
+    pub events: Vec<Event>,
+    /// Whether there may be more than were asked for.
+    pub more: bool,
+}
 
 impl Store {
     /// Puts an event on the record that belongs to no change here: whichever process holds the log
@@ -22,21 +32,36 @@ impl Store {
         change.commit().await
     }
 
-    /// The oldest events that the log does not have yet.
+    /// The oldest events that are not forgotten yet.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn untold(&self, limit: u32) -> Result<Vec<Event>, StoreError> {
+        Ok(self.untold_but(limit, &HashSet::new()).await?.events)
+    }
+
+    /// The same, less those that the log is known to have.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn untold_but(
+        &self,
+        limit: u32,
+        known: &HashSet<EventId>,
+    ) -> Result<Untold, StoreError> {
         let rows: Vec<(String, String)> =
             sqlx::query_as(sql::OUTBOX).bind(i64::from(limit)).fetch_all(self.read()).await?;
-        let events = rows.into_iter().filter_map(|(id, payload)| {
+        let more = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+        let is_new = |id: &str| id.parse().is_ok_and(|id| !known.contains(&id));
+        let new = rows.into_iter().filter(|(id, _)| is_new(id));
+        let events = new.filter_map(|(id, payload)| {
             let event = serde_json::from_str(&payload);
             // Kept for a version that can read it; only ever seen after a downgrade.
             event
                 .inspect_err(|error| tracing::error!(id, %error, "audit event not understood"))
                 .ok()
         });
-        Ok(events.collect())
+        Ok(Untold { events: events.collect(), more })
     }
 
     /// The ids of all events that are not forgotten yet.

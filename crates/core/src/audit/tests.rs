@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::ids::SessionId;
 use crate::time::Wall;
@@ -191,4 +193,70 @@ fn every_action_has_its_own_name() {
         assert_eq!(serde_json::to_value(action).unwrap(), action.name());
     }
     assert!("tea_made".parse::<Action>().is_err());
+}
+
+/// Something done to a log that is not appending to it.
+#[derive(Clone, Debug)]
+enum Edit {
+    Drop(usize),
+    Repeat(usize, usize),
+    Move(usize, usize),
+    Cut(usize, usize),
+    Insert(usize, usize, u8),
+    Set(usize, usize, u8),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = 0..usize::MAX;
+    prop_oneof![
+        at.clone().prop_map(Edit::Drop),
+        (at.clone(), at.clone()).prop_map(|(line, to)| Edit::Repeat(line, to)),
+        (at.clone(), at.clone()).prop_map(|(line, to)| Edit::Move(line, to)),
+        (at.clone(), at.clone()).prop_map(|(line, byte)| Edit::Cut(line, byte)),
+        (at.clone(), at.clone(), any::<u8>()).prop_map(|(l, b, v)| Edit::Insert(l, b, v)),
+        (at.clone(), at, any::<u8>()).prop_map(|(l, b, v)| Edit::Set(l, b, v)),
+    ]
+}
+
+fn edited(lines: &[Vec<u8>], edit: &Edit) -> Vec<Vec<u8>> {
+    let mut new = lines.to_vec();
+    let count = lines.len();
+    match *edit {
+        // The last line can always be dropped unseen: only a kept checkpoint tells.
+        Edit::Drop(line) => drop(new.remove(line % (count - 1))),
+        Edit::Repeat(line, to) => new.insert(to % (count + 1), lines[line % count].clone()),
+        Edit::Move(line, to) => {
+            let moved = new.remove(line % count);
+            new.insert(to % count, moved);
+        }
+        Edit::Cut(line, byte) => {
+            let line = &mut new[line % count];
+            line.remove(byte % line.len());
+        }
+        Edit::Insert(line, byte, value) => {
+            let line = &mut new[line % count];
+            line.insert(byte % (line.len() + 1), value);
+        }
+        Edit::Set(line, byte, value) => {
+            let line = &mut new[line % count];
+            let byte = byte % line.len();
+            line[byte] = value;
+        }
+    }
+    new
+}
+
+proptest! {
+    #[test]
+    fn any_edit_is_found(edit in edit()) {
+        let lines = chain();
+        let new = edited(&lines, &edit);
+        let found = faults(slices(&new));
+        prop_assert_eq!(found.is_empty(), new == lines, "{:?}", found);
+    }
+
+    #[test]
+    fn any_bytes_are_only_a_fault(lines in prop::collection::vec(any::<Vec<u8>>(), 0..4)) {
+        prop_assert_eq!(faults(slices(&lines)).len(), lines.len());
+    }
 }

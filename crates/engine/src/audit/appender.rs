@@ -25,16 +25,25 @@ pub(super) struct Appender {
     key: CheckpointKey,
     /// Lines since the last checkpoint.
     since: u64,
+    /// Where a file ends and the next begins.
+    file_size: u64,
 }
 
 impl Appender {
     pub(super) fn new(disk: Box<dyn Disk>, head: Head, key: CheckpointKey) -> Self {
-        Self { disk, chain: ChainWriter::new(head), key, since: u64::from(head.seq > 0) }
+        let since = u64::from(head.seq > 0);
+        Self { disk, chain: ChainWriter::new(head), key, since, file_size: FILE_SIZE }
+    }
+
+    /// The same with shorter files.
+    #[cfg(test)]
+    pub(super) fn with_file_size(self, file_size: u64) -> Self {
+        Self { file_size, ..self }
     }
 
     /// All of it is durable, or nothing happened.
     pub(super) fn append(&mut self, batch: &Batch) -> io::Result<Option<Checkpoint>> {
-        if batch.may_rotate && self.disk.size() >= FILE_SIZE {
+        if batch.may_rotate && self.disk.size() >= self.file_size {
             self.disk.rotate()?;
         }
         let mut chain = self.chain;

@@ -14,11 +14,16 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The directory of the log in the data directory.
 pub const DIR: &str = "audit";
 /// Held by whoever appends.
 const LOCK: &str = "lock";
+/// Whoever asks whether the lock is held holds it for a moment, and must not keep a gateway from
+/// starting.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Where lines go. A trait, so that a test can have a disk that fails.
 pub(crate) trait Disk: Send + Sync + 'static {
@@ -159,19 +164,20 @@ fn lock(dir: &Path) -> Result<File, LockError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o640);
     let mut file = options.open(dir.join(LOCK))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            write!(file, "{}", std::process::id())?;
-            Ok(file)
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => {
+                file.set_len(0)?;
+                write!(file, "{}", std::process::id())?;
+                return Ok(file);
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            (&mut file).take(16).read_to_string(&mut pid)?;
-            Err(LockError::Held(pid))
-        }
-        Err(TryLockError::Error(error)) => Err(error.into()),
     }
+    let mut pid = String::new();
+    (&mut file).take(16).read_to_string(&mut pid)?;
+    Err(LockError::Held(pid))
 }
 
 /// Whether some process appends to the log now.

@@ -104,7 +104,11 @@ impl AuditHandle {
             self.queue.send(command(answer)).await.map_err(|_| AuditUnavailable)?;
             answered.await.map_err(|_| AuditUnavailable)?
         };
-        let result = timeout(DEADLINE, asked).await.unwrap_or(Err(AuditUnavailable));
+        let result = timeout(DEADLINE, asked).await.unwrap_or_else(|_| {
+            // Until the next append that succeeds, so that others need not wait as long.
+            self.shared.degraded.store(true, Ordering::Relaxed);
+            Err(AuditUnavailable)
+        });
         match self.shared.on_failure {
             OnFailure::Refuse => result,
             OnFailure::Continue => Ok(()),

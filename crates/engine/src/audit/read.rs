@@ -127,7 +127,8 @@ impl LogReader {
 
     fn open_next(&mut self) -> io::Result<bool> {
         let Some(number) = self.following()? else { return Ok(false) };
-        let reader = BufReader::with_capacity(128 * 1024, File::open(self.dir.join(disk::name(number)))?);
+        let reader =
+            BufReader::with_capacity(128 * 1024, File::open(self.dir.join(disk::name(number)))?);
         self.open = Some(Open { number, reader, lines: 0, partial: Vec::new() });
         self.next = number + 1;
         Ok(true)

@@ -15,6 +15,7 @@ use sojourn_core::audit::Event;
 use sojourn_core::ids::EventId;
 use sojourn_core::time::Wall;
 use sojourn_store::Store;
+use sojourn_store::Untold;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -41,6 +42,8 @@ use crate::clock::Clock;
 const QUEUE: usize = 1024;
 /// Events in one commit from the queue, and as many from the outbox.
 const BATCH: usize = 256;
+/// Events that are left in the outbox until the next tick although the log has them.
+const UNSWEPT: usize = 64;
 /// Events kept in memory while the log cannot be written.
 const BACKLOG: usize = 1024;
 /// How often the outbox is looked at for other processes' events and swept, and a broken log tried.
@@ -59,9 +62,11 @@ pub async fn start(
     clock: Arc<dyn Clock>,
 ) -> Result<(AuditHandle, AuditWriter), AuditOpenError> {
     let data_dir = options.data_dir.clone();
-    let key = keys::load_or_make(&data_dir)?;
     let dir = data_dir.join(disk::DIR);
-    let opened = opening::open(&dir)?;
+    let log = dir.clone();
+    let open = move || Ok((keys::load_or_make(&data_dir)?, opening::open(&log)?));
+    let opened: Result<_, AuditOpenError> = spawn_blocking(open).await.map_err(io::Error::other)?;
+    let (key, opened) = opened?;
     let written = opening::already_written(&dir, &opened.disk, &store).await?;
     let appender = Appender::new(Box::new(opened.disk), opened.head, key);
     let (handle, mut writer) = writer(appender, options.on_failure, store, clock);
@@ -175,7 +180,7 @@ struct Page {
     /// Those that are not in the log.
     fresh: Vec<Event>,
     /// There may be more.
-    is_full: bool,
+    more: bool,
     /// The store did not answer.
     failed: bool,
 }
@@ -232,9 +237,14 @@ impl AuditWriter {
             reply(asked.answers.drain(..), Ok(()));
             asked.recorded.clear();
             asked.soon.clear();
-            if !page.is_full {
+            if !page.more {
                 let result = if page.failed { Err(AuditUnavailable) } else { Ok(()) };
-                return reply(asked.settled, result);
+                reply(asked.settled, result);
+                // Each look at the outbox passes over what is written, so that stays short.
+                if self.written.len() >= UNSWEPT {
+                    self.sweep().await;
+                }
+                return;
             }
             // Full of what the log has: there is no way on until that is swept.
             if !self.sweep().await {
@@ -246,12 +256,8 @@ impl AuditWriter {
 
     async fn outbox(&self) -> Page {
         let limit = u32::try_from(BATCH).unwrap_or(u32::MAX);
-        match self.store.untold(limit).await {
-            Ok(mut events) => {
-                let is_full = events.len() >= BATCH;
-                events.retain(|event| !self.written.contains(&event.event_id));
-                Page { fresh: events, is_full, failed: false }
-            }
+        match self.store.untold_but(limit, &self.written).await {
+            Ok(Untold { events, more }) => Page { fresh: events, more, failed: false },
             Err(error) => {
                 tracing::error!(%error, "the audit outbox cannot be read");
                 Page { failed: true, ..Page::default() }

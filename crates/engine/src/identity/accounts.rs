@@ -133,9 +133,8 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         let user = self.get(name).await?;
         let hash = self.hashed(name, password).await?;
-        let event = self
-            .event(Action::UserPasswordChanged, name, actor)
-            .detail("password", hash.is_some());
+        let event =
+            self.event(Action::UserPasswordChanged, name, actor).detail("password", hash.is_some());
         self.store.set_password(user.id, hash.as_deref(), false, &event).await?;
         if user.must_change && name == first::NAME {
             first::forget(&self.data_dir);

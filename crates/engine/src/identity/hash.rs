@@ -106,7 +106,11 @@ struct Waiting<'a>(&'a AtomicUsize);
 impl<'a> Waiting<'a> {
     fn enter(count: &'a AtomicUsize) -> Result<Self, HashError> {
         let waiting = Self(count);
-        if count.fetch_add(1, Ordering::Relaxed) >= WAITING { Err(HashError::Busy) } else { Ok(waiting) }
+        if count.fetch_add(1, Ordering::Relaxed) >= WAITING {
+            Err(HashError::Busy)
+        } else {
+            Ok(waiting)
+        }
     }
 }
 

@@ -127,7 +127,8 @@ fn check(algorithm: &str, blob: &[u8]) -> Result<(), BadKey> {
     if algorithm.ends_with("ed25519") && rest.first().is_some_and(|key| key.len() != 32) {
         return Err(BadKey::Malformed);
     }
-    let modulus = rest.get(1).map_or(0, |modulus| modulus.strip_prefix(&[0]).unwrap_or(modulus).len());
+    let modulus =
+        rest.get(1).map_or(0, |modulus| modulus.strip_prefix(&[0]).unwrap_or(modulus).len());
     if algorithm == "ssh-rsa" && modulus < SMALLEST_RSA {
         return Err(BadKey::Short);
     }

@@ -274,9 +274,7 @@ impl Identity {
     /// When the store does not answer, which is no reason to end anything.
     pub async fn still_stands(&self, principal: &Principal) -> Result<bool, StoreError> {
         let user = self.store.user_by_id(principal.id).await?;
-        Ok(user.is_some_and(|user| {
-            principal.how != How::Password || user.epoch == principal.epoch
-        }))
+        Ok(user.is_some_and(|user| principal.how != How::Password || user.epoch == principal.epoch))
     }
 
     /// A number that moves with every change of an account, by whichever process.
@@ -354,7 +352,8 @@ impl Identity {
     }
 
     fn unavailable(&self, attempt: Attempt<'_>, why: Unavailable) -> Verdict {
-        let event = attempt.event.detail("outcome", "unavailable").detail("reason", why.to_string());
+        let event =
+            attempt.event.detail("outcome", "unavailable").detail("reason", why.to_string());
         self.audit.record_soon(event);
         Verdict::Unavailable(why)
     }
