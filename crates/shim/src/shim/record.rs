@@ -50,6 +50,9 @@ pub(super) struct Record {
     day: OwnedFd,
     state: State,
     sidecar: Sidecar,
+    /// The channel of the first program.
+    first: Option<u16>,
+    /// How that one ended, if it did by itself.
     first_exit: Option<Exit>,
     recordings: Vec<RecordingFacts>,
     /// Who ended it, as the gateway says.
@@ -91,6 +94,7 @@ impl Record {
             day,
             state,
             sidecar,
+            first: None,
             first_exit: None,
             recordings: Vec::new(),
             ended_by: None,
@@ -117,6 +121,7 @@ impl Record {
 
     /// A program is being started in a channel.
     pub(super) fn channel(&mut self, number: u16, spec: &ChannelSpec) {
+        self.first.get_or_insert(number);
         let (kind, command) = match &spec.program {
             Program::Shell => ("shell", None),
             Program::Exec(line) => ("exec", Some(escape_bytes(&line.0, LONGEST_COMMAND))),
@@ -154,7 +159,9 @@ impl Record {
 
     /// A channel's program ended by itself.
     pub(super) fn ended(&mut self, number: u16, exit: &Exit) {
-        self.first_exit.get_or_insert_with(|| exit.clone());
+        if self.first == Some(number) {
+            self.first_exit = Some(exit.clone());
+        }
         if let Some(channel) = self.sidecar_channel(number) {
             channel.exit = Some(match exit {
                 Exit::Code(code) => sidecar::Exit::Code(*code),

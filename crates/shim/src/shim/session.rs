@@ -64,7 +64,7 @@ const KILL_EVERY: Duration = Duration::from_millis(500);
 enum Phase {
     Live,
     Ending,
-    Killing { again_at: Mono },
+    Killing { again_at: Mono, init_ended: bool },
 }
 
 /// What a session is made of.
@@ -243,7 +243,8 @@ impl Session {
             all.push((Source::Gateway, gateway.as_fd(), PollFlags::IN | write));
         }
         match self.phase {
-            // A dead link is readable for ever; now it is process 1 itself that counts.
+            // The link to a dead process is readable for ever; now it is process 1 that counts.
+            Phase::Killing { init_ended: true, .. } => {}
             Phase::Killing { .. } => all.push((Source::Init, self.sandbox.pidfd(), PollFlags::IN)),
             _ => all.push((Source::Init, self.init.as_fd(), PollFlags::IN)),
         }
@@ -283,7 +284,7 @@ impl Session {
         match self.phase {
             Phase::Live => due,
             Phase::Ending => due.min(self.now.after(LOOK_EVERY)),
-            Phase::Killing { again_at } => again_at.min(self.now.after(LOOK_EVERY)),
+            Phase::Killing { again_at, .. } => again_at.min(self.now.after(LOOK_EVERY)),
         }
     }
 
@@ -328,7 +329,8 @@ impl Session {
     }
 
     fn hear_init(&mut self) {
-        if let Phase::Killing { .. } = self.phase {
+        if let Phase::Killing { init_ended, .. } = &mut self.phase {
+            *init_ended = true;
             return;
         }
         for _ in 0..A_TURN {
@@ -381,7 +383,7 @@ impl Session {
             }
             return;
         };
-        for channel in &mut self.channels {
+        for channel in self.channels.iter_mut().filter(|_| self.phase == Phase::Live) {
             if let Some(credit) = channel.input.returned() {
                 gateway.tell(&FromShim::InputCredit(channel.number, credit));
             }
@@ -395,6 +397,9 @@ impl Session {
             // Nobody will send to these any more; a terminal's person may come back.
             for channel in self.channels.iter_mut().filter(|channel| !channel.tty) {
                 channel.end_input();
+            }
+            if self.lease.is_none() {
+                self.end(EndReason::Closed, false);
             }
         }
     }

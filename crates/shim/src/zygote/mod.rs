@@ -95,14 +95,13 @@ pub fn split(plan: &Plan<'_>) -> io::Result<GatewayEnd> {
         return Err(io::Error::other("threads exist before the split"));
     }
     let (ours, theirs) = seqpacket::pair()?;
-    let pid = fork(|| match Zygote::prepare(plan, theirs.as_fd()) {
+    let pid = fork(move || match Zygote::prepare(plan, theirs) {
         Ok(mut zygote) => zygote.run(),
         Err(error) => {
             eprintln!("sojourn: zygote: {error}");
             1
         }
     })?;
-    drop(theirs);
     GatewayEnd::new(ours, pid)
 }
 
@@ -125,17 +124,16 @@ struct Zygote<'a> {
 }
 
 impl<'a> Zygote<'a> {
-    fn prepare(plan: &Plan<'a>, gateway: BorrowedFd<'_>) -> io::Result<Self> {
+    fn prepare(plan: &Plan<'a>, gateway: OwnedFd) -> io::Result<Self> {
         let mut keep = plan.keep.to_vec();
-        keep.push(gateway);
+        keep.push(gateway.as_fd());
         // SAFETY: this child never returns, and uses none of the values it inherited but these.
         unsafe { kernel::close_all_but(&keep)? };
-        let gateway = rustix::io::fcntl_dupfd_cloexec(gateway, 3)?;
         seqpacket::set_nonblocking(&gateway)?;
         rustix::process::setsid()?;
         rustix::thread::set_name(c"sojourn-zygote")?;
         rustix::process::chdir("/")?;
-        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o027));
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         kernel::detach_stdio(kernel::Output::KeepErrors)?;
         kernel::ignore(&NOT_OURS);
         Ok(Self {
@@ -247,14 +245,12 @@ impl<'a> Zygote<'a> {
     }
 
     fn fork_shim(&self, control: OwnedFd) -> io::Result<(Pid, OwnedFd)> {
+        let init = rustix::io::fcntl_dupfd_cloexec(&self.init, 3)?;
         let pid = fork(|| {
             // SAFETY: this child never returns, and uses none of the values it inherited but these.
-            let closed = unsafe { kernel::close_all_but(&[control.as_fd(), self.init.as_fd()]) };
-            let settled = closed
-                .and_then(|()| kernel::reset_signals(&NOT_OURS))
-                .and_then(|()| Ok(rustix::io::fcntl_dupfd_cloexec(&self.init, 3)?));
-            match settled {
-                Ok(init) => shim::run(control, InitImage::from(init)),
+            let closed = unsafe { kernel::close_all_but(&[control.as_fd(), init.as_fd()]) };
+            match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
+                Ok(()) => shim::run(control, InitImage::from(init)),
                 Err(_) => 1,
             }
         })?;
@@ -284,7 +280,7 @@ impl<'a> Zygote<'a> {
         let (gateway, gateway_of_runner) = seqpacket::pair()?;
         let (zygote, zygote_of_runner) = seqpacket::pair()?;
         seqpacket::set_nonblocking(&zygote)?;
-        let pid = fork(|| {
+        let pid = fork(move || {
             let mut keep = self.plan.keep.to_vec();
             keep.extend([gateway_of_runner.as_fd(), zygote_of_runner.as_fd()]);
             // SAFETY: this child never returns, and uses none of the values it inherited but these.
@@ -293,11 +289,8 @@ impl<'a> Zygote<'a> {
                 return 1;
             }
             let _named = rustix::thread::set_name(c"sojourn-runner");
-            let ends = rustix::io::fcntl_dupfd_cloexec(&gateway_of_runner, 3).and_then(|gateway| {
-                Ok((gateway, rustix::io::fcntl_dupfd_cloexec(&zygote_of_runner, 3)?))
-            });
-            let Ok((gateway, zygote)) = ends else { return 1 };
-            i32::from((self.plan.runner)(RunnerSeed { gateway, zygote: RunnerEnd::new(zygote) }))
+            let zygote = RunnerEnd::new(zygote_of_runner);
+            i32::from((self.plan.runner)(RunnerSeed { gateway: gateway_of_runner, zygote }))
         })?;
         Ok((Runner { pid, born: clock::mono(), socket: Some(zygote) }, gateway))
     }

@@ -84,7 +84,8 @@ impl Session {
 
     fn kill(&mut self) {
         self.sandbox.kill();
-        self.phase = Phase::Killing { again_at: self.now.after(KILL_EVERY) };
+        let init_ended = matches!(self.phase, Phase::Killing { init_ended: true, .. });
+        self.phase = Phase::Killing { again_at: self.now.after(KILL_EVERY), init_ended };
     }
 
     /// Whether nothing is left but process 1. Everything else inside is its child or has an ancestor
@@ -113,7 +114,7 @@ impl Session {
                     self.kill();
                 }
             }
-            Phase::Killing { again_at } => {
+            Phase::Killing { again_at, .. } => {
                 if self.now >= again_at {
                     self.kill();
                 }
