@@ -112,16 +112,17 @@ pub struct RecoveryView {
     pub can_resume: bool,
 }
 
-/// A duration in seconds: a whole number where it is one, else with a fraction.
+/// A duration in seconds, to the millisecond: a whole number where it is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(pub Duration);
 
 impl Serialize for Seconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.subsec_nanos() == 0 {
-            serializer.serialize_u64(self.0.as_secs())
+        let whole = Duration::from_millis(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX));
+        if whole.subsec_millis() == 0 {
+            serializer.serialize_u64(whole.as_secs())
         } else {
-            serializer.serialize_f64(self.0.as_secs_f64())
+            serializer.serialize_f64(whole.as_secs_f64())
         }
     }
 }

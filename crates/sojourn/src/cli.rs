@@ -16,6 +16,7 @@ use sojourn_core::units::Span;
 #[derive(Debug, Parser)]
 #[command(
     name = "sojourn",
+    bin_name = "sojourn",
     version,
     max_term_width = 100,
     after_help = "Start with \"sojourn serve\"; it says how to come in.",
@@ -31,7 +32,7 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Configuration file [default: /etc/sojourn/sojourn.toml for root, else in ~/.config]
+    /// Configuration [default: /etc/sojourn/sojourn.toml as root]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub(crate) config: Option<PathBuf>,
     /// Data directory, over what the configuration says
@@ -47,10 +48,10 @@ pub(crate) enum Command {
     /// Run the gateway, with its built-in runner
     Serve,
     /// See, end and replay sessions
-    #[command(subcommand, visible_alias = "sessions")]
+    #[command(subcommand)]
     Session(Session),
     /// Manage accounts; the gateway may be running or stopped
-    #[command(subcommand, visible_alias = "users")]
+    #[command(subcommand)]
     User(User),
     /// Read the audit log
     #[command(subcommand)]
@@ -84,7 +85,7 @@ pub(crate) struct Later {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Session {
     /// List sessions, newest first
-    #[command(visible_alias = "list")]
+    #[command(alias = "list")]
     Ls(List),
     /// Show one session
     Show {
@@ -148,7 +149,7 @@ pub(crate) struct List {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct EndAll {
     /// All of this user
     #[arg(long, value_name = "NAME")]
@@ -192,7 +193,7 @@ pub(crate) enum User {
         password: NewPassword,
     },
     /// List accounts
-    #[command(visible_alias = "list")]
+    #[command(alias = "list")]
     Ls,
     /// Set another password
     Passwd {
@@ -249,7 +250,7 @@ pub(crate) enum Key {
         file: PathBuf,
     },
     /// List keys
-    #[command(visible_alias = "list")]
+    #[command(alias = "list")]
     Ls {
         /// Whose
         name: String,

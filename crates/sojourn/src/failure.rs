@@ -87,10 +87,19 @@ pub(crate) fn end(outcome: Outcome) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if !matches!(failure, Failure::OutputClosed) {
         for line in failure.to_string().lines() {
-            complain(line);
+            complain(without_number(line));
         }
     }
     ExitCode::from(failure.exit_status())
+}
+
+/// A line without the number that the standard library puts behind the system's own words.
+fn without_number(line: &str) -> String {
+    let Some((before, after)) = line.split_once(" (os error ") else { return line.to_owned() };
+    match after.split_once(')') {
+        Some((_number, after)) => format!("{before}{after}"),
+        None => line.to_owned(),
+    }
 }
 
 /// Says something on standard error.

@@ -23,9 +23,9 @@ impl Table {
         Self { headings: headings.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row; its cells are made safe to print.
+    /// Adds a row. Its cells are made safe to print when they are.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.iter().map(|cell| output::foreign(cell)).collect());
+        self.rows.push(cells.into());
     }
 
     /// The table for standard output; `empty` when it has no rows.
@@ -60,7 +60,9 @@ impl Table {
 
     /// As wide as the widest cell; when that is too wide, the widest columns give way.
     fn widths(&self, most: usize) -> Vec<usize> {
-        let cell = |row: &Vec<String>, at: usize| row.get(at).map_or(0, |cell| length(cell));
+        let cell = |row: &Vec<String>, at: usize| {
+            row.get(at).map_or(0, |cell| length(&output::foreign(cell)))
+        };
         let mut widths: Vec<usize> = self
             .headings
             .iter()
@@ -136,7 +138,7 @@ ID        USER   WHY
             "\
 ID        USER   WHY
 3f2a91c0  alice
-77aa01bc  bob    to look at what the \\x1…
+77aa01bc  bob    to look at what the …
 "
         );
         assert!(table().to_text(40, true).starts_with("\x1b[1mID        USER   WHY\x1b[0m\n"));

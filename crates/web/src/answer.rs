@@ -110,3 +110,30 @@ impl IntoResponse for Refused {
         (self.status(), Json(body)).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn told(refused: Refused) -> (u16, Value) {
+        let response = refused.into_response();
+        let status = response.status().as_u16();
+        let bytes = to_bytes(response.into_body(), 4096).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    }
+
+    #[tokio::test]
+    async fn refusals_have_the_shape_of_the_contract() {
+        assert_eq!(
+            told(Refused::invalid("limit", "too many")).await,
+            (422, json!({"error": "limit: too many", "code": "INVALID", "field": "limit"}))
+        );
+        assert_eq!(told(Refused::Store).await.1["code"], "STORE_UNAVAILABLE");
+        let id: SessionId = "01932b5e-7c1a-7f00-8000-00003f2a91c0".parse().unwrap();
+        let (status, body) = told(Refused::Ambiguous(vec![id])).await;
+        assert_eq!((status, &body["code"]), (409, &json!("CONFLICT")));
+        assert_eq!(body["matches"], json!([id]));
+    }
+}

@@ -1,13 +1,12 @@
 //! `GET /api/sessions/{id}/recording`: the file as it stands.
 
 use std::fs::File;
-use std::path::Path as FilePath;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -25,6 +24,7 @@ use crate::answer::Refused;
 use crate::local::Local;
 use crate::local::Peer;
 use crate::request::Asked;
+use crate::request::Named;
 use crate::sessions;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -33,7 +33,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) async fn read(
     State(local): State<Local>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(typed): Path<String>,
+    Named(typed): Named,
     asked: Asked,
 ) -> Result<Response, Refused> {
     let channel: u16 = asked.parsed("channel")?.unwrap_or(0);
@@ -58,7 +58,7 @@ pub(crate) async fn read(
 
 /// Recordings lie under the day their session was opened on, which may be the next when it was
 /// asked for at midnight.
-fn open(root: &FilePath, session: SessionId, created: Wall, channel: u16) -> Option<File> {
+fn open(root: &Path, session: SessionId, created: Wall, channel: u16) -> Option<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     [created, created.after(DAY)].into_iter().find_map(|day| {
         let path = root.join(relative(session, day, channel));

@@ -3,6 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
+use axum::extract::Path;
 use axum::extract::Query;
 use axum::extract::Request;
 use axum::extract::rejection::BytesRejection;
@@ -75,6 +76,20 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     }
 }
 
+/// The session that a path names: an id, or an ending of one.
+#[derive(Debug)]
+pub(crate) struct Named(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(typed)| Self(typed))
+            .map_err(|_| Refused::NotFound("there is no such session".to_owned()))
+    }
+}
+
 /// The fields of a query string; of one that is there twice, the last.
 #[derive(Debug, Default)]
 pub(crate) struct Asked(Vec<(String, String)>);
@@ -107,5 +122,53 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
         let Query(fields) =
             Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| malformed())?;
         if fields.len() > MOST_FIELDS { Err(malformed()) } else { Ok(Self(fields)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    async fn fields(kind: Option<&str>, body: &str) -> Result<Fields, Refused> {
+        let mut request = Request::builder();
+        if let Some(kind) = kind {
+            request = request.header(CONTENT_TYPE, kind);
+        }
+        Fields::from_request(request.body(Body::from(body.to_owned())).unwrap(), &()).await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_a_json_object_or_nothing() {
+        let json = Some("application/json; charset=utf-8");
+        assert!(fields(None, "").await.is_ok());
+        assert!(matches!(fields(None, "{}").await, Err(Refused::MediaType)));
+        assert!(matches!(fields(Some("text/plain"), "{}").await, Err(Refused::MediaType)));
+        assert!(matches!(fields(json, "[1]").await, Err(Refused::Malformed(_))));
+        assert!(matches!(fields(json, "{").await, Err(Refused::Malformed(_))));
+        let read = fields(json, r#"{"reason": "late", "all": true, "user": 7}"#).await.unwrap();
+        assert_eq!(read.text("reason").unwrap(), Some("late"));
+        assert_eq!(read.text("none").unwrap(), None);
+        assert!(read.flag("all").unwrap());
+        assert!(matches!(read.text("user"), Err(Refused::Invalid { field: "user", .. })));
+        assert!(matches!(read.only(&["reason", "all"]), Err(Refused::Malformed(_))));
+    }
+
+    async fn asked(query: &str) -> Result<Asked, Refused> {
+        let uri = format!("http://localhost/api/sessions?{query}");
+        let (mut parts, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+        Asked::from_request_parts(&mut parts, &()).await
+    }
+
+    #[tokio::test]
+    async fn of_a_field_that_is_there_twice_the_last_counts() {
+        let fields = asked("q=a%20b&q=c&user=&limit=7&cursor=x").await.unwrap();
+        assert_eq!(fields.get("q"), Some("c"));
+        assert_eq!(fields.get("user"), None, "empty is as if it were not there");
+        assert_eq!(fields.parsed::<u32>("limit").unwrap(), Some(7));
+        let cursor = fields.parsed::<sojourn_core::ids::SessionId>("cursor");
+        assert!(matches!(cursor, Err(Refused::Invalid { field: "cursor", .. })));
+        assert!(asked(&"a=1&".repeat(33)).await.is_err());
     }
 }

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::ConnectInfo;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -20,6 +19,7 @@ use crate::local::Local;
 use crate::local::Peer;
 use crate::request::Asked;
 use crate::request::Fields;
+use crate::request::Named;
 
 /// Sessions of one page, when nobody says how many.
 const USUAL_PAGE: u32 = 50;
@@ -57,7 +57,7 @@ fn text(asked: &Asked, name: &'static str) -> Result<Option<String>, Refused> {
 /// `GET /api/sessions/{id}`
 pub(crate) async fn show(
     State(local): State<Local>,
-    Path(typed): Path<String>,
+    Named(typed): Named,
 ) -> Result<Json<SessionView>, Refused> {
     find(&local, &typed).await.map(Json)
 }
@@ -66,7 +66,7 @@ pub(crate) async fn show(
 pub(crate) async fn end(
     State(local): State<Local>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(typed): Path<String>,
+    Named(typed): Named,
     asked: Asked,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refused> {

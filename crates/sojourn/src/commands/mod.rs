@@ -105,8 +105,7 @@ mod tests {
             |words: &[&str]| in_one_line(&Cli::try_parse_from(words).unwrap_err().to_string());
         assert_eq!(
             told(&["sojourn", "sesion", "ls"]),
-            "unrecognized subcommand 'sesion'; tip: some similar subcommands exist: 'session', \
-             'sessions'; try --help"
+            "unrecognized subcommand 'sesion'; tip: a similar subcommand exists: 'session'; try --help"
         );
         assert_eq!(
             told(&["sojourn", "user", "role", "alice"]),

@@ -211,7 +211,8 @@ fn end_all(common: &Common, options: &EndAll) -> Outcome {
     }
     let body = match &options.user {
         Some(user) => json!({"user": user}),
-        None => json!({"all": options.all}),
+        None if options.all => json!({"all": true}),
+        None => return Err(Failure::Usage("say whose: --user NAME, or --all".to_owned())),
     };
     let answer: Json = client(common)?.call(Method::POST, "/api/sessions/end-all", Some(&body))?;
     if common.json {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use rustix::fs::MemfdFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Entry;
@@ -85,7 +86,7 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
     }
 }
 
-fn in_json(finding: &Finding) -> serde_json::Value {
+fn in_json(finding: &Finding) -> Json {
     json!({"file": finding.file, "line": finding.line, "what": finding.what})
 }
 
@@ -151,20 +152,29 @@ impl Live {
     }
 }
 
-/// Recordings as the audit log has them on record: file and digest, by session.
+/// Recordings as the audit log has them on record, by session: their digests by their file.
 #[derive(Default)]
-struct Ends(HashMap<SessionId, (String, String)>);
+struct Ends(HashMap<SessionId, HashMap<PathBuf, String>>);
 
 impl Ends {
     fn see(&mut self, entry: &Entry) {
         if entry.action != Action::SessionEnded.name() {
             return;
         }
-        let text = |name: &str| entry.details.get(name)?.as_str().map(ToOwned::to_owned);
-        if let (Some(id), Some(file), Some(sha256)) =
-            (entry.session_id, text("recording"), text("recording_sha256"))
-        {
-            self.0.insert(id, (file, sha256));
+        let Some(id) = entry.session_id else { return };
+        let details = &entry.details;
+        let mut add = |file: Option<&Json>, sha256: Option<&Json>| {
+            if let (Some(file), Some(sha256)) =
+                (file.and_then(Json::as_str), sha256.and_then(Json::as_str))
+            {
+                let of_session = self.0.entry(id).or_default();
+                of_session.insert(PathBuf::from(file), sha256.to_owned());
+            }
+        };
+        add(details.get("recording"), details.get("recording_sha256"));
+        // Those of further channels, where a session had more than one.
+        for more in details.get("recordings").and_then(Json::as_array).into_iter().flatten() {
+            add(more.get("file"), more.get("sha256"));
         }
     }
 }

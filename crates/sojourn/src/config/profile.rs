@@ -153,12 +153,6 @@ impl Default for Profiles {
 }
 
 impl Profiles {
-    /// The profile of this name, if sessions can have it in this version.
-    #[must_use]
-    pub(crate) fn get(&self, name: &str) -> Option<&Profile> {
-        self.0.get(name).filter(|profile| is_usable(profile))
-    }
-
     /// Those that sessions can have in this version, by name.
     pub(crate) fn usable(&self) -> impl Iterator<Item = (&str, &Profile)> {
         self.0.iter().filter(|(_, p)| is_usable(p)).map(|(name, profile)| (name.as_str(), profile))

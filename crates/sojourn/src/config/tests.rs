@@ -11,6 +11,10 @@ fn read_ok(text: &str) -> (Config, Vec<String>) {
     read("sojourn.toml", text, &[]).unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
 }
 
+fn profile<'a>(config: &'a Config, name: &str) -> &'a Profile {
+    config.profiles.usable().find(|(other, _)| *other == name).unwrap().1
+}
+
 fn errors(text: &str) -> Vec<String> {
     read("s.toml", text, &[]).err().unwrap_or_default()
 }
@@ -37,7 +41,7 @@ fn the_sample_has_every_key_at_its_default() {
     config.ssh.truncate(1);
     config.runner = sections::Runner::default();
     config.data_dir = Config::default().data_dir;
-    assert_eq!(config.profiles.get("tools"), config.profiles.get("default"));
+    assert_eq!(profile(&config, "tools"), profile(&config, "default"));
     config.profiles = Config::default().profiles;
     assert_eq!(config, Config::default());
 }
@@ -143,7 +147,7 @@ fn a_profile_overrides_limits() {
         "[limits]\nsession_timeout = \"2h\"\nmax_output = 0\n\
          [profiles.short]\nsession_timeout = \"5s\"\nidle_timeout = 0\nidle_counts = \"input\"",
     );
-    let limits = |name: &str| config.limits_for(config.profiles.get(name).unwrap());
+    let limits = |name: &str| config.limits_for(profile(&config, name));
     assert_eq!(limits("default").max_runtime, Some(Duration::from_secs(7200)));
     assert_eq!(limits("default").idle_timeout, Some(Duration::from_secs(1800)));
     assert_eq!(limits("short").max_runtime, Some(Duration::from_secs(5)));
@@ -176,7 +180,7 @@ fn the_environment_overrides_the_file() {
     assert_eq!(config.data_dir.to_string(), "/srv/stay");
     assert_eq!(config.limits.grace.0, Duration::from_secs(2));
     assert_eq!(config.limits.max_concurrent_sessions, 7);
-    let tools = config.profiles.get("tools").unwrap();
+    let tools = profile(&config, "tools");
     assert_eq!(tools.accept_env.len(), 2);
     assert_eq!(tools.env.0.get("PAGER").map(String::as_str), Some("cat"));
     assert_eq!(tools.cpu, 2.0);

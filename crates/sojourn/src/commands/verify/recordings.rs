@@ -98,19 +98,14 @@ impl Recordings {
 
     /// Recordings that the audit log has on record and that are not there.
     fn missing(&mut self, root: &Path, ends: &Ends, is_wanted: impl Fn(SessionId) -> bool) {
-        let mut gone: Vec<_> = ends
-            .0
-            .iter()
-            .filter(|(id, (file, _))| is_wanted(**id) && !root.join(file).is_file())
-            .map(|(_, (file, _))| file)
-            .collect();
+        let wanted = ends.0.iter().filter(|(id, _)| is_wanted(**id));
+        let files = wanted.flat_map(|(_, recordings)| recordings.keys());
+        let mut gone: Vec<_> = files.filter(|file| !root.join(file).is_file()).collect();
         gone.sort();
-        for file in gone {
-            self.add(
-                Path::new("recordings").join(file),
-                None,
-                "missing, and on record in the audit log",
-            );
+        for file in gone.into_iter().map(|file| Path::new("recordings").join(file)) {
+            if !self.findings.iter().any(|finding| finding.file == file) {
+                self.add(file, None, "missing, and on record in the audit log");
+            }
         }
     }
 
@@ -128,10 +123,10 @@ impl Recordings {
         if sidecar.as_ref().is_some_and(|sidecar| sidecar.session != id.to_string()) {
             self.add(stay.shown.join(&name), None, "changed: it names another session");
         }
-        let sealed = sidecar.as_ref().filter(|sidecar| sidecar.ended_at.is_some());
-        match sealed {
-            Some(sidecar) => self.sealed(stay, sidecar, ends),
-            None => self.open(stay, live, ends),
+        match sidecar {
+            Some(sidecar) if sidecar.ended_at.is_some() => self.sealed(stay, &sidecar, ends),
+            None if stay.has_sidecar => self.alone(stay, ends),
+            _ => self.open(stay, live, ends),
         }
     }
 
@@ -159,19 +154,39 @@ impl Recordings {
     fn sealed_channel(&mut self, stay: &Stay<'_>, channel: &Channel, ends: &Ends) {
         let file = stay.shown.join(&channel.recording);
         let Some(verified) = self.read(stay, &channel.recording) else { return };
-        let on_record = ends.0.get(&stay.session).filter(|(name, _)| file.ends_with(name));
-        if verified.sha256 != channel.sha256 || verified.bytes != channel.bytes {
+        if verified.bytes != channel.bytes {
             let what = format!(
-                "changed: it was sealed with {} bytes and SHA-256 {}, and has {} and {}",
-                channel.bytes, channel.sha256, verified.bytes, verified.sha256
+                "changed: it has {} bytes of whole lines, and was sealed with {}",
+                verified.bytes, channel.bytes
             );
             self.add(file, None, what);
-        } else if let Some((_, sha256)) = on_record.filter(|(_, sha256)| *sha256 != verified.sha256)
-        {
-            let what = format!("changed: the audit log has it on record with SHA-256 {sha256}");
+        } else if verified.sha256 != channel.sha256 {
+            let what = format!("changed: its SHA-256 is not {}, as sealed", channel.sha256);
             self.add(file, None, what);
         } else if verified.tail != cast::Tail::Whole {
             self.add(file, None, "changed: something stands behind its last line");
+        } else {
+            self.on_record(stay, file, &verified, ends);
+        }
+    }
+
+    /// Recordings whose sidecar says nothing any more.
+    fn alone(&mut self, stay: &Stay<'_>, ends: &Ends) {
+        for n in &stay.channels {
+            let name = recordings::file_name(stay.session, *n);
+            if let Some(verified) = self.read(stay, &name) {
+                self.on_record(stay, stay.shown.join(name), &verified, ends);
+            }
+        }
+    }
+
+    /// Holds a recording against the audit log, which a sidecar cannot be made to agree with.
+    fn on_record(&mut self, stay: &Stay<'_>, file: PathBuf, verified: &Verified, ends: &Ends) {
+        let below = file.strip_prefix("recordings").unwrap_or(&file);
+        let sealed = ends.0.get(&stay.session).and_then(|end| end.get(below));
+        if let Some(sha256) = sealed.filter(|sha256| **sha256 != verified.sha256) {
+            let what = format!("changed: its SHA-256 is not {sha256}, as the audit log has it");
+            self.add(file, None, what);
         }
     }
 
