@@ -188,13 +188,12 @@ mod tests {
         PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap()
     }
 
+    /// A user's certificate by `ca`, good for a minute around now.
     fn certificate(ca: &PrivateKey, change: impl FnOnce(&mut Builder)) -> Certificate {
         let subject = key();
         let now = u64::try_from(NOW.0).unwrap() / 1_000_000;
         let nonce = vec![7; 32];
-        let mut builder =
-            Builder::new(nonce, subject.public_key(), now - 60, now + 60).unwrap();
-        builder.cert_type(CertType::User).unwrap();
+        let mut builder = Builder::new(nonce, subject.public_key(), now - 60, now + 60).unwrap();
         change(&mut builder);
         builder.sign(ca).unwrap()
     }

@@ -33,6 +33,7 @@ use crate::gate::GateSession;
 use crate::intake::Intake;
 use crate::intake::Over;
 use crate::spool::Spool;
+use crate::valve::Hold;
 
 /// How long the last line may take; a client whose window is closed never gets it.
 const LAST_LINE: Duration = Duration::from_millis(300);
@@ -80,7 +81,8 @@ pub(crate) fn serve<G: Gate>(
     let (over, is_over) = oneshot::channel();
     let spool = Spool::new(connection.spools.clone());
     let patience = connection.spools.limits().patience;
-    let intake = Intake::new(read, spool, patience, connection.gone.clone());
+    let hold = Hold::new(connection.wire.valve.clone());
+    let intake = Intake::new(read, spool, patience, connection.gone.clone(), hold);
     connection.tasks.spawn(intake.run(input, over));
     let tasks = connection.tasks.clone();
     let line = Line { connection, write, handle, terminal: false };

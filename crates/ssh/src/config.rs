@@ -21,6 +21,7 @@ use russh::keys::ssh_key::public::KeyData;
 use crate::host_keys::HostKeys;
 use crate::lobby::LobbyLimits;
 use crate::spool::SpoolLimits;
+use crate::valve::WINDOW;
 
 /// Names no product and no version, so it tells a scanner nothing.
 const NEUTRAL_ID: &str = "SSH-2.0-Sojourn";
@@ -116,7 +117,9 @@ pub struct SshListener {
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The software version string is not one.
-    #[error("server_id {0:?} is not a software version string: printable ASCII, 253 characters at most")]
+    #[error(
+        "server_id {0:?} is not a software version string: printable ASCII, 253 characters at most"
+    )]
     ServerId(String),
     /// A key that is to sign users' certificates is not a key.
     #[error("trusted_user_ca: {0:?} is not a public key")]
@@ -167,7 +170,7 @@ impl SshListener {
                 compression: Cow::Borrowed(&[compression::NONE]),
                 ..Preferred::DEFAULT
             },
-            window_size: 2 << 20,
+            window_size: WINDOW,
             maximum_packet_size: 32 * 1024,
             channel_buffer_size: 100,
             // Idle sessions end by their lease, which says so.

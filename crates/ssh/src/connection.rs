@@ -33,7 +33,7 @@ use crate::caller::Wish;
 use crate::gate::Gate;
 use crate::gate::GateSession;
 use crate::spool::SpoolRoom;
-use crate::wire::Cutter;
+use crate::wire::WireEnds;
 
 /// The environment variable that lowers a session's runtime.
 pub(crate) const TIMEOUT: &str = "SOJOURN_TIMEOUT";
@@ -60,7 +60,7 @@ pub(crate) struct Connection<G: Gate> {
     pub(crate) connected_at: Wall,
     /// Cancelled when the connection is gone.
     pub(crate) gone: CancellationToken,
-    pub(crate) cutter: Cutter,
+    pub(crate) wire: WireEnds,
     pub(crate) spools: Arc<SpoolRoom>,
     /// One permit an open channel.
     pub(crate) places: Arc<Semaphore>,
@@ -75,8 +75,6 @@ pub(crate) struct Guest {
     pub(crate) wish: Wish,
     pub(crate) terms: Terms,
     pub(crate) attempts: Vec<Attempt>,
-    /// The client's version string.
-    pub(crate) client: String,
     pub(crate) handle: Handle,
 }
 
@@ -93,7 +91,7 @@ impl<G: Gate> Connection<G> {
     pub(crate) fn new(
         gate: G,
         peer: SocketAddr,
-        cutter: Cutter,
+        wire: WireEnds,
         spools: Arc<SpoolRoom>,
         tasks: TaskTracker,
     ) -> Self {
@@ -102,7 +100,7 @@ impl<G: Gate> Connection<G> {
             gate,
             peer,
             gone: CancellationToken::new(),
-            cutter,
+            wire,
             spools,
             places: Arc::new(Semaphore::new(MAX_CHANNELS)),
             tasks,
@@ -159,7 +157,7 @@ impl<G: Gate> Connection<G> {
             principal: guest.principal.clone(),
             door: DoorKind::Ssh,
             peer: self.peer,
-            client: guest.client.clone(),
+            client: self.wire.client.get().to_owned(),
             profile,
             lower: lower(env)?,
             why: why(env),
@@ -193,26 +191,33 @@ impl<G: Gate> Connection<G> {
             return;
         }
         if let Some(guest) = self.guest.get() {
-            let goodbye =
-                guest.handle.disconnect(Disconnect::ByApplication, message.to_owned(), String::new());
+            let goodbye = guest.handle.disconnect(
+                Disconnect::ByApplication,
+                message.to_owned(),
+                String::new(),
+            );
             let _unsent = tokio::time::timeout(GOODBYE, goodbye).await;
             let _stayed = tokio::time::timeout(GOODBYE, self.gone.cancelled()).await;
         }
-        self.cutter.cut();
+        self.wire.cutter.cut();
+    }
+
+    /// Somebody at this connection, by the name they claim.
+    pub(crate) fn actor(&self, user: &str) -> Actor {
+        Actor::ssh(user, self.peer.ip()).with_user_agent(self.wire.client.get())
     }
 
     /// Puts on record what the door itself decided about this connection.
     pub(crate) fn record(&self, action: Action, details: &[(&str, &str)]) {
         let user = self.guest.get().map_or("", |guest| guest.principal.name.as_str());
-        let actor = Actor::ssh(user, self.peer.ip());
+        let actor = self.actor(user);
         let event = Event::new(self.gate.now(), action, actor);
         let event = match self.session.get() {
             Some(session) => event.session(session.id()),
             None => event,
         };
-        self.gate.record(
-            details.iter().fold(event, |event, (name, value)| event.detail(name, *value)),
-        );
+        self.gate
+            .record(details.iter().fold(event, |event, (name, value)| event.detail(name, *value)));
     }
 }
 

@@ -147,12 +147,13 @@ impl Drop for Leaving {
 impl<G: Gate> House<G> {
     /// Stays with a connection until it is gone.
     async fn attend(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        let (wire, cutter) = Wire::new(socket, self.patience);
+        let (wire, ends) = Wire::new(socket, self.patience);
+        let cutter = ends.cutter.clone();
         let ticket = self.let_into_lobby(&cutter, peer);
         let connection = Arc::new(Connection::new(
             self.gate.clone(),
             peer,
-            cutter.clone(),
+            ends,
             self.spools.clone(),
             self.tasks.clone(),
         ));

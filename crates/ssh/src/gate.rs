@@ -1,6 +1,8 @@
 //! What the door asks of the gate behind it: who may come in, a session, its channels. The engine is
 //! the gate; tests put a small one of their own in its place.
 
+mod engine;
+
 use std::net::SocketAddr;
 
 use sojourn_core::audit::Event;
@@ -22,6 +24,8 @@ pub struct Caller<'a> {
     pub user: &'a str,
     /// From where.
     pub peer: SocketAddr,
+    /// The client's version string, as it sent it.
+    pub client: &'a str,
 }
 
 /// A certificate that holds: its signature, its time, its principals and its options are checked.
@@ -29,8 +33,8 @@ pub struct Caller<'a> {
 pub struct Certificate {
     /// The fingerprint of the key it certifies.
     pub fingerprint: String,
-    /// The fingerprint of the key that signed it.
-    pub ca: String,
+    /// For which names it is good.
+    pub principals: Vec<String>,
     /// The name its issuer gave it.
     pub key_id: String,
     /// Its serial number.

@@ -21,7 +21,6 @@ use russh::server::PublicKeyOffer;
 use russh::server::Session;
 use russh::server::VerifiedPublicKey;
 use sojourn_core::audit::Action;
-use sojourn_core::audit::Actor;
 use sojourn_core::audit::Event;
 use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::Attempt;
@@ -42,6 +41,8 @@ use crate::connection::Guest;
 use crate::gate::Caller;
 use crate::gate::Certificate;
 use crate::gate::Gate;
+use crate::valve::SMALL_WINDOW;
+use crate::valve::WINDOW;
 
 /// How many variables, and bytes of them, a channel may send.
 const MOST_ENV: usize = 128;
@@ -107,8 +108,9 @@ impl<G: Gate> SshHandler<G> {
         }
     }
 
-    fn caller<'a>(&self, wish: &'a Wish) -> Caller<'a> {
-        Caller { user: &wish.user, peer: self.connection.peer }
+    fn caller<'a>(&'a self, wish: &'a Wish) -> Caller<'a> {
+        let Connection { peer, wire, .. } = &*self.connection;
+        Caller { user: &wish.user, peer: *peer, client: wire.client.get() }
     }
 
     /// Whether this connection has used up its attempts: then nothing more is looked at.
@@ -146,16 +148,17 @@ impl<G: Gate> SshHandler<G> {
         }
     }
 
-    /// Puts on record a certificate that does not hold: the gate never hears of it.
-    fn record_certificate(&self, wish: &Wish, fingerprint: &str, why: &caller::CertificateError) {
-        let actor = Actor::ssh(&wish.user, self.connection.peer.ip());
-        let event = Event::new(self.connection.gate.now(), Action::AuthAttempt, actor);
-        self.connection.gate.record(
+    /// Puts on record an attempt that the gate never hears of.
+    fn record_refused(&self, wish: &Wish, method: &str, fingerprint: &str, why: &str) {
+        let connection = &self.connection;
+        let actor = connection.actor(&wish.user);
+        let event = Event::new(connection.gate.now(), Action::AuthAttempt, actor);
+        connection.gate.record(
             event
-                .detail("method", "certificate")
+                .detail("method", method)
                 .detail("user", wish.user.clone())
                 .detail("outcome", "refused")
-                .detail("reason", why.to_string())
+                .detail("reason", why)
                 .detail("fingerprint", fingerprint),
         );
     }
@@ -228,7 +231,10 @@ impl<G: Gate> Handler for SshHandler<G> {
         let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
         match self.connection.gate.takes_key(self.caller(&wish), &fingerprint).await {
             true => Ok(Auth::Accept),
-            false => Ok(self.refuse()),
+            false => {
+                self.record_refused(&wish, "publickey", &fingerprint, "unknown key");
+                Ok(self.settle(wish, "publickey", Some(fingerprint), None))
+            }
         }
     }
 
@@ -264,7 +270,7 @@ impl<G: Gate> Handler for SshHandler<G> {
             Ok(terms) => {
                 let facts = Certificate {
                     fingerprint: fingerprint.clone(),
-                    ca: certificate.signature_key().fingerprint(HashAlg::Sha256).to_string(),
+                    principals: certificate.valid_principals().to_vec(),
                     key_id: certificate.key_id().to_owned(),
                     serial: certificate.serial(),
                 };
@@ -272,7 +278,7 @@ impl<G: Gate> Handler for SshHandler<G> {
                 found.map(|principal| (principal, terms))
             }
             Err(why) => {
-                self.record_certificate(&wish, &fingerprint, &why);
+                self.record_refused(&wish, "certificate", &fingerprint, &why.to_string());
                 None
             }
         };
@@ -289,7 +295,6 @@ impl<G: Gate> Handler for SshHandler<G> {
             wish,
             terms,
             attempts: std::mem::take(&mut self.attempts),
-            client: String::from_utf8_lossy(session.remote_sshid()).into_owned(),
             handle: session.handle(),
         });
         if let Some(signed_in) = self.signed_in.take() {
@@ -323,6 +328,10 @@ impl<G: Gate> Handler for SshHandler<G> {
     async fn channel_close(&mut self, channel: ChannelId, _: &mut Session) -> Result<(), Error> {
         self.opened.remove(&channel);
         Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _current: u32) -> u32 {
+        if self.connection.wire.valve.is_filed() { SMALL_WINDOW } else { WINDOW }
     }
 
     async fn pty_request(

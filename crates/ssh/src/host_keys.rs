@@ -85,9 +85,9 @@ impl HostKeys {
 
     /// Each key's type and fingerprint, as `ssh-keygen -l` shows it.
     pub fn fingerprints(&self) -> impl Iterator<Item = (String, String)> {
-        self.0.iter().map(|key| {
-            (key.algorithm().to_string(), key.fingerprint(HashAlg::Sha256).to_string())
-        })
+        self.0
+            .iter()
+            .map(|key| (key.algorithm().to_string(), key.fingerprint(HashAlg::Sha256).to_string()))
     }
 
     pub(crate) fn keys(&self) -> &[PrivateKey] {
@@ -139,8 +139,8 @@ fn load(path: &Path) -> Result<PrivateKey, HostKeyError> {
     }
     let mut text = Vec::new();
     file.take(LONGEST_FILE).read_to_end(&mut text).map_err(unreadable)?;
-    let key = PrivateKey::from_openssh(&text)
-        .map_err(|_| HostKeyError::Malformed { path: path() })?;
+    let key =
+        PrivateKey::from_openssh(&text).map_err(|_| HostKeyError::Malformed { path: path() })?;
     if !FILES.iter().any(|(_, algorithm)| *algorithm == key.algorithm()) {
         let algorithm = key.algorithm().to_string();
         return Err(HostKeyError::Algorithm { path: path(), algorithm });

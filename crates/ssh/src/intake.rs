@@ -1,6 +1,7 @@
 //! What a client sends into a channel, on its way to the program: taken off the connection at once,
 //! spooled, and given to the program as it takes it.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -17,12 +18,16 @@ use tokio_util::sync::CancellationToken;
 use crate::gate::GateInput;
 use crate::handler::size;
 use crate::spool::Spool;
+use crate::valve::Hold;
 
 /// How much the program is given at once.
 const CHUNK: usize = 32 * 1024;
 
 /// The same while the spool is full, so that a slow program is seen to take something.
 const SMALL_CHUNK: usize = 4 * 1024;
+
+/// What a held message costs beyond its bytes.
+const MESSAGE_COST: usize = 128;
 
 /// How many signals may wait for the program to start.
 const MOST_SIGNALS: usize = 8;
@@ -49,8 +54,13 @@ pub(crate) struct Intake<I> {
     gone: CancellationToken,
     patience: Duration,
     spool: Spool,
-    /// What the full spool did not take; while there is any, nothing more is read.
-    held: Option<Bytes>,
+    /// What the full spool did not take. While there is any the connection waits, so what still comes
+    /// is little.
+    held: VecDeque<Bytes>,
+    held_cost: usize,
+    hold: Hold,
+    /// Whether the program took something since the spool was last found full.
+    has_room: bool,
     /// When a full channel has been borne long enough.
     deadline: Instant,
     input: Option<I>,
@@ -71,13 +81,17 @@ impl<I: GateInput> Intake<I> {
         spool: Spool,
         patience: Duration,
         gone: CancellationToken,
+        hold: Hold,
     ) -> Self {
         Self {
             read,
             gone,
             patience,
             spool,
-            held: None,
+            held: VecDeque::new(),
+            held_cost: 0,
+            hold,
+            has_room: false,
             deadline: Instant::now(),
             input: None,
             sending: None,
@@ -112,14 +126,17 @@ impl<I: GateInput> Intake<I> {
                 },
                 sent = next(&mut self.sending) => {
                     self.sending = None;
+                    self.has_room = true;
+                    self.hold.moved();
                     self.deadline = Instant::now() + self.patience;
                     if sent.is_err() {
                         self.deaf = true;
                         self.spool.clear();
-                        self.held = None;
+                        self.held.clear();
+                        self.held_cost = 0;
                     }
                 }
-                message = self.read.wait(), if self.held.is_none() => match message {
+                message = self.read.wait() => match message {
                     Some(ChannelMsg::Close) => break Over::Closed,
                     Some(message) => self.take(message).await,
                     None => break Over::Gone,
@@ -138,7 +155,7 @@ impl<I: GateInput> Intake<I> {
 
     /// Whether the connection waits for the program.
     fn is_waiting(&self) -> bool {
-        self.held.is_some() && self.input.is_some()
+        !self.held.is_empty() && self.input.is_some()
     }
 
     async fn take(&mut self, message: ChannelMsg) {
@@ -156,19 +173,40 @@ impl<I: GateInput> Intake<I> {
     }
 
     async fn store(&mut self, data: Bytes) {
-        if let Err(back) = self.spool.push(data).await {
-            self.held = Some(back);
+        if !self.held.is_empty() {
+            self.hold_back(data);
+        } else if let Err(back) = self.spool.push(data).await {
+            self.hold_back(back);
+            self.has_room = false;
             self.deadline = Instant::now() + self.patience;
         }
     }
 
+    fn hold_back(&mut self, data: Bytes) {
+        self.held_cost += data.len() + MESSAGE_COST;
+        self.held.push_back(data);
+    }
+
+    /// Moves what is held into the spool, as far as there is room.
+    async fn settle(&mut self) {
+        while std::mem::take(&mut self.has_room)
+            && let Some(data) = self.held.pop_front()
+        {
+            self.held_cost -= data.len() + MESSAGE_COST;
+            match self.spool.push(data).await {
+                Ok(()) => self.has_room = true,
+                Err(back) => {
+                    self.held_cost += back.len() + MESSAGE_COST;
+                    self.held.push_front(back);
+                }
+            }
+        }
+        self.hold.set(self.held_cost, self.spool.is_filed());
+    }
+
     /// Gives the program what is next, if it is ready for it.
     async fn advance(&mut self) -> std::io::Result<()> {
-        if let Some(held) = self.held.take()
-            && let Err(back) = self.spool.push(held).await
-        {
-            self.held = Some(back);
-        }
+        self.settle().await;
         let Some(input) = &self.input else { return Ok(()) };
         if let Some(size) = self.size.take() {
             input.resize(size).await;
@@ -180,7 +218,7 @@ impl<I: GateInput> Intake<I> {
             return Ok(());
         }
         if !self.spool.is_empty() {
-            let most = if self.held.is_some() { SMALL_CHUNK } else { CHUNK };
+            let most = if !self.held.is_empty() { SMALL_CHUNK } else { CHUNK };
             let chunk = self.spool.take(most).await?;
             let input = input.clone();
             self.sending = Some(Box::pin(async move { input.send(&chunk).await }));

@@ -24,6 +24,7 @@ mod intake;
 mod lobby;
 mod spool;
 mod turned_away;
+mod valve;
 mod wire;
 
 pub use config::Keepalive;

@@ -100,6 +100,11 @@ impl Spool {
         self.memory.is_empty() && self.backlog.is_none()
     }
 
+    /// Whether some of it lies in a file.
+    pub(crate) fn is_filed(&self) -> bool {
+        self.backlog.is_some()
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.memory = VecDeque::new();
@@ -136,9 +141,9 @@ impl Spool {
     /// The next bytes, `most` of them at the most; none when there are none, or when the file cannot
     /// be read, which loses what lay in it.
     pub(crate) async fn take(&mut self, most: usize) -> io::Result<Bytes> {
-        if self.memory.is_empty()
-            && let Some(backlog) = self.backlog.take()
-        {
+        let refill =
+            self.memory.is_empty() || self.memory.len() + REFILL <= self.room.limits.memory;
+        if refill && let Some(backlog) = self.backlog.take() {
             let pulled = tokio::task::spawn_blocking(move || {
                 let mut backlog = backlog;
                 let pulled = backlog.pull(REFILL);
@@ -146,7 +151,7 @@ impl Spool {
             });
             let (backlog, pulled) = pulled.await?;
             self.backlog = (!backlog.is_empty()).then_some(backlog);
-            self.memory = pulled?.into();
+            self.memory.extend(pulled?);
         }
         let (front, _) = self.memory.as_slices();
         let part = front.get(..most).unwrap_or(front);

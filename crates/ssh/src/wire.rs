@@ -1,9 +1,11 @@
 //! The socket as the SSH library sees it: quick acknowledgements while signing in, a read buffer that
-//! an idle connection does not pay for, and an end to a peer that takes nothing.
+//! an idle connection does not pay for, a pause while programs have too much to read, and an end to a
+//! peer that takes nothing.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
@@ -15,6 +17,8 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::valve::Valve;
+
 /// The library reads a packet's length and then its body; this makes one system call of many packets.
 const READ_BUFFER: usize = 64 * 1024;
 
@@ -22,6 +26,9 @@ const READ_BUFFER: usize = 64 * 1024;
 /// acknowledgements by 40 ms once a connection looks interactive: together they cost a login 40 ms
 /// and more. The option does not stick, so it is set again after each of the first reads.
 const QUICK_READS: u8 = 40;
+
+/// RFC 4253 section 4.2: the longest first line, with CR LF.
+const LONGEST_GREETING: usize = 255;
 
 /// How long a client may take to close its side once we have closed ours.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -33,11 +40,28 @@ pub(crate) struct Wire {
     buffer: Vec<u8>,
     taken: usize,
     quick_reads: u8,
+    /// The client's first line, until it is whole.
+    greeting: Option<Vec<u8>>,
+    client: ClientName,
+    valve: Arc<Valve>,
+    /// Runs while the valve is shut.
+    waiting: Option<Pin<Box<Sleep>>>,
     patience: Duration,
     /// Set while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Set when our side is closed.
     closing: Option<Pin<Box<Sleep>>>,
+}
+
+/// What the client's first line says it is. The library tells only when somebody has signed in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientName(Arc<OnceLock<String>>);
+
+impl ClientName {
+    /// The name; empty as long as none is known.
+    pub(crate) fn get(&self) -> &str {
+        self.0.get().map_or("", String::as_str)
+    }
 }
 
 /// Ends a connection from outside, whatever it is waiting for.
@@ -52,24 +76,40 @@ impl Cutter {
     }
 }
 
+/// What others hold of a wire.
+#[derive(Clone, Debug)]
+pub(crate) struct WireEnds {
+    pub(crate) cutter: Cutter,
+    pub(crate) client: ClientName,
+    pub(crate) valve: Arc<Valve>,
+}
+
 impl Wire {
     /// A peer that takes no byte for `patience` while there are some to send is gone: the library's
     /// keepalives do not run while it waits to write.
-    pub(crate) fn new(socket: TcpStream, patience: Duration) -> (Self, Cutter) {
+    pub(crate) fn new(socket: TcpStream, patience: Duration) -> (Self, WireEnds) {
         // Without it each keystroke's echo may wait for an acknowledgement.
         let _unset = socket.set_nodelay(true);
         let socket = Arc::new(socket);
-        let cutter = Cutter(socket.clone());
+        let ends = WireEnds {
+            cutter: Cutter(socket.clone()),
+            client: ClientName::default(),
+            valve: Arc::default(),
+        };
         let wire = Self {
             socket,
             buffer: Vec::new(),
             taken: 0,
             quick_reads: QUICK_READS,
+            greeting: Some(Vec::new()),
+            client: ends.client.clone(),
+            valve: ends.valve.clone(),
+            waiting: None,
             patience,
             stalled: None,
             closing: None,
         };
-        (wire, cutter)
+        (wire, ends)
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -90,7 +130,23 @@ impl Wire {
             self.quick_reads -= 1;
             let _unset = rustix::net::sockopt::set_tcp_quickack(&*self.socket, true);
         }
+        self.note_greeting();
         Poll::Ready(Ok(()))
+    }
+
+    fn note_greeting(&mut self) {
+        let Some(greeting) = &mut self.greeting else { return };
+        let room = LONGEST_GREETING.saturating_sub(greeting.len());
+        greeting.extend(self.buffer.iter().take(room));
+        if let Some(line) = greeting.split(|byte| *byte == b'\n').next()
+            && line.len() < greeting.len()
+        {
+            let name = String::from_utf8_lossy(line).trim_end().to_owned();
+            let _set_once = self.client.0.set(name);
+            self.greeting = None;
+        } else if greeting.len() >= LONGEST_GREETING {
+            self.greeting = None;
+        }
     }
 }
 
@@ -101,16 +157,18 @@ impl AsyncRead for Wire {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
+        if wire.closing.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(wire.valve.poll_open(cx, &mut wire.waiting));
         if wire.taken == wire.buffer.len() {
-            if wire.closing.as_mut().is_some_and(|late| late.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Ok(()));
-            }
             ready!(wire.poll_fill(cx))?;
         }
         let rest = wire.buffer.get(wire.taken..).unwrap_or_default();
         let part = rest.get(..out.remaining()).unwrap_or(rest);
         out.put_slice(part);
         wire.taken += part.len();
+        wire.valve.passed(part.len());
         Poll::Ready(Ok(()))
     }
 }
@@ -125,9 +183,8 @@ impl AsyncWrite for Wire {
         loop {
             if wire.socket.poll_write_ready(cx)?.is_pending() {
                 let patience = wire.patience;
-                let late = wire
-                    .stalled
-                    .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                let late =
+                    wire.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
                 ready!(late.as_mut().poll(cx));
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::client::HOST;
 use crate::client::finish;
 use crate::client::run;
 use crate::house::House;
@@ -46,7 +47,8 @@ async fn the_last_bytes_are_never_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_megabytes_go_through_cat_unchanged() {
     let house = House::open().await;
-    let input: Vec<u8> = (0..50_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let input: Vec<u8> =
+        (0..50_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let outcome = house.exec_with(&[], "cat", &input).await;
     assert_eq!(outcome.code(), 0);
     assert!(outcome.out == input, "{} bytes came back", outcome.out.len());
@@ -66,7 +68,7 @@ async fn keys_may_change_in_mid_stream() {
 async fn a_terminal_has_the_clients_type_and_merges_streams() {
     let house = House::open().await;
     let mut ssh = house.ssh().await;
-    ssh.args(["-tt", "127.0.0.1", "echo o; echo e >&2; echo $TERM"]).env("TERM", "vt220");
+    ssh.args(["-tt", HOST, "echo o; echo e >&2; echo $TERM"]).env("TERM", "vt220");
     let outcome = finish(ssh, b"").await;
     assert_eq!((&*outcome.text(), &*outcome.err), ("o\r\ne\r\nvt220\r\n", ""));
     let outcome = house.exec_with(&["-tt"], "cat", b"hi\n\x04").await;
@@ -83,9 +85,10 @@ async fn a_window_that_changes_is_seen_by_the_program() {
         .map(|word| format!("'{}'", word.to_string_lossy()))
         .collect();
     // The program says its size, waits for another, and says that.
-    let program = "stty size; while [ \"$(stty size)\" = \"33 101\" ]; do sleep 0.05; done; stty size";
+    let program =
+        "stty size; while [ \"$(stty size)\" = \"33 101\" ]; do sleep 0.05; done; stty size";
     let script = format!(
-        "stty rows 33 cols 101; {} -tt 127.0.0.1 '{}' & sleep 1; stty rows 44 cols 120; \
+        "stty rows 33 cols 101; {} -tt alice@127.0.0.1 '{}' </dev/tty & sleep 1; stty rows 44 cols 120; \
          kill -WINCH $!; wait",
         words.join(" "),
         program.replace('\'', "'\\''"),
@@ -103,7 +106,7 @@ async fn the_environment_is_collected_and_ours_is_taken_out() {
         let (name, value) = set.split_once('=').unwrap();
         ssh.env(name, value);
     }
-    ssh.args(["127.0.0.1", "echo $LANG,$FOO,$TERM,$SOJOURN_TIMEOUT"]);
+    ssh.args([HOST, "echo $LANG,$FOO,$TERM,$SOJOURN_TIMEOUT"]);
     let outcome = finish(ssh, b"").await;
     assert_eq!(outcome.text(), "C.UTF-8,,dumb,\n");
     let stays = house.gate.stays();
@@ -117,7 +120,7 @@ async fn the_environment_is_collected_and_ours_is_taken_out() {
 async fn a_timeout_that_is_none_is_refused() {
     let house = House::open().await;
     let mut ssh = house.ssh().await;
-    ssh.args(["-o", "SendEnv=SOJOURN_TIMEOUT", "127.0.0.1", "true"]).env("SOJOURN_TIMEOUT", "soon");
+    ssh.args(["-o", "SendEnv=SOJOURN_TIMEOUT", HOST, "true"]).env("SOJOURN_TIMEOUT", "soon");
     let outcome = finish(ssh, b"").await;
     assert_eq!(outcome.code(), 75);
     assert!(outcome.err.contains("SOJOURN_TIMEOUT=\"soon\" is not a duration"), "{}", outcome.err);
@@ -130,7 +133,7 @@ async fn a_clients_signal_reaches_the_program() {
     let mut ssh = house.ssh().await;
     // OpenSSH's client passes TERM on when it is killed by it while a channel is open: not in this
     // version. So the signal is sent the only way it has, by closing.
-    ssh.args(["127.0.0.1", "trap 'exit 0' HUP; echo up; while :; do sleep 0.05; done"]);
+    ssh.args([HOST, "trap 'exit 0' HUP; echo up; while :; do sleep 0.05; done"]);
     ssh.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = ssh.spawn().unwrap();
     crate::house::until("a session", || house.gate.sessions().len() == 1).await;
@@ -145,7 +148,7 @@ async fn what_is_not_offered_is_refused_properly() {
     let outcome = house.exec_with(&["-s"], "sftp", b"").await;
     assert_ne!(outcome.code(), 0);
     assert!(outcome.err.contains("subsystem request failed"), "{}", outcome.err);
-    let outcome = house.exec_with(&["-W", "127.0.0.1:22"], "", b"").await;
+    let outcome = house.exec_with(&["-v", "-W", "127.0.0.1:22"], "", b"").await;
     assert!(outcome.err.contains("administratively prohibited"), "{}", outcome.err);
     let options = ["-R", "0:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes"];
     let outcome = house.exec_with(&options, "true", b"").await;

@@ -14,6 +14,9 @@ use tokio::process::Command;
 
 use crate::house::House;
 
+/// Who and where, as `ssh` is told.
+pub(crate) const HOST: &str = "alice@127.0.0.1";
+
 /// No client of ours takes longer.
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -61,7 +64,7 @@ impl House {
     /// An `ssh` with no way to sign in yet.
     pub(crate) fn bare_ssh(&self) -> Command {
         let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-p", &self.port.to_string(), "-l", "alice"]);
+        command.args(["-F", "none", "-p", &self.port.to_string()]);
         for option in [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
@@ -94,7 +97,7 @@ impl House {
     /// Runs one command with options and input.
     pub(crate) async fn exec_with(&self, options: &[&str], command: &str, input: &[u8]) -> Outcome {
         let mut ssh = self.ssh().await;
-        ssh.args(options).args(["127.0.0.1", command]);
+        ssh.args(options).args([HOST, command]);
         finish(ssh, input).await
     }
 
@@ -102,7 +105,7 @@ impl House {
     pub(crate) async fn master(&self) -> Master {
         let socket = self.directory().join("master");
         let mut ssh = self.ssh().await;
-        ssh.arg("-NMS").arg(&socket).arg("127.0.0.1");
+        ssh.arg("-NMS").arg(&socket).arg(HOST);
         ssh.stdin(Stdio::null()).stdout(Stdio::null());
         let child = ssh.spawn().unwrap();
         crate::house::until("the master's socket", || socket.exists()).await;
@@ -123,8 +126,8 @@ impl Master {
         let mut ssh = Command::new("ssh");
         ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "ControlMaster=no"]);
         // Without the master it would come here, where nobody knows it.
-        ssh.args(["-o", "ProxyCommand=false", "-l", "alice", "-p", &self.port.to_string()]);
-        ssh.arg("-S").arg(&self.socket).args(["127.0.0.1", command]);
+        ssh.args(["-o", "ProxyCommand=false", "-p", &self.port.to_string()]);
+        ssh.arg("-S").arg(&self.socket).args([HOST, command]);
         ssh.kill_on_drop(true);
         ssh
     }

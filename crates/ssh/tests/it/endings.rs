@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
+use crate::client::HOST;
 use crate::house::House;
 use crate::house::until;
 
@@ -16,7 +17,7 @@ async fn a_cut_session_says_why_within_a_second() {
     let house = House::open().await;
     for (options, terminal) in [(["-T"], false), (["-tt"], true)] {
         let mut ssh = house.ssh().await;
-        ssh.args(options).args(["127.0.0.1", "echo up; sleep 60"]);
+        ssh.args(options).args([HOST, "echo up; sleep 60"]);
         ssh.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = ssh.spawn().unwrap();
         let mut stdout = child.stdout.take().unwrap();
@@ -43,7 +44,7 @@ async fn a_cut_session_says_why_within_a_second() {
 async fn a_client_that_does_not_read_is_shown_out_all_the_same() {
     let house = House::open().await;
     let mut ssh = house.ssh().await;
-    ssh.args(["127.0.0.1", "yes"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    ssh.args([HOST, "yes"]).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = ssh.spawn().unwrap();
     let mut first = vec![0; 1 << 20];
     child.stdout.as_mut().unwrap().read_exact(&mut first).await.unwrap();
@@ -56,7 +57,7 @@ async fn a_client_that_does_not_read_is_shown_out_all_the_same() {
 async fn a_suspended_client_is_shown_out_all_the_same() {
     let house = House::open().await;
     let mut ssh = house.ssh().await;
-    ssh.args(["127.0.0.1", "yes"]).stdin(Stdio::null()).stdout(Stdio::null());
+    ssh.args([HOST, "yes"]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = ssh.spawn().unwrap();
     until("a session", || house.gate.sessions().len() == 1).await;
     let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
@@ -75,7 +76,7 @@ async fn a_silent_peer_is_noticed() {
     .await;
     for program in ["sleep 60", "yes"] {
         let mut ssh = house.ssh().await;
-        ssh.args(["127.0.0.1", program]).stdin(Stdio::null()).stdout(Stdio::null());
+        ssh.args([HOST, program]).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = ssh.spawn().unwrap();
         let live = || house.gate.sessions().into_iter().find(|s| !s.is_gone());
         until("a session", || live().is_some()).await;

@@ -68,7 +68,8 @@ async fn a_spool_that_is_full_makes_the_connection_wait_and_loses_nothing() {
         listener.spool.file = 1 << 20;
     })
     .await;
-    let input: Vec<u8> = (0..8_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let input: Vec<u8> =
+        (0..8_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let outcome = house.exec_with(&[], "sleep 1; cat", &input).await;
     assert!(outcome.out == input, "{} bytes came back", outcome.out.len());
 }

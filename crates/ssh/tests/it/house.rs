@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::audit::Event;
+use sojourn_core::authz::Role;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
@@ -18,6 +19,7 @@ use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
+use sojourn_engine::identity::How;
 use sojourn_engine::identity::Principal;
 use sojourn_ssh::Door;
 use sojourn_ssh::Gate;
@@ -178,7 +180,14 @@ impl TestGate {
 }
 
 fn principal(name: &str) -> Principal {
-    Principal { id: UserId::new(), name: name.to_owned() }
+    Principal {
+        id: UserId::new(),
+        name: name.to_owned(),
+        role: Role::Member,
+        how: How::Key,
+        fingerprint: None,
+        epoch: 0,
+    }
 }
 
 impl Gate for TestGate {

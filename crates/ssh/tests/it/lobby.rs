@@ -63,7 +63,9 @@ async fn a_flood_does_not_keep_the_newcomer_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nonsense_is_dropped_and_harms_nobody() {
     let house = House::open().await;
-    for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"SSH-2.0-x\r\n\xff\xff\xff\xff"] {
+    for nonsense in
+        [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4096], b"SSH-2.0-x\r\n\xff\xff\xff\xff"]
+    {
         let mut stream = TcpStream::connect(("127.0.0.1", house.port)).await.unwrap();
         let _refused = stream.write_all(nonsense).await;
         ended(&mut stream).await;

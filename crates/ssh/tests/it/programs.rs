@@ -24,7 +24,6 @@ use sojourn_ssh::gate::GateOutput;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
-use tokio::io::unix::AsyncFd;
 use tokio::process::Child;
 use tokio::process::ChildStdin;
 use tokio::process::Command;
@@ -99,12 +98,12 @@ impl Program {
         resize(&master, pty.size)?;
         command.env("TERM", pty.term.to_string_lossy());
         command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
-        rustix::io::ioctl_fionbio(&master, true)?;
-        let master = Arc::new(AsyncFd::new(master)?);
+        let master = Arc::new(master);
         let child = command.spawn()?;
         drop(command);
         let group = child.id().unwrap();
-        let out = tokio::spawn(copy_terminal(master.clone(), events));
+        let read = master.clone();
+        let out = tokio::task::spawn_blocking(move || copy_terminal(&read, &events));
         let running = Running { child, group, streams: vec![out] };
         Ok((ProgramInput { way: Way::Terminal(master), group }, running))
     }
@@ -184,22 +183,15 @@ async fn copy(
     let _left = events.send(ChannelEvent::Eof(stream)).await;
 }
 
-async fn copy_terminal(master: Arc<AsyncFd<OwnedFd>>, events: mpsc::Sender<ChannelEvent>) {
+fn copy_terminal(master: &OwnedFd, events: &mpsc::Sender<ChannelEvent>) {
     let mut buffer = vec![0; 4096];
-    loop {
-        let mut ready = master.readable().await.unwrap();
-        let read = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?));
-        let length = match read {
-            Ok(Ok(0) | Err(_)) => break,
-            Ok(Ok(length)) => length,
-            Err(_would_block) => continue,
-        };
+    while let Ok(length @ 1..) = rustix::io::read(master, &mut buffer) {
         let bytes = Bytes::copy_from_slice(&buffer[..length]);
-        if events.send(ChannelEvent::Output(Stream::Out, bytes)).await.is_err() {
+        if events.blocking_send(ChannelEvent::Output(Stream::Out, bytes)).is_err() {
             return;
         }
     }
-    let _left = events.send(ChannelEvent::Eof(Stream::Out)).await;
+    let _left = events.blocking_send(ChannelEvent::Eof(Stream::Out));
 }
 
 #[derive(Clone)]
@@ -211,7 +203,7 @@ pub(crate) struct ProgramInput {
 #[derive(Clone)]
 enum Way {
     Pipe(Arc<Mutex<Option<ChildStdin>>>),
-    Terminal(Arc<AsyncFd<OwnedFd>>),
+    Terminal(Arc<OwnedFd>),
 }
 
 impl GateInput for ProgramInput {
@@ -223,16 +215,16 @@ impl GateInput for ProgramInput {
                 stdin.write_all(bytes).await.map_err(|_| InputClosed)
             }
             Way::Terminal(master) => {
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let mut ready = master.writable().await.map_err(|_| InputClosed)?;
-                    match ready.try_io(|fd| Ok(rustix::io::write(fd, rest)?)) {
-                        Ok(Ok(written)) => rest = &rest[written..],
-                        Ok(Err(_)) => return Err(InputClosed),
-                        Err(_would_block) => {}
+                let (master, bytes) = (master.clone(), bytes.to_vec());
+                let write = move || {
+                    let mut rest = &bytes[..];
+                    while !rest.is_empty() {
+                        let written = rustix::io::write(&master, rest).map_err(|_| InputClosed)?;
+                        rest = &rest[written..];
                     }
-                }
-                Ok(())
+                    Ok(())
+                };
+                tokio::task::spawn_blocking(write).await.map_err(|_| InputClosed)?
             }
         }
     }
@@ -245,7 +237,7 @@ impl GateInput for ProgramInput {
 
     async fn resize(&self, size: WindowSize) {
         if let Way::Terminal(master) = &self.way {
-            resize(master.get_ref(), size).unwrap();
+            resize(master, size).unwrap();
         }
     }
 

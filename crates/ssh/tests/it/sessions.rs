@@ -6,6 +6,7 @@ use std::time::Duration;
 use sojourn_engine::door::Refusal;
 use tokio::task::JoinSet;
 
+use crate::client::HOST;
 use crate::house::House;
 use crate::house::until;
 
@@ -73,7 +74,7 @@ async fn a_client_that_leaves_before_its_sandbox_comes_leaves_nothing() {
     let house = House::open().await;
     house.gate.delay(Duration::from_secs(1));
     let mut ssh = house.ssh().await;
-    ssh.args(["127.0.0.1", "sleep 60"]).stdin(Stdio::null());
+    ssh.args([HOST, "sleep 60"]).stdin(Stdio::null());
     let mut child = ssh.spawn().unwrap();
     until("a key", || house.gate.asked().1 == 1).await;
     child.kill().await.unwrap();
@@ -86,7 +87,7 @@ async fn a_client_that_leaves_before_its_sandbox_comes_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_name_names_the_profile() {
     let house = House::open().await;
-    house.exec_with(&["-l", "alice"], "true", b"").await;
+    house.exec("true").await;
     let mut ssh = house.ssh().await;
     ssh.args(["alice+tools@127.0.0.1", "true"]);
     assert_eq!(crate::client::finish(ssh, b"").await.code(), 0);
@@ -119,8 +120,6 @@ async fn channels_beyond_the_limit_are_refused_and_freed() {
     let outcome = master.exec("echo one more").await;
     assert_eq!(outcome.text(), "", "the 65th is refused");
     drop(open);
-    let freed = async {
-        while master.exec("echo again").await.text() != "again\n" {}
-    };
+    let freed = async { while master.exec("echo again").await.text() != "again\n" {} };
     tokio::time::timeout(Duration::from_secs(20), freed).await.expect("places are given back");
 }

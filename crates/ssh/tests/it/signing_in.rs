@@ -1,5 +1,6 @@
 //! Who gets in, and how.
 
+use crate::client::HOST;
 use crate::client::finish;
 use crate::client::run;
 use crate::house::House;
@@ -9,14 +10,14 @@ use crate::house::PASSWORD;
 async fn a_password_lets_its_user_in_and_no_other_does() {
     let house = House::open().await;
     let mut ssh = house.ssh_with_password(PASSWORD);
-    ssh.args(["127.0.0.1", "echo in"]);
+    ssh.args([HOST, "echo in"]);
     assert_eq!(finish(ssh, b"").await.text(), "in\n");
     let stay = &house.gate.stays()[0];
     assert_eq!(stay.attempts.len(), 1);
     assert!(stay.attempts[0].accepted && stay.attempts[0].method == "password");
 
     let mut ssh = house.ssh_with_password("something else entirely");
-    ssh.args(["127.0.0.1", "echo in"]);
+    ssh.args([HOST, "echo in"]);
     let outcome = finish(ssh, b"").await;
     assert_eq!((outcome.code(), &*outcome.text()), (255, ""));
     assert!(outcome.err.contains("Permission denied (publickey,password)"), "{}", outcome.err);
@@ -26,7 +27,7 @@ async fn a_password_lets_its_user_in_and_no_other_does() {
 async fn attempts_are_limited() {
     let house = House::open_with(|listener| listener.max_auth_tries = 2).await;
     let mut ssh = house.ssh_with_password("something else entirely");
-    ssh.args(["-o", "NumberOfPasswordPrompts=10", "127.0.0.1", "true"]);
+    ssh.args(["-o", "NumberOfPasswordPrompts=10", HOST, "true"]);
     let outcome = finish(ssh, b"").await;
     assert!(outcome.err.contains("Too many authentication attempts"), "{}", outcome.err);
     assert_eq!(house.gate.asked(), (0, 2), "and no more than two were looked at");
@@ -38,7 +39,7 @@ async fn keys_of_every_kind_let_their_user_in() {
     for kind in ["ed25519", "ecdsa", "rsa"] {
         let key = house.key(kind, true).await;
         let mut ssh = house.bare_ssh();
-        ssh.arg("-i").arg(key).args(["-o", "BatchMode=yes", "127.0.0.1", "echo in"]);
+        ssh.arg("-i").arg(key).args(["-o", "BatchMode=yes", HOST, "echo in"]);
         let outcome = finish(ssh, b"").await;
         assert_eq!(outcome.text(), "in\n", "{kind}: {}", outcome.err);
     }
@@ -49,7 +50,7 @@ async fn a_key_that_is_only_offered_lets_nobody_in() {
     let house = House::open().await;
     let unknown = house.key("ed25519", false).await;
     let mut ssh = house.bare_ssh();
-    ssh.arg("-i").arg(&unknown).args(["-o", "BatchMode=yes", "127.0.0.1", "true"]);
+    ssh.arg("-i").arg(&unknown).args(["-o", "BatchMode=yes", HOST, "true"]);
     assert_eq!(finish(ssh, b"").await.code(), 255);
     assert_eq!(house.gate.asked(), (1, 0), "looked up, not tried");
 
@@ -59,7 +60,7 @@ async fn a_key_that_is_only_offered_lets_nobody_in() {
     std::fs::copy(&unknown, &half).unwrap();
     std::fs::copy(known.with_extension("pub"), half.with_extension("pub")).unwrap();
     let mut ssh = house.bare_ssh();
-    ssh.arg("-i").arg(&half).args(["-o", "BatchMode=yes", "127.0.0.1", "true"]);
+    ssh.arg("-i").arg(&half).args(["-o", "BatchMode=yes", HOST, "true"]);
     assert_eq!(finish(ssh, b"").await.code(), 255);
     assert_eq!(house.gate.stays().len(), 0);
 }
@@ -70,7 +71,7 @@ async fn sha_1_signatures_let_nobody_in() {
     let key = house.key("rsa", true).await;
     let mut ssh = house.bare_ssh();
     ssh.arg("-i").arg(key).args(["-o", "BatchMode=yes"]);
-    ssh.args(["-o", "PubkeyAcceptedAlgorithms=ssh-rsa", "127.0.0.1", "true"]);
+    ssh.args(["-o", "PubkeyAcceptedAlgorithms=ssh-rsa", HOST, "true"]);
     assert_eq!(finish(ssh, b"").await.code(), 255);
 }
 
@@ -91,7 +92,7 @@ async fn certificates_let_their_principals_in() {
         arguments.push(&file);
         run("ssh-keygen", arguments).await;
         let mut ssh = house.bare_ssh();
-        ssh.arg("-i").arg(&key).args(["-o", "BatchMode=yes", "127.0.0.1", "echo in"]);
+        ssh.arg("-i").arg(&key).args(["-o", "BatchMode=yes", HOST, "echo in"]);
         finish(ssh, b"").await
     };
     let outcome = sign("alice", &["-V", "+1h"]).await;
@@ -118,7 +119,7 @@ async fn the_banner_and_the_version_are_ours() {
     })
     .await;
     let mut ssh = house.ssh().await;
-    ssh.args(["-o", "LogLevel=DEBUG1", "127.0.0.1", "true"]);
+    ssh.args(["-v", HOST, "true"]);
     let outcome = finish(ssh, b"").await;
     assert!(outcome.err.contains("Authorised use only"), "{}", outcome.err);
     assert!(outcome.err.contains("remote software version Front_1.0"), "{}", outcome.err);

@@ -1,0 +1,134 @@
+//! The engine as the door's gate.
+
+use sojourn_core::audit::Event;
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::Engine;
+use sojourn_engine::channel::ChannelInput;
+use sojourn_engine::channel::ChannelOutput;
+use sojourn_engine::channel::InputClosed;
+use sojourn_engine::door::ChannelEvent;
+use sojourn_engine::door::ChannelRequest;
+use sojourn_engine::door::Cut;
+use sojourn_engine::door::Refusal;
+use sojourn_engine::door::Stay;
+use sojourn_engine::identity;
+use sojourn_engine::identity::Peer;
+use sojourn_engine::identity::Principal;
+use sojourn_engine::identity::Verdict;
+use sojourn_engine::session::Session;
+
+use super::Caller;
+use super::Certificate;
+use super::Gate;
+use super::GateInput;
+use super::GateOutput;
+use super::GateSession;
+
+impl Gate for Engine {
+    type Session = Session;
+
+    async fn takes_key(&self, caller: Caller<'_>, fingerprint: &str) -> bool {
+        self.identity().knows_key(caller.user, fingerprint).await
+    }
+
+    async fn password(&self, caller: Caller<'_>, password: &str) -> Option<Principal> {
+        admitted(self.identity().password(caller.user, password.as_bytes(), &peer(caller)).await)
+    }
+
+    async fn public_key(&self, caller: Caller<'_>, fingerprint: &str) -> Option<Principal> {
+        admitted(self.identity().public_key(caller.user, fingerprint, &peer(caller)).await)
+    }
+
+    async fn certificate(
+        &self,
+        caller: Caller<'_>,
+        certificate: &Certificate,
+    ) -> Option<Principal> {
+        let facts = identity::Certificate {
+            principals: &certificate.principals,
+            key_id: &certificate.key_id,
+            serial: certificate.serial,
+            fingerprint: &certificate.fingerprint,
+        };
+        admitted(self.identity().certificate(caller.user, &facts, &peer(caller)).await)
+    }
+
+    async fn open(&self, stay: Stay) -> Result<Session, Refusal> {
+        Self::open(self, stay).await
+    }
+
+    fn record(&self, event: Event) {
+        self.audit().record_soon(event);
+    }
+
+    fn now(&self) -> Wall {
+        self.clock().wall()
+    }
+}
+
+fn peer(caller: Caller<'_>) -> Peer {
+    Peer { address: caller.peer.ip(), client: caller.client.to_owned() }
+}
+
+/// To a client every no is the same.
+fn admitted(verdict: Verdict) -> Option<Principal> {
+    match verdict {
+        Verdict::Accepted(principal) => Some(principal),
+        Verdict::Refused | Verdict::Throttled { .. } | Verdict::Unavailable(_) => None,
+    }
+}
+
+impl GateSession for Session {
+    type Input = ChannelInput;
+    type Output = ChannelOutput;
+
+    fn id(&self) -> SessionId {
+        Self::id(self)
+    }
+
+    async fn start(
+        &self,
+        request: ChannelRequest,
+    ) -> Result<(ChannelInput, ChannelOutput), Refusal> {
+        let channel = Self::start(self, request).await?;
+        Ok((channel.input, channel.output))
+    }
+
+    async fn cut(&self) -> Cut {
+        Self::cut(self).await
+    }
+
+    async fn connection_gone(&self) {
+        Self::connection_gone(self).await;
+    }
+}
+
+impl GateInput for ChannelInput {
+    async fn send(&self, bytes: &[u8]) -> Result<(), InputClosed> {
+        Self::send(self, bytes).await
+    }
+
+    async fn eof(&self) {
+        Self::eof(self).await;
+    }
+
+    async fn resize(&self, size: WindowSize) {
+        Self::resize(self, size).await;
+    }
+
+    async fn signal(&self, name: String) {
+        Self::signal(self, name).await;
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
+    }
+}
+
+impl GateOutput for ChannelOutput {
+    async fn next(&mut self) -> Option<ChannelEvent> {
+        Self::next(self).await
+    }
+}
