@@ -90,19 +90,20 @@ pub fn build(
     rustix::process::set_child_subreaper(Some(own)).at(Stage::Prepare, "becoming a subreaper")?;
     let (link, theirs) = InitLink::pair().at(Stage::Prepare, "socket to init")?;
     let (builder, mut progress) = builder::spawn(profile, supplies, theirs)?;
-    let adopted = adopt(profile, link, &mut progress, builder, &deadline);
-    if adopted.is_err() {
-        abandon(profile, builder);
+    let adopted = adopt(profile, link, &mut progress, &deadline);
+    match adopted {
+        // It has nothing left to do but to exit.
+        Ok(_) => reap(WaitId::Pid(builder)).at(Stage::Init, "the builder")?,
+        Err(_) => abandon(profile, builder),
     }
     adopted
 }
 
-/// Follows the builder to its end, and waits for `init` to be ready.
+/// Follows the builder until it is done, and waits for `init` to be ready.
 fn adopt(
     profile: &NativeProfile,
     link: InitLink,
     progress: &mut builder::Channel,
-    builder: Pid,
     deadline: &Deadline,
 ) -> Result<NativeSandbox, BuildError> {
     let mut stage = Stage::Prepare;
@@ -117,8 +118,7 @@ fn adopt(
         }
     };
     let stage = Stage::Init;
-    reap(WaitId::Pid(builder)).at(stage, "the builder")?;
-    // Its parent is gone, so it is our child now: the number stays its own until we reap it.
+    // It is the builder's child, which reaps nothing, or ours by now: the number is still its own.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(stage, "holding it")?;
     let cgroup = Cgroup::find(&profile.cgroup_parent, &profile.id).at(stage, "its cgroup")?;
     let mut sandbox = NativeSandbox { pid, pidfd, link, ptmx, cgroup, reaped: false };

@@ -144,7 +144,7 @@ struct Base {
 impl Base {
     fn fill(&self, profile: &NativeProfile) -> io::Result<()> {
         for name in ["etc", "etc/alternatives", "dev", "home", "proc", "run", "sys", "usr", "var"] {
-            self.directory(&format!("base/{name}"), 0o755)?;
+            self.directory(format!("base/{name}"), 0o755)?;
         }
         self.directory("base/root", 0o700)?;
         self.directory("base/tmp", 0o1777)?;

@@ -28,6 +28,10 @@ const MASKED: [&str; 12] = [
 ];
 /// Of `/proc`, what it may read but not write.
 const READ_ONLY: [&str; 4] = ["bus", "irq", "sys", "sysrq-trigger"];
+/// The owner is named because terminals are opened from outside, and their number limited because all
+/// sandboxes share what the kernel has.
+const DEVPTS: [&str; 8] =
+    ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "uid=0", "gid=5", "max=128"];
 /// `cpu.cfs_period_us` / `cpu.max`: the kernel's default.
 const PERIOD_US: f64 = 100_000.0;
 
@@ -78,12 +82,7 @@ fn mounts(profile: &NativeProfile) -> Value {
     json!([
         mount("/proc", "proc", &["nosuid", "nodev", "noexec"]),
         mount("/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
-        mount(
-            "/dev/pts",
-            "devpts",
-            // The owner is named: terminals are opened from outside.
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "uid=0", "gid=5"],
-        ),
+        mount("/dev/pts", "devpts", &DEVPTS),
         mount("/dev/shm", "tmpfs", &["nosuid", "nodev", "noexec", "mode=1777", "size=16m"]),
         mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", &tmp]),
     ])

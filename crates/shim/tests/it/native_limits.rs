@@ -88,3 +88,15 @@ fn processors_are_limited() {
         .expect("a time");
     assert!(seconds < 1.0, "{seconds} of 2 s: {outcome:?}");
 }
+
+#[test]
+fn terminals_are_limited() {
+    if !possible() {
+        return;
+    }
+    let mut room = Room::new();
+    let script = "ulimit -n 4096; for i in $(seq 200); do eval \"exec $((i + 10))<>/dev/ptmx\" ||
+        exit 1; done";
+    let outcome = room.run(&["bash", "-c", script]);
+    assert!(outcome.err.contains("/dev/ptmx: No space left"), "{outcome:?}");
+}
