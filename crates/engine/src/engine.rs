@@ -40,6 +40,7 @@ use crate::door::Refusal;
 use crate::door::Stay;
 use crate::ending::EndedBy;
 use crate::identity::Identity;
+use crate::identity::Principal;
 use crate::profiles::DEFAULT;
 use crate::profiles::ProfilePolicy;
 use crate::profiles::Profiles;
@@ -103,6 +104,8 @@ pub(crate) struct Inner {
 /// A session in motion.
 pub(crate) struct Live {
     pub(crate) session: Session,
+    /// Who opened it; none for a session of the gateway before this one.
+    principal: Option<Principal>,
     pub(crate) attached: bool,
     released: Option<oneshot::Sender<Option<Summary>>>,
     _slot: Slot,
@@ -225,7 +228,8 @@ impl Engine {
             profile = name, sandbox, warm, event = "session_opened", "session opened",
         );
         let (recorded, is_recorded) = watch::channel(None);
-        let live = Arrival { id, policy: policy.clone(), slot, attached: true };
+        let principal = Some(stay.principal.clone());
+        let live = Arrival { id, principal, policy: policy.clone(), slot, attached: true };
         let session = inner.hold(live, fd, is_recorded).await?;
         let record = inner.clone();
         let stay = stay.clone();
@@ -318,6 +322,7 @@ impl Engine {
 /// A session that is about to be held.
 pub(crate) struct Arrival {
     pub(crate) id: SessionId,
+    pub(crate) principal: Option<Principal>,
     pub(crate) policy: ProfilePolicy,
     pub(crate) slot: Slot,
     pub(crate) attached: bool,
@@ -356,6 +361,7 @@ impl Inner {
         let session = Session { shared: shared.clone() };
         let live = Live {
             session: session.clone(),
+            principal: arrival.principal,
             attached: arrival.attached,
             released: Some(release),
             _slot: arrival.slot,
@@ -379,6 +385,15 @@ impl Inner {
 
     pub(crate) fn with_live<T>(&self, id: SessionId, see: impl FnOnce(&Live) -> T) -> Option<T> {
         lock(&self.live).get(&id).map(see)
+    }
+
+    /// Sessions in motion whose opener is known.
+    pub(crate) fn principals(&self) -> Vec<(Session, Principal)> {
+        let live = lock(&self.live);
+        let known = live.values().filter_map(|live| {
+            live.principal.clone().map(|principal| (live.session.clone(), principal))
+        });
+        known.collect()
     }
 
     pub(crate) fn admission(&self) -> &Admission {

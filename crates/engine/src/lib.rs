@@ -27,5 +27,6 @@ pub mod view;
 mod admission;
 mod broker;
 mod seqpacket;
+mod standing;
 
 pub use engine::Engine;

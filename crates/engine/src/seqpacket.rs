@@ -59,12 +59,16 @@ impl SeqPacket {
                 SCRATCH.with_borrow_mut(|buffer| {
                     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
                     let mut control = RecvAncillaryBuffer::new(&mut space);
-                    let got = rustix::net::recvmsg(
-                        fd,
-                        &mut [IoSliceMut::new(buffer)],
-                        &mut control,
-                        RecvFlags::CMSG_CLOEXEC,
-                    )?;
+                    let mut receive = || {
+                        let into = &mut [IoSliceMut::new(buffer)];
+                        rustix::net::recvmsg(fd, into, &mut control, RecvFlags::CMSG_CLOEXEC)
+                    };
+                    let got = match receive() {
+                        // The peer left without reading all we sent. The kernel says so once, before
+                        // what it had sent itself.
+                        Err(Errno::CONNRESET) => receive()?,
+                        other => other?,
+                    };
                     let mut passed = control.drain().flat_map(|message| match message {
                         RecvAncillaryMessage::ScmRights(fds) => fds.collect(),
                         _ => Vec::new(),

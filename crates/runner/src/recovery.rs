@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::fs::ResolveFlags;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
 use rustix::process::Signal;
@@ -21,14 +22,23 @@ use sojourn_sandbox::prepared::ShimProcess;
 use sojourn_sandbox::profile::slot_of;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::clock;
+use sojourn_shim::files;
 use sojourn_shim::state::Phase;
 use sojourn_shim::state::Process;
 use sojourn_shim::state::State;
 use sojourn_shim::state::boot_id;
 use sojourn_term::cast;
+use sojourn_term::sidecar::Channel;
+use sojourn_term::sidecar::Sidecar;
 
 use crate::directories::Directories;
 use crate::sessions::Entry;
+
+/// Below a directory that is open, and through no link.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// The longest sidecar that is read.
+const LONGEST_SIDECAR: u64 = 4 << 20;
 
 /// The most channels of one session whose recordings are looked for.
 const CHANNELS: u32 = 65_536;
@@ -97,13 +107,18 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
         (None, false) => EndReason::Shutdown,
     };
     let recordings = recover(dirs, &state.recording);
+    let ended_at = clock::wall();
+    let close_sidecar = close_sidecar(dirs, &state, reason, ended_at, &recordings);
+    if let Err(error) = close_sidecar {
+        tracing::error!(session = %state.session, %error, "a sidecar cannot be completed");
+    }
     let summary = Summary {
         session: state.session,
         reason,
         exit: None,
         output_bytes: 0,
         started_at: state.started_at,
-        ended_at: wall_now(),
+        ended_at,
         recordings,
         reached: None,
     };
@@ -145,11 +160,40 @@ fn recover(dirs: &Directories, first: &str) -> Vec<RecordingFacts> {
     recordings
 }
 
+/// Puts into the sidecar what its shim could not any more.
+fn close_sidecar(
+    dirs: &Directories,
+    state: &State,
+    reason: EndReason,
+    ended_at: Wall,
+    recordings: &[RecordingFacts],
+) -> io::Result<()> {
+    let (day, _) = state.recording.rsplit_once('/').ok_or(io::ErrorKind::InvalidData)?;
+    let name = format!("{}.json", state.session);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let day = rustix::fs::openat2(dirs.recordings(), day, flags, Mode::empty(), BENEATH)?;
+    let mut sidecar = match files::read(day.as_fd(), &name, LONGEST_SIDECAR) {
+        Ok(bytes) => Sidecar::from_json(&bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    sidecar.ended_at = Some(ended_at.to_rfc3339());
+    sidecar.end_reason = Some(reason.name().to_owned());
+    sidecar.recovered = true;
+    for facts in recordings {
+        let of_channel = |channel: &&mut Channel| channel.n == u32::from(facts.channel);
+        if let Some(channel) = sidecar.channels.iter_mut().find(of_channel) {
+            channel.bytes = facts.bytes;
+            channel.sha256 = facts.sha256.clone();
+        }
+    }
+    files::replace(day.as_fd(), &name, &sidecar.to_json()?, files::Durability::Power)
+}
+
 /// Opens a recording for its repair, below `recordings/` and through no link.
 fn open_recording(dirs: &Directories, name: &str) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let beneath = rustix::fs::ResolveFlags::BENEATH | rustix::fs::ResolveFlags::NO_SYMLINKS;
-    let fd = rustix::fs::openat2(dirs.recordings(), name, flags, Mode::empty(), beneath)?;
+    let fd = rustix::fs::openat2(dirs.recordings(), name, flags, Mode::empty(), BENEATH)?;
     Ok(File::from(fd))
 }
 
@@ -164,8 +208,4 @@ fn hold(process: &Process) -> Option<OwnedFd> {
 /// A descriptor that is readable at once, as the pidfd of a process that has ended is.
 fn ended_process() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC)?)
-}
-
-fn wall_now() -> Wall {
-    clock::wall()
 }

@@ -26,7 +26,7 @@ pub(crate) fn create(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
 
 /// How sure it is that a file survives the loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
+pub enum Durability {
     /// Quick: it survives the death of every process.
     Process,
     /// It waits for the disk.
@@ -35,7 +35,7 @@ pub(crate) enum Durability {
 
 /// Puts a file with these bytes in the place of the one called `name`, at once: who reads it sees
 /// the old one or the new one.
-pub(crate) fn replace(
+pub fn replace(
     dir: BorrowedFd<'_>,
     name: &str,
     bytes: &[u8],
@@ -59,7 +59,7 @@ pub(crate) fn replace(
 }
 
 /// Reads a file of at most `most` bytes.
-pub(crate) fn read(dir: BorrowedFd<'_>, name: &str, most: u64) -> io::Result<Vec<u8>> {
+pub fn read(dir: BorrowedFd<'_>, name: &str, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
     let mut bytes = Vec::new();

@@ -14,6 +14,7 @@
 
 pub mod clock;
 pub mod control;
+pub mod files;
 pub mod init_link;
 pub mod native;
 pub mod seqpacket;
@@ -21,6 +22,5 @@ pub mod shim;
 pub mod state;
 pub mod zygote;
 
-mod files;
 mod kernel;
 mod sys;

@@ -17,6 +17,7 @@ use rustix::event::poll;
 use rustix::termios;
 use rustix::termios::LocalModes;
 use rustix::termios::OptionalActions;
+use rustix::termios::OutputModes;
 use rustix::termios::SpecialCodeIndex;
 use rustix::termios::Termios;
 
@@ -28,60 +29,34 @@ const USUAL_WIDTH: usize = 80;
 /// The longest password line, in bytes.
 const LONGEST_LINE: u64 = 4096;
 
+/// Control-C, which comes as a key while we take keys.
+pub(crate) const INTERRUPT: u8 = 3;
+/// Control-D.
+const END: u8 = 4;
+/// Control-H.
+const BACKSPACE: u8 = 8;
+/// Control-U.
+const KILL: u8 = 21;
+/// What most keyboards send for backspace.
+const DELETE: u8 = 127;
+
 /// Columns of the terminal on standard output.
 pub(crate) fn width() -> usize {
     let size = termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col));
     size.ok().filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH)
 }
 
-/// A terminal in another mode, put back when it goes out of scope.
-struct Mode<'a> {
-    tty: &'a File,
-    before: Termios,
-}
-
-impl<'a> Mode<'a> {
-    fn change(tty: &'a File, change: impl FnOnce(&mut Termios)) -> io::Result<Self> {
-        let before = termios::tcgetattr(tty)?;
-        let mut after = before.clone();
-        change(&mut after);
-        termios::tcsetattr(tty, OptionalActions::Flush, &after)?;
-        Ok(Self { tty, before })
-    }
-}
-
-impl Drop for Mode<'_> {
-    fn drop(&mut self) {
-        // A terminal that is gone needs no order.
-        let _ = termios::tcsetattr(self.tty, OptionalActions::Flush, &self.before);
-    }
-}
-
-fn tty() -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open("/dev/tty")
-}
-
 /// Asks for a new password, twice, without showing it.
 pub(crate) fn ask_new_password(name: &str) -> Result<String, Failure> {
-    let no_tty = |_| {
+    let mut keys = Keys::take().ok_or_else(|| {
         Failure::Usage(
             "there is no terminal to ask for a password; use --password-stdin or --no-password"
                 .to_owned(),
         )
-    };
-    let tty = tty().map_err(no_tty)?;
-    let hidden = |modes: &mut Termios| modes.local_modes.remove(LocalModes::ECHO);
-    let _mode = Mode::change(&tty, hidden).map_err(no_tty)?;
-    let first = ask(&tty, &format!("Password for {name}: "))?;
-    let second = ask(&tty, "Again: ")?;
+    })?;
+    let first = keys.ask(&format!("Password for {name}: "))?;
+    let second = keys.ask("Again: ")?;
     if first == second { Ok(first) } else { Err(Failure::refused("the two are not the same")) }
-}
-
-fn ask(mut tty: &File, prompt: &str) -> Result<String, Failure> {
-    write!(tty, "{prompt}")?;
-    let line = read_line(tty);
-    writeln!(tty)?;
-    line
 }
 
 /// One line, without its end, as a password comes on standard input.
@@ -107,10 +82,12 @@ pub(crate) struct Keys {
 impl Keys {
     /// Takes the keyboard; none when there is no terminal.
     pub(crate) fn take() -> Option<Self> {
-        let tty = tty().ok()?;
+        let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;
         let before = termios::tcgetattr(&tty).ok()?;
         let mut after = before.clone();
+        // Signals come as keys, so that nothing ends us while the terminal is like this.
         after.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
+        after.output_modes.remove(OutputModes::OPOST);
         after.special_codes[SpecialCodeIndex::VMIN] = 1;
         after.special_codes[SpecialCodeIndex::VTIME] = 0;
         termios::tcsetattr(&tty, OptionalActions::Flush, &after).ok()?;
@@ -140,6 +117,36 @@ impl Keys {
             }
         }
     }
+
+    /// A line that is typed and not shown.
+    fn ask(&mut self, prompt: &str) -> Result<String, Failure> {
+        write!(self.tty, "{prompt}")?;
+        let mut line = Vec::new();
+        loop {
+            match self.next(None)?.unwrap_or_default() {
+                b'\r' | b'\n' => break,
+                key @ (INTERRUPT | END) if key == INTERRUPT || line.is_empty() => {
+                    write!(self.tty, "\r\n")?;
+                    return Err(Failure::refused("nothing was changed"));
+                }
+                BACKSPACE | DELETE => drop_char(&mut line),
+                KILL => line.clear(),
+                key if line.len() as u64 <= LONGEST_LINE => line.push(key),
+                _ => {}
+            }
+        }
+        write!(self.tty, "\r\n")?;
+        String::from_utf8(line).map_err(|_| Failure::refused("the password is not UTF-8 text"))
+    }
+}
+
+/// Takes the last character off a line of UTF-8.
+fn drop_char(line: &mut Vec<u8>) {
+    while let Some(byte) = line.pop() {
+        if byte & 0b1100_0000 != 0b1000_0000 {
+            return;
+        }
+    }
 }
 
 impl Drop for Keys {
@@ -159,5 +166,15 @@ mod tests {
         assert_eq!(read_line(&b" kept as is "[..]).unwrap(), " kept as is ");
         assert_eq!(read_line(&b""[..]).unwrap(), "");
         assert!(read_line(vec![b'x'; 5000].as_slice()).is_err());
+    }
+
+    #[test]
+    fn a_whole_character_is_taken_back() {
+        let mut line = "aü".as_bytes().to_vec();
+        drop_char(&mut line);
+        assert_eq!(line, b"a");
+        drop_char(&mut line);
+        drop_char(&mut line);
+        assert!(line.is_empty());
     }
 }

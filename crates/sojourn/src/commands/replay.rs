@@ -26,10 +26,8 @@ use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::failure::complain;
 use crate::recordings;
+use crate::terminal::INTERRUPT;
 use crate::terminal::Keys;
-
-/// Control-C, which the terminal passes on as a key while we take keys.
-const INTERRUPT: u8 = 3;
 
 pub(super) fn run(common: &Common, options: &Replay) -> Outcome {
     let recording = BufReader::new(open(common, options)?);
@@ -106,8 +104,8 @@ fn play<R: BufRead>(frames: Frames<R>, raw: bool) -> Outcome {
     let outcome = show(frames, raw, keys.as_mut());
     if on_terminal {
         let mut out = io::stdout().lock();
-        out.write_all(RESTORE.as_bytes())?;
-        writeln!(out)?;
+        write!(out, "{RESTORE}\r\n")?;
+        out.flush()?;
     }
     outcome
 }

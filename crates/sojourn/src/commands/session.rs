@@ -79,7 +79,7 @@ fn list(common: &Common, options: &List) -> Outcome {
     if common.json {
         return output::json(&all);
     }
-    let headings = ["ID", "USER", "PROFILE", "STATUS", "STARTED", "LEFT", "IDLE", "OUTPUT", "END"];
+    let headings = ["ID", "USER", "PROFILE", "STATUS", "AGE", "LEFT", "IDLE", "OUTPUT", "END"];
     let mut table = Table::new(&headings);
     for session in &all.items {
         table.row(row(session));
@@ -120,17 +120,13 @@ fn percent(value: &str) -> String {
 fn row(session: &SessionView) -> [String; 9] {
     let lease = session.lease.as_ref();
     let started = session.started_at.unwrap_or(session.created_at);
-    let ago = match session.status.is_over() {
-        false => output::duration(output::since(started)),
-        true => output::time(started).trim_end_matches('Z').to_owned(),
-    };
     let end = session.end_reason.map(|reason| reason.name()).unwrap_or_default();
     [
         session.id.short(),
         session.user.clone().unwrap_or_else(|| "-".to_owned()),
         session.profile.clone(),
         session.status.name().to_owned(),
-        ago,
+        output::duration(output::since(started)),
         lease.and_then(|l| l.remaining_seconds).map(|s| output::duration(s.0)).unwrap_or_default(),
         lease.map(|l| output::duration(l.idle_seconds.0)).unwrap_or_default(),
         lease.map(|l| output::size(l.output_bytes)).unwrap_or_default(),

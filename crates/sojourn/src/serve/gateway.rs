@@ -86,6 +86,8 @@ async fn serve(
         tracing::error!(%error, "sessions of the gateway before this one cannot be taken up");
     }
     let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
+    let watcher = engine.clone();
+    tokio::spawn(async move { watcher.watch_accounts().await });
     let doors = TaskTracker::new();
     let listening = doors::open(config, engine, &doors).await?;
     first_admin::welcome(&listening, admin);

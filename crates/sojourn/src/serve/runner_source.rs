@@ -47,7 +47,9 @@ impl RunnerSource {
     pub(crate) async fn serve(mut self, engine: Engine) -> Result<(), Failure> {
         if let Some(socket) = self.living.take() {
             engine.serve_runner(socket).await;
-            self.start()?;
+            if !engine.shutdown().is_cancelled() {
+                self.start()?;
+            }
         }
         let gone =
             |error: io::Error| Failure::Refused(format!("no runner can be started: {error}"));
@@ -58,7 +60,7 @@ impl RunnerSource {
                 Some(FromZygote::RunnerBorn { socket, .. }) => engine.serve_runner(socket).await,
                 Some(FromZygote::RunnerGone { pid, status }) => {
                     tracing::warn!(pid, status, "the runner ended");
-                    if status == 0 {
+                    if status == 0 && !engine.shutdown().is_cancelled() {
                         zygote.get_ref().start_runner().map_err(gone)?;
                     }
                 }

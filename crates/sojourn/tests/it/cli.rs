@@ -95,7 +95,7 @@ fn help_lists_what_works_within_80_columns() {
         let (code, out, _) = told(&run(&scratch, arguments));
         assert_eq!(code, Some(0));
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
-        assert!(!out.contains("runner ") && !out.contains("attach"), "{out}");
+        assert!(!out.contains("\n  runner") && !out.contains("\n  attach"), "{out}");
     }
     let (code, script, _) = told(&run(&scratch, &["completions", "bash"]));
     assert_eq!(code, Some(0));
