@@ -65,6 +65,8 @@ pub(crate) struct Connection<G: Gate> {
     /// One permit an open channel.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the door closes.
+    closing: CancellationToken,
     guest: OnceLock<Guest>,
     session: OnceCell<G::Session>,
 }
@@ -83,8 +85,14 @@ pub(crate) struct Guest {
 pub(crate) enum Denial {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("{0}")]
-    Door(String),
+    #[error("{line}")]
+    Door { code: &'static str, line: String },
+}
+
+impl Denial {
+    fn not_yet(what: &str) -> Self {
+        Self::Door { code: "not_in_this_version", line: format!("{what} is not in this version") }
+    }
 }
 
 impl<G: Gate> Connection<G> {
@@ -94,6 +102,7 @@ impl<G: Gate> Connection<G> {
         wire: WireEnds,
         spools: Arc<SpoolRoom>,
         tasks: TaskTracker,
+        closing: CancellationToken,
     ) -> Self {
         Self {
             connected_at: gate.now(),
@@ -104,6 +113,7 @@ impl<G: Gate> Connection<G> {
             spools,
             places: Arc::new(Semaphore::new(MAX_CHANNELS)),
             tasks,
+            closing,
             guest: OnceLock::new(),
             session: OnceCell::new(),
         }
@@ -129,13 +139,19 @@ impl<G: Gate> Connection<G> {
         self: &Arc<Self>,
         env: &[(Text, Text)],
     ) -> Result<&G::Session, Denial> {
-        self.session
+        let opened = self
+            .session
             .get_or_try_init(|| async {
                 let session = self.gate.open(self.stay(env)?).await?;
                 self.tasks.spawn(self.clone().keep(session.clone()));
                 Ok(session)
             })
-            .await
+            .await;
+        // The gate puts its own refusals on record.
+        if let Err(Denial::Door { code, line }) = &opened {
+            self.record(Action::SessionRefused, &[("code", code), ("message", line)]);
+        }
+        opened
     }
 
     fn stay(&self, env: &[(Text, Text)]) -> Result<Stay, Denial> {
@@ -143,15 +159,9 @@ impl<G: Gate> Connection<G> {
         let profile = match &guest.wish.place {
             Place::Profile(name) => name.clone(),
             Place::Running => {
-                return Err(Denial::Door(
-                    "coming back to a running session is not in this version".to_owned(),
-                ));
+                return Err(Denial::not_yet("coming back to a running session"));
             }
-            Place::Runner => {
-                return Err(Denial::Door(
-                    "runners on other machines are not in this version".to_owned(),
-                ));
-            }
+            Place::Runner => return Err(Denial::not_yet("runners on other machines")),
         };
         Ok(Stay {
             principal: guest.principal.clone(),
@@ -173,7 +183,10 @@ impl<G: Gate> Connection<G> {
             cut = session.cut() => self.show_out(&cut).await,
         }
         self.gone.cancelled().await;
-        session.connection_gone().await;
+        // A gateway that goes down ends its sessions itself, or leaves them as they are.
+        if !self.closing.is_cancelled() {
+            session.connection_gone().await;
+        }
     }
 
     /// Ends a connection whose session was ended from outside.
@@ -224,9 +237,10 @@ impl<G: Gate> Connection<G> {
 fn lower(env: &[(Text, Text)]) -> Result<Lower, Denial> {
     let Some(text) = find(env, TIMEOUT) else { return Ok(Lower::default()) };
     let bad = || {
-        Denial::Door(format!(
+        let line = format!(
             "{TIMEOUT}={text:?} is not a duration; write seconds (600) or a duration (10m)"
-        ))
+        );
+        Denial::Door { code: "timeout", line }
     };
     let span = match text.parse::<u64>() {
         Ok(seconds) => Span::seconds(seconds),

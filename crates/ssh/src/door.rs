@@ -156,6 +156,7 @@ impl<G: Gate> House<G> {
             ends,
             self.spools.clone(),
             self.tasks.clone(),
+            self.closing.clone(),
         ));
         let leaving = Leaving { gone: connection.gone.clone(), cutter };
         let (signed_in, mut signing_in) = oneshot::channel();

@@ -139,6 +139,11 @@ impl<G: Gate> SshHandler<G> {
             accepted: admitted.is_some(),
             fingerprint,
         });
+        let source = self.connection.peer;
+        tracing::info!(
+            event = if admitted.is_some() { "signed_in" } else { "sign_in_refused" },
+            user = %wish.user.escape_debug(), %source, method, "attempt to sign in"
+        );
         match admitted {
             Some((principal, terms)) => {
                 self.admitted = Some((principal, wish, terms));

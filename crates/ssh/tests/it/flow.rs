@@ -75,6 +75,19 @@ async fn a_spool_that_is_full_makes_the_connection_wait_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_prints_more_than_it_reads_goes_on_when_its_spool_is_full() {
+    let house = House::open_with(|listener| {
+        listener.spool.memory = 64 << 10;
+        listener.spool.file = 1 << 20;
+    })
+    .await;
+    let input = format!("{}\n", "x".repeat(99)).repeat(60_000);
+    let options = ["-o", "RekeyLimit=2M"];
+    let outcome = house.exec_with(&options, "sleep 1; sed 'p;p;p'", input.as_bytes()).await;
+    assert_eq!(outcome.out.len(), 4 * input.len(), "{}", outcome.err);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_takes_nothing_is_closed_alone() {
     let house = House::open_with(|listener| {
         listener.spool.memory = 64 << 10;
