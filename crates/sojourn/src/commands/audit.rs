@@ -95,14 +95,16 @@ impl Log {
             self.form.print(&mut out, line)?;
         }
         out.flush()?;
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             while let Some(line) = reader.next_line().map_err(|e| self.failed(&e))? {
                 self.form.print(&mut out, &line)?;
             }
             out.flush()?;
             std::thread::sleep(LOOK_AGAIN);
         }
-        Ok(())
     }
 
     fn last_of(&self, reader: &mut LogReader, lines: usize) -> Result<VecDeque<Line>, Failure> {
@@ -169,7 +171,7 @@ fn in_words(entry: &Entry, width: usize) -> String {
         .map(|(name, value)| format!("{name}={}", plain(value)))
         .collect();
     let line = format!(
-        "{}  {:<17} {:<8}  {}  {}",
+        "{}  {:<21} {:<8}  {}  {}",
         output::time(entry.timestamp),
         entry.action,
         session,
@@ -225,7 +227,7 @@ mod tests {
             .detail("why", "two words");
         assert_eq!(
             in_words(&entry(&event), usize::MAX),
-            "2026-11-22 11:02:11Z  auth_attempt      3f2a91c0  al\\x1bice@203.0.113.7  \
+            "2026-11-22 11:02:11Z  auth_attempt          3f2a91c0  al\\x1bice@203.0.113.7  \
              method=password why=\"two words\""
         );
         assert!(in_words(&entry(&event), 60).ends_with('…'));
