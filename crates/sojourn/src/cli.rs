@@ -32,7 +32,7 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// Configuration [default: /etc/sojourn/sojourn.toml as root]
+    /// Configuration [as root: /etc/sojourn/sojourn.toml]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub(crate) config: Option<PathBuf>,
     /// Data directory, over what the configuration says
