@@ -154,7 +154,9 @@ fn a_session_is_listed_shown_ended_and_replayed() {
     assert!(shown.contains(&id), "{shown}");
     let ended = gateway.cli(&["session", "end", ending, "--reason", "lunch"]);
     assert_eq!(ended, format!("{ending} is ending\n"));
-    assert_eq!(shell.finish(PATIENCE).code, 143);
+    let cut = shell.finish(PATIENCE);
+    assert_eq!(cut.code, 143);
+    assert!(cut.text().contains("\r\nSession ended by root: lunch\r\n"), "{}", cut.text());
     until("its end", PATIENCE, || {
         let session: Value =
             serde_json::from_str(&gateway.cli(&["session", "show", &id, "--json"])).ok()?;
