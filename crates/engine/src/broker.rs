@@ -113,7 +113,11 @@ impl Broker {
                             return self.lost().await;
                         }
                     }
-                    Ok(None) | Err(_) => return self.lost().await,
+                    Ok(None) => return self.lost().await,
+                    Err(error) => {
+                        tracing::warn!(session = %self.shared.id, %error, "shim connection broke");
+                        return self.lost().await;
+                    }
                 },
             }
         }

@@ -84,6 +84,8 @@ fn mounts(profile: &NativeProfile) -> Value {
         mount("/dev", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"]),
         mount("/dev/pts", "devpts", &DEVPTS),
         mount("/dev/shm", "tmpfs", &["nosuid", "nodev", "noexec", "mode=1777", "size=16m"]),
+        // Nothing of the machine shows, and nothing can be put there.
+        mount("/sys", "tmpfs", &["ro", "nosuid", "nodev", "noexec", "mode=0555", "size=4k"]),
         mount("/tmp", "tmpfs", &["nosuid", "nodev", "mode=1777", &tmp]),
     ])
 }

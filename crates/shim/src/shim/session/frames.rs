@@ -18,6 +18,7 @@ use sojourn_core::wire::shim::WindowSize;
 use super::A_TURN;
 use super::Phase;
 use super::Session;
+use super::lease_state;
 use crate::control::OnFailure;
 use crate::init_link::Command;
 use crate::init_link::Stdio;
@@ -82,13 +83,15 @@ impl Session {
                 Ok(())
             }
             ToShim::End(request) => {
-                self.end(request.reason, false);
+                self.end(request.reason, true);
                 Ok(())
             }
             ToShim::Query => {
-                let state = self.lease_state();
-                if let (Some(gateway), Some(state)) = (&mut self.gateway, state) {
-                    gateway.tell(&FromShim::Lease(Box::new(state)));
+                // Before the first program it is what it would be from now.
+                let fresh = || Lease::start(self.assign.limits.clone(), self.now);
+                let lease = self.lease.clone().unwrap_or_else(fresh);
+                if let Some(gateway) = &mut self.gateway {
+                    gateway.tell(&FromShim::Lease(Box::new(lease_state(&lease, self.now))));
                 }
                 Ok(())
             }
