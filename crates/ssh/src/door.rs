@@ -1,5 +1,6 @@
 //! The door itself: listens, takes connections, and stays with each until it is gone.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -32,7 +33,7 @@ use crate::wire::Wire;
 /// How long the door rests when the machine has no more descriptors or memory for connections.
 const REST: Duration = Duration::from_millis(100);
 
-/// How often it is seen to that what was counted is told.
+/// How often what was counted, or goes on, is told.
 const TELL: Duration = Duration::from_secs(10);
 
 /// How long connections may take to end when the door closes.
@@ -107,6 +108,7 @@ impl<G: Gate> Door<G> {
     pub async fn serve(self, stop: CancellationToken) {
         let Self { listener, house, .. } = self;
         let mut tell = tokio::time::interval(TELL);
+        let mut told_at = None;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -115,10 +117,13 @@ impl<G: Gate> Door<G> {
                     Ok((socket, peer)) => {
                         house.tasks.spawn(house.clone().attend(socket, peer));
                     }
-                    // Mostly no descriptors (EMFILE): others' connections will end. What went wrong
-                    // with the connection itself is none of our business.
+                    Err(error) if is_the_peers(&error) => {}
+                    // Mostly no descriptors (EMFILE): others' connections will end.
                     Err(error) => {
-                        tracing::warn!(%error, event = "accept", "a connection was not taken");
+                        if told_at.is_none_or(|told_at: Instant| told_at.elapsed() > TELL) {
+                            tracing::error!(%error, event = "accept", "connections are not taken");
+                            told_at = Some(Instant::now());
+                        }
                         tokio::time::sleep(REST).await;
                     }
                 },
@@ -213,6 +218,13 @@ impl<G: Gate> House<G> {
     fn lobby(&self) -> MutexGuard<'_, Lobby<(Cutter, SocketAddr)>> {
         self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an error belongs to the connection that was to be taken, and not to us.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::ConnectionAborted;
+    use io::ErrorKind::ConnectionReset;
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | io::ErrorKind::Interrupted)
 }
 
 fn log_end(peer: SocketAddr, ended: Result<(), russh::Error>) {

@@ -4,6 +4,7 @@ mod channels;
 mod client;
 mod endings;
 mod flow;
+mod foreign;
 mod house;
 mod lobby;
 mod programs;
