@@ -39,13 +39,15 @@ pub(super) struct Gateway {
 }
 
 impl Gateway {
-    /// The next connection that waits at `listener`; none when none does, or it is not root's.
+    /// The next connection that waits at `listener`; none when none does, or it is neither root's nor
+    /// our own user's.
     pub(super) fn accept(listener: BorrowedFd<'_>, now: Mono) -> Option<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::accept_with(listener, flags).ok()?;
         // The runner connects and hands the connection on; who has it then does not show here.
         let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
-        peer.uid.is_root().then(|| Self {
+        let known = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+        known.then(|| Self {
             socket,
             waiting: VecDeque::new(),
             output: None,

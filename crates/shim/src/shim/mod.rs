@@ -35,6 +35,7 @@ use rustix::event::PollFlags;
 use rustix::process::Signal;
 use sojourn_core::wire::runner::Stage;
 
+use crate::clock;
 use crate::control;
 use crate::control::Assign;
 use crate::control::AssignFds;
@@ -46,6 +47,7 @@ use crate::native;
 use crate::native::BuildError;
 use crate::native::NativeProfile;
 use crate::native::NativeSandbox;
+use crate::seqpacket;
 use session::Room;
 use session::Session;
 
@@ -61,10 +63,12 @@ pub fn run(control: OwnedFd, init: InitImage) -> i32 {
     let Ok(signals) = settle() else { return 1 };
     let Some((profile, timeout, disk)) = told_what_to_make(&control) else { return 1 };
     let supplies = native::Supplies { init: &init, disk: disk.as_ref() };
+    let late = clock::mono().after(timeout);
     let mut sandbox = match native::build(&profile, supplies, timeout) {
         Ok(sandbox) => sandbox,
         Err(error) => {
-            report_failure(control.as_fd(), stage(&error), &error.to_string());
+            let stage = if clock::mono() >= late { Stage::Timeout } else { stage(&error) };
+            report_failure(control.as_fd(), stage, &error.to_string());
             return 1;
         }
     };
@@ -97,8 +101,8 @@ fn settle() -> io::Result<OwnedFd> {
 fn told_what_to_make(
     control: &OwnedFd,
 ) -> Option<(NativeProfile, Duration, Option<native::DiskTemplate>)> {
-    let is_told = crate::seqpacket::wait(control, TOLD_WITHIN).ok()?;
-    crate::seqpacket::set_nonblocking(control).ok()?;
+    let is_told = seqpacket::wait(control, TOLD_WITHIN).ok()?;
+    seqpacket::set_nonblocking(control).ok()?;
     match control::hear(control.as_fd()).ok()? {
         Some(Told::Make(profile, timeout, disk)) if is_told => Some((profile, timeout, disk)),
         _ => None,
@@ -160,9 +164,9 @@ fn serve(room: Room) -> i32 {
 
 fn destroy(mut sandbox: NativeSandbox) -> i32 {
     sandbox.kill();
-    let until = crate::clock::mono().after(GONE_WITHIN);
+    let until = clock::mono().after(GONE_WITHIN);
     while !sandbox.is_empty() {
-        if crate::clock::mono() >= until {
+        if clock::mono() >= until {
             return 1;
         }
         // Readable when process 1 has ended; the rest of the time is for its control groups.
@@ -182,7 +186,6 @@ fn report_failure(control: BorrowedFd<'_>, stage: Stage, message: &str) {
 /// A step of building, as people are told of it.
 fn stage(error: &BuildError) -> Stage {
     match error.stage {
-        _ if error.message.ends_with("in time") => Stage::Timeout,
         native::Stage::Profile => Stage::Profile,
         native::Stage::Disk | native::Stage::Rootfs => Stage::RootFs,
         native::Stage::Init => Stage::Init,

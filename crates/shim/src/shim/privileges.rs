@@ -15,7 +15,8 @@ pub(super) fn drop_all_but_kill() -> io::Result<()> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::clear_ambient_capability_set()?;
-    let kept = CapabilitySet::KILL;
+    // Without root there may be none: prisoners are processes of our own user then.
+    let kept = rustix::thread::capabilities(None)?.permitted & CapabilitySet::KILL;
     let sets =
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     Ok(rustix::thread::set_capabilities(None, sets)?)

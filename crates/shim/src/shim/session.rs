@@ -9,16 +9,13 @@
 mod ending;
 mod frames;
 mod output;
+mod wait;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
 use rustix::process::Signal;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
@@ -47,15 +44,13 @@ use crate::init_link::InitEvent;
 use crate::kernel;
 use crate::native::NativeSandbox;
 use crate::seqpacket;
+use wait::Source;
 
 /// How long a session that has its sandbox waits for a gateway, before anything was started.
 const ATTACHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Frames, events or connections taken in one turn, so that none of them starves the rest.
 const A_TURN: usize = 32;
-
-/// How often it is looked whether programs that were told to end have done so.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often what was killed and still lives is killed again.
 const KILL_EVERY: Duration = Duration::from_millis(500);
@@ -105,21 +100,6 @@ pub(super) struct Session {
     /// Output on its way, and the gateway's frames; made when the first is needed.
     buffer: Vec<u8>,
     now: Mono,
-}
-
-/// Something that poll found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Source {
-    Signals,
-    Timer,
-    Control,
-    Listener,
-    Gateway,
-    Init,
-    Output(usize, Stream),
-    Input(usize),
-    /// The other end of a pipe that input goes to is closed.
-    InputEnded(usize),
 }
 
 impl Session {
@@ -205,89 +185,6 @@ impl Session {
         }
     }
 
-    /// Waits until something is ready or due.
-    fn wait(&mut self) -> io::Result<Vec<Source>> {
-        let due = self.due();
-        self.timer.arm(due)?;
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = (due <= self.now || self.has_terminal_to_drain()).then_some(at_once);
-        let (sources, mut fds): (Vec<_>, Vec<_>) = self
-            .sources()
-            .into_iter()
-            .map(|(source, fd, flags)| (source, PollFd::from_borrowed_fd(fd, flags)))
-            .unzip();
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
-        let ready = sources.into_iter().zip(fds).filter(|(_, fd)| !fd.revents().is_empty());
-        let ready = ready.map(|(source, fd)| match source {
-            Source::Input(index) if fd.revents().contains(PollFlags::ERR) => {
-                Source::InputEnded(index)
-            }
-            _ => source,
-        });
-        Ok(ready.collect())
-    }
-
-    /// What is waited for. A descriptor that nothing is wanted of now is left out: poll reports a
-    /// hang-up whether or not it was asked for. The runner comes before the gateway: what it has to
-    /// say of an end comes before that end.
-    fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
-        let mut all = Vec::with_capacity(8 + self.channels.len() * 3);
-        all.push((Source::Signals, self.signals.as_fd(), PollFlags::IN));
-        all.push((Source::Timer, self.timer.as_fd(), PollFlags::IN));
-        if let Some(control) = &self.control {
-            all.push((Source::Control, control.as_fd(), PollFlags::IN));
-        }
-        all.push((Source::Listener, self.listener.as_fd(), PollFlags::IN));
-        if let Some(gateway) = &self.gateway {
-            let write = if gateway.is_clear() { PollFlags::empty() } else { PollFlags::OUT };
-            all.push((Source::Gateway, gateway.as_fd(), PollFlags::IN | write));
-        }
-        match self.phase {
-            // The link to a dead process is readable for ever; now it is process 1 that counts.
-            Phase::Killing { init_ended: true, .. } => {}
-            Phase::Killing { .. } => all.push((Source::Init, self.sandbox.pidfd(), PollFlags::IN)),
-            _ => all.push((Source::Init, self.init.as_fd(), PollFlags::IN)),
-        }
-        for (index, channel) in self.channels.iter().enumerate() {
-            for stream in [Stream::Out, Stream::Err] {
-                let wanted = self.room(channel) > 0;
-                if let Some(fd) = channel.output(stream).filter(|_| wanted) {
-                    all.push((Source::Output(index, stream), fd, PollFlags::IN));
-                }
-            }
-            if let Some(fd) = channel.input_end() {
-                match (channel.input.waits(), channel.tty) {
-                    (true, _) => all.push((Source::Input(index), fd, PollFlags::OUT)),
-                    // A pipe whose reader is gone says so unasked.
-                    (false, false) => all.push((Source::Input(index), fd, PollFlags::empty())),
-                    (false, true) => {}
-                }
-            }
-        }
-        all
-    }
-
-    /// When something has to be looked at, whether or not anything happens.
-    fn due(&self) -> Mono {
-        let mut due = self.record.sync_at();
-        for channel in &self.channels {
-            due = due.min(channel.recorder.as_ref().map_or(Mono::NEVER, |r| r.sync_at()));
-        }
-        if let Some(hello_by) = self.gateway.as_ref().and_then(Gateway::hello_by) {
-            due = due.min(hello_by);
-        }
-        if let Some(lease) = &self.lease {
-            due = due.min(lease.next_wake());
-        } else if self.gateway.is_none() {
-            due = due.min(self.attach_by);
-        }
-        match self.phase {
-            Phase::Live => due,
-            Phase::Ending => due.min(self.now.after(LOOK_EVERY)),
-            Phase::Killing { again_at, .. } => again_at.min(self.now.after(LOOK_EVERY)),
-        }
-    }
-
     fn hear_runner(&mut self) {
         let Some(control) = &self.control else { return };
         match control::hear(control.as_fd()) {
@@ -300,7 +197,7 @@ impl Session {
 
     fn meet_gateway(&mut self) {
         let Some(mut gateway) = Gateway::accept(self.listener.as_fd(), self.now) else { return };
-        let lease = self.lease_state();
+        let lease = self.lease.as_ref().map(|lease| lease_state(lease, self.now));
         gateway.tell(&FromShim::Hello(Box::new(ShimHello {
             version: VERSION,
             session: self.assign.session,
@@ -404,18 +301,6 @@ impl Session {
         }
     }
 
-    fn lease_state(&self) -> Option<LeaseState> {
-        let lease = self.lease.as_ref()?;
-        let left = |at: Mono| (at != Mono::NEVER).then(|| at.since(self.now));
-        Some(LeaseState {
-            limits: lease.limits().clone(),
-            remaining: left(lease.deadline()),
-            idle_remaining: left(lease.idle_deadline()),
-            idle: self.now.since(lease.last_activity()),
-            output_bytes: lease.output(),
-        })
-    }
-
     /// The buffer, lent out; whoever takes it puts it back.
     fn take_buffer(&mut self) -> Vec<u8> {
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -425,6 +310,18 @@ impl Session {
 
     fn is_over(&mut self) -> bool {
         matches!(self.phase, Phase::Killing { .. }) && self.sandbox.is_empty()
+    }
+}
+
+/// How a lease stands.
+fn lease_state(lease: &Lease, now: Mono) -> LeaseState {
+    let left = |at: Mono| (at != Mono::NEVER).then(|| at.since(now));
+    LeaseState {
+        limits: lease.limits().clone(),
+        remaining: left(lease.deadline()),
+        idle_remaining: left(lease.idle_deadline()),
+        idle: now.since(lease.last_activity()),
+        output_bytes: lease.output(),
     }
 }
 

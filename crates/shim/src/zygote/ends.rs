@@ -74,10 +74,10 @@ impl GatewayEnd {
     /// # Errors
     /// `WouldBlock` when there is nothing now; `InvalidData` when it says what it must not.
     pub fn next(&self) -> io::Result<Option<FromZygote>> {
-        let Some((kind, pid, number, mut fds)) = recv(self.socket.as_fd())? else {
+        let Some(Message { kind, pid, number, fd }) = recv(self.socket.as_fd())? else {
             return Ok(None);
         };
-        match (kind, fds.pop()) {
+        match (kind, fd) {
             (RUNNER_BORN, Some(socket)) => Ok(Some(FromZygote::RunnerBorn { pid, socket })),
             (RUNNER_GONE, None) => Ok(Some(FromZygote::RunnerGone { pid, status: number })),
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -140,8 +140,8 @@ impl RunnerEnd {
     /// end when there is no answer yet.
     pub fn born(&self) -> io::Result<Born> {
         let gone = io::ErrorKind::UnexpectedEof;
-        let (kind, pid, number, mut fds) = recv(self.socket.as_fd())?.ok_or(gone)?;
-        match (kind, fds.pop()) {
+        let Message { kind, pid, number, fd } = recv(self.socket.as_fd())?.ok_or(gone)?;
+        match (kind, fd) {
             (SHIM_BORN, Some(pidfd)) => Ok(Born { pid, pidfd }),
             (FORK_FAILED, None) => Err(io::Error::from_raw_os_error(number)),
             _ => Err(io::ErrorKind::InvalidData.into()),
@@ -187,16 +187,25 @@ fn message(kind: u8, pid: Option<Pid>, number: i32) -> [u8; LENGTH] {
     [kind, a, b, c, d, e, f, g, h]
 }
 
-/// Kind, pid, number and descriptors of the next message; none at the end.
-fn recv(from: BorrowedFd<'_>) -> io::Result<Option<(u8, u32, i32, Vec<OwnedFd>)>> {
+struct Message {
+    kind: u8,
+    pid: u32,
+    number: i32,
+    fd: Option<OwnedFd>,
+}
+
+/// The next message; none at the end.
+fn recv(from: BorrowedFd<'_>) -> io::Result<Option<Message>> {
     let mut buf = [0; LENGTH];
-    let message = seqpacket::recv(from, &mut buf)?;
-    match (message.len, buf) {
+    let mut received = seqpacket::recv(from, &mut buf)?;
+    match (received.len, buf) {
         (0, _) => Ok(None),
-        (LENGTH, [kind, a, b, c, d, e, f, g, h]) => {
-            let pid = u32::from_be_bytes([a, b, c, d]);
-            Ok(Some((kind, pid, i32::from_be_bytes([e, f, g, h]), message.fds)))
-        }
+        (LENGTH, [kind, a, b, c, d, e, f, g, h]) => Ok(Some(Message {
+            kind,
+            pid: u32::from_be_bytes([a, b, c, d]),
+            number: i32::from_be_bytes([e, f, g, h]),
+            fd: received.fds.pop(),
+        })),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

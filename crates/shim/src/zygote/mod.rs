@@ -28,6 +28,7 @@
 mod ends;
 
 use std::io;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -98,7 +99,7 @@ pub fn split(plan: &Plan<'_>) -> io::Result<GatewayEnd> {
     let pid = fork(move || match Zygote::prepare(plan, theirs) {
         Ok(mut zygote) => zygote.run(),
         Err(error) => {
-            eprintln!("sojourn: zygote: {error}");
+            complain("the split", &error);
             1
         }
     })?;
@@ -268,7 +269,7 @@ impl<'a> Zygote<'a> {
                 self.runner = Some(runner);
             }
             Err(error) => {
-                eprintln!("sojourn: zygote: no runner: {error}");
+                complain("no runner", &error);
                 self.restart_at = clock::mono().after(self.pause);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             }
@@ -294,4 +295,9 @@ impl<'a> Zygote<'a> {
         })?;
         Ok((Runner { pid, born: clock::mono(), socket: Some(zygote) }, gateway))
     }
+}
+
+/// Writes a line for the operator, if anybody reads there.
+fn complain(what: &str, error: &io::Error) {
+    let _written = writeln!(io::stderr(), "sojourn: zygote: {what}: {error}");
 }

@@ -3,7 +3,6 @@
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::wire::MAX_PAYLOAD;
-use sojourn_core::wire::Text;
 use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::Program;
@@ -12,7 +11,6 @@ use sojourn_core::wire::shim::WindowSize;
 use sojourn_core::wire::shim::cost;
 use sojourn_shim::seqpacket;
 
-use crate::native_room::PATIENCE;
 use crate::shim_house::House;
 use crate::shim_house::Shim;
 use crate::shim_house::as_runner;
@@ -216,22 +214,6 @@ fn what_is_typed_at_a_password_prompt_is_not_recorded() {
         let recording = String::from_utf8(house.recording(0)).unwrap();
         assert!(recording.contains("input hidden: 9 bytes") && !recording.contains("hunter22"));
         assert!(recording.contains(r#""i", "read"#), "what is shown is recorded");
-        shim.is_gone();
-    });
-}
-
-#[test]
-fn words_that_are_no_text_reach_the_program() {
-    as_runner(|zygote| {
-        let shim = Shim::make(&zygote);
-        let house = House::new();
-        let mut gateway = house.open(&shim);
-        let line = Program::Exec(Text(b"printf '\xff\xfe' | od -An -tx1".to_vec()));
-        gateway.start(0, line, false, OUTPUT_WINDOW);
-        assert_eq!(gateway.until_exit(0), Exit::Code(0));
-        assert_eq!(gateway.seen.text(0).trim(), "ff fe");
-        drop(gateway);
-        assert!(seqpacket::wait(&shim.pidfd, PATIENCE).unwrap());
         shim.is_gone();
     });
 }
