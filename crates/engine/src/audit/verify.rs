@@ -148,7 +148,7 @@ fn check_lines(
         }
     }
     let torn = reader.partial();
-    if !torn.is_empty() && !is_live {
+    if !torn.is_empty() {
         let file = Path::new(disk::DIR).join(disk::name(reader.file()));
         // A crash leaves less than a line; a whole one with something else than an end of line
         // behind it was tampered with.
@@ -156,7 +156,7 @@ fn check_lines(
         if whole {
             let line = if last.0 == reader.file() { last.1 + 1 } else { 1 };
             found.add(file, Some(line), "changed: the line's end is not an end of line");
-        } else {
+        } else if !is_live {
             let (file, bytes) = (file.display(), torn.len());
             found.notes.push(format!("{file}: torn end of {bytes} bytes, cut at next start"));
         }
