@@ -11,6 +11,9 @@ else
 OUT := target/$(PROFILE)
 endif
 
+# Sandboxes are made as root.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
 # Where rustup puts cargo, which is not on every path.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
@@ -25,7 +28,7 @@ help: ## Shows this list
 run: packages ## Installs what is missing, builds, and starts the gateway here
 	@scripts/host-check
 	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
-	@exec $(OUT)/sojourn serve $(ARGS)
+	@exec $(SUDO) $(OUT)/sojourn serve $(ARGS)
 
 build: packages ## Builds the program: target/release/sojourn
 	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
@@ -36,8 +39,9 @@ install: build ## Copies the program to PREFIX/bin (default /usr/local)
 test: ## Installs what the tests need and runs all of them
 	@CARGO='$(CARGO)' scripts/test
 
-test-long: test ## The same, and then every property with many more cases
+test-long: test ## The same, then properties with many more cases and the loops at full length
 	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --lib
+	SOJOURN_TEST_LONG=1 $(CARGO) test --locked --package sojourn --test it
 
 test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs QEMU)
 	@scripts/test-v2

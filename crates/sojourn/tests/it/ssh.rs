@@ -305,7 +305,9 @@ impl Master {
     fn run(&self, command: &str) -> String {
         let mut ssh = Command::new("ssh");
         ssh.args(&self.arguments).args(["x", command]);
-        Running::new(ssh).finish(Duration::from_secs(10)).text()
+        let output = Running::new(ssh).finish(Duration::from_secs(10));
+        assert_eq!(output.code, 0, "{command:?}: {}", output.err);
+        output.text()
     }
 }
 
