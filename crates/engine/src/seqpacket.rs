@@ -88,6 +88,13 @@ impl SeqPacket {
 }
 
 #[cfg(test)]
+impl std::os::fd::AsFd for SeqPacket {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
