@@ -9,10 +9,7 @@ use russh::ChannelId;
 use russh::ChannelOpenFailure;
 use russh::Error;
 use russh::Pty as PtyMode;
-use russh::keys::Algorithm;
-use russh::keys::HashAlg;
-use russh::keys::ssh_key::Certificate as SshCertificate;
-use russh::keys::ssh_key::public::KeyData;
+use russh::keys::ssh_key::Certificate;
 use russh::server::Auth;
 use russh::server::ChannelOpenHandle;
 use russh::server::Handler;
@@ -21,26 +18,18 @@ use russh::server::PublicKeyOffer;
 use russh::server::Session;
 use russh::server::VerifiedPublicKey;
 use sojourn_core::audit::Action;
-use sojourn_core::audit::Event;
 use sojourn_core::wire::Text;
-use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelRequest;
-use sojourn_engine::identity::Principal;
 use tokio::sync::oneshot;
 
-use crate::caller;
-use crate::caller::Terms;
-use crate::caller::Wish;
 use crate::channel;
-use crate::config::methods;
 use crate::connection::Connection;
-use crate::connection::Guest;
-use crate::gate::Caller;
-use crate::gate::Certificate;
 use crate::gate::Gate;
+use crate::sign_in::Rules;
+use crate::sign_in::SignIn;
 use crate::valve::SMALL_WINDOW;
 use crate::valve::WINDOW;
 
@@ -64,21 +53,11 @@ pub(crate) struct SshHandler<G: Gate> {
     rules: Arc<Rules>,
     /// Tells the connection's task that somebody has signed in.
     signed_in: Option<oneshot::Sender<()>>,
-    attempts: Vec<Attempt>,
-    refused: usize,
-    admitted: Option<(Principal, Wish, Terms)>,
+    sign_in: SignIn<G>,
     /// Channels that are open and run nothing yet.
     opened: HashMap<ChannelId, Opened>,
     opened_ever: usize,
     forwards_refused: usize,
-}
-
-/// What every connection of a door is held to.
-#[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) banner: String,
-    pub(crate) max_auth_tries: usize,
-    pub(crate) user_cas: Vec<KeyData>,
 }
 
 /// A channel before its program: what was asked for so far.
@@ -96,76 +75,14 @@ impl<G: Gate> SshHandler<G> {
         signed_in: oneshot::Sender<()>,
     ) -> Self {
         Self {
+            signed_in: Some(signed_in),
+            sign_in: SignIn::new(connection.clone(), rules.clone()),
             connection,
             rules,
-            signed_in: Some(signed_in),
-            attempts: Vec::new(),
-            refused: 0,
-            admitted: None,
             opened: HashMap::new(),
             opened_ever: 0,
             forwards_refused: 0,
         }
-    }
-
-    fn caller<'a>(&'a self, wish: &'a Wish) -> Caller<'a> {
-        let Connection { peer, wire, .. } = &*self.connection;
-        Caller { user: &wish.user, peer: *peer, client: wire.client.get() }
-    }
-
-    /// Whether this connection has used up its attempts: then nothing more is looked at.
-    fn is_spent(&self) -> bool {
-        self.refused >= self.rules.max_auth_tries
-    }
-
-    fn refuse(&mut self) -> Auth {
-        self.refused += 1;
-        // Without the list the library would take the method off what the client may still try.
-        Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
-    }
-
-    /// Notes an attempt and answers it.
-    fn settle(
-        &mut self,
-        wish: Wish,
-        method: &str,
-        fingerprint: Option<String>,
-        admitted: Option<(Principal, Terms)>,
-    ) -> Auth {
-        self.attempts.push(Attempt {
-            at: self.connection.gate.now(),
-            method: method.to_owned(),
-            user: wish.user.clone(),
-            accepted: admitted.is_some(),
-            fingerprint,
-        });
-        let source = self.connection.peer;
-        tracing::info!(
-            event = if admitted.is_some() { "signed_in" } else { "sign_in_refused" },
-            user = %wish.user.escape_debug(), %source, method, "attempt to sign in"
-        );
-        match admitted {
-            Some((principal, terms)) => {
-                self.admitted = Some((principal, wish, terms));
-                Auth::Accept
-            }
-            None => self.refuse(),
-        }
-    }
-
-    /// Puts on record an attempt that the gate never hears of.
-    fn record_refused(&self, wish: &Wish, method: &str, fingerprint: &str, why: &str) {
-        let connection = &self.connection;
-        let actor = connection.actor(&wish.user);
-        let event = Event::new(connection.gate.now(), Action::AuthAttempt, actor);
-        connection.gate.record(
-            event
-                .detail("method", method)
-                .detail("user", wish.user.clone())
-                .detail("outcome", "refused")
-                .detail("reason", why)
-                .detail("fingerprint", fingerprint),
-        );
     }
 
     fn refuse_forward(&mut self, kind: &str, target: &str) {
@@ -206,17 +123,11 @@ impl<G: Gate> Handler for SshHandler<G> {
     }
 
     async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
-        // Clients ask so which methods there are; it is no attempt at anything.
-        Ok(Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false })
+        Ok(SignIn::<G>::question())
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
-        if self.is_spent() {
-            return Ok(self.refuse());
-        }
-        let wish = Wish::parse(user);
-        let found = self.connection.gate.password(self.caller(&wish), password).await;
-        Ok(self.settle(wish, "password", None, found.map(|principal| (principal, Terms::FREE))))
+        Ok(self.sign_in.password(user, password).await)
     }
 
     async fn auth_publickey_offered(
@@ -224,23 +135,7 @@ impl<G: Gate> Handler for SshHandler<G> {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        if self.is_spent() || *offer.algorithm == (Algorithm::Rsa { hash: None }) {
-            return Ok(self.refuse());
-        }
-        // Here a certificate looks like the key it certifies, which nobody has on file. So where there
-        // are certificates every offer is heard out; what counts is decided on the proof alone.
-        if !self.rules.user_cas.is_empty() {
-            return Ok(Auth::Accept);
-        }
-        let wish = Wish::parse(user);
-        let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        match self.connection.gate.takes_key(self.caller(&wish), &fingerprint).await {
-            true => Ok(Auth::Accept),
-            false => {
-                self.record_refused(&wish, "publickey", &fingerprint, "unknown key");
-                Ok(self.settle(wish, "publickey", Some(fingerprint), None))
-            }
-        }
+        Ok(self.sign_in.offer(user, offer).await)
     }
 
     async fn auth_publickey(
@@ -248,60 +143,23 @@ impl<G: Gate> Handler for SshHandler<G> {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
-        if self.is_spent() {
-            return Ok(self.refuse());
-        }
-        let wish = Wish::parse(user);
-        let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
-        let found = self.connection.gate.public_key(self.caller(&wish), &fingerprint).await;
-        let admitted = found.map(|principal| (principal, Terms::FREE));
-        Ok(self.settle(wish, "publickey", Some(fingerprint), admitted))
+        Ok(self.sign_in.key(user, key).await)
     }
 
     async fn auth_openssh_certificate(
         &mut self,
         user: &str,
-        certificate: &SshCertificate,
+        certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        if self.is_spent() {
-            return Ok(self.refuse());
-        }
-        let wish = Wish::parse(user);
-        let fingerprint = certificate.public_key().fingerprint(HashAlg::Sha256).to_string();
-        let from = self.connection.peer.ip();
-        let now = self.connection.gate.now();
-        let checked = caller::check(certificate, &self.rules.user_cas, &wish.user, from, now);
-        let admitted = match checked {
-            Ok(terms) => {
-                let facts = Certificate {
-                    fingerprint: fingerprint.clone(),
-                    principals: certificate.valid_principals().to_vec(),
-                    key_id: certificate.key_id().to_owned(),
-                    serial: certificate.serial(),
-                };
-                let found = self.connection.gate.certificate(self.caller(&wish), &facts).await;
-                found.map(|principal| (principal, terms))
-            }
-            Err(why) => {
-                self.record_refused(&wish, "certificate", &fingerprint, &why.to_string());
-                None
-            }
-        };
-        Ok(self.settle(wish, "certificate", Some(fingerprint), admitted))
+        Ok(self.sign_in.certificate(user, certificate).await)
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
         // Nobody is here whom the gate did not let in.
-        let Some((principal, wish, terms)) = self.admitted.take() else {
+        let Some(guest) = self.sign_in.guest(session.handle()) else {
             return Err(Error::Inconsistent);
         };
-        self.connection.admit(Guest {
-            principal,
-            wish,
-            terms,
-            attempts: std::mem::take(&mut self.attempts),
-            handle: session.handle(),
-        });
+        self.connection.admit(guest);
         if let Some(signed_in) = self.signed_in.take() {
             // Its task is gone when the connection is being ended.
             let _gone = signed_in.send(());

@@ -22,6 +22,7 @@ mod handler;
 mod host_keys;
 mod intake;
 mod lobby;
+mod sign_in;
 mod spool;
 mod turned_away;
 mod valve;

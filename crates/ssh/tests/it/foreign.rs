@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::ChannelMsg;
+use russh::Sig;
 use russh::client;
 use russh::client::Handle;
 use russh::keys::PrivateKey;
@@ -127,4 +128,23 @@ async fn a_program_starts_once_a_channel() {
     let (env, rest) = replies.split_at(200);
     assert_eq!(env.iter().filter(|done| **done).count(), 128, "the rest is too much");
     assert_eq!(rest, [true, false, false, false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_reaches_the_program() {
+    let house = House::open().await;
+    let mut session = connect(&house, |_| {}).await;
+    assert!(session.authenticate_password("alice", PASSWORD).await.unwrap().success());
+    let mut channel = session.channel_open_session().await.unwrap();
+    let program = "trap 'exit 17' TERM; echo up; while :; do sleep 0.05; done";
+    channel.exec(true, program).await.unwrap();
+    let mut status = None;
+    while let Some(message) = timeout(SOON, channel.wait()).await.expect("an end") {
+        match message {
+            ChannelMsg::Data { .. } => channel.signal(Sig::TERM).await.unwrap(),
+            ChannelMsg::ExitStatus { exit_status } => status = Some(exit_status),
+            _ => {}
+        }
+    }
+    assert_eq!(status, Some(17));
 }
