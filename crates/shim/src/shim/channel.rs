@@ -53,8 +53,9 @@ pub(super) struct Channel {
     pub(super) life: Life,
     pub(super) ends: Ends,
     pub(super) input: Input,
-    /// What the attached gateway still takes of its output.
-    pub(super) credit: u32,
+    /// What the attached gateway still takes of its output; none while it never asked for any, as
+    /// one that came back and has nobody to show it to.
+    pub(super) credit: Option<u32>,
     pub(super) recorder: Option<Recorder>,
     pub(super) tty: bool,
     /// What was read of its terminal since its leader ended.
@@ -107,9 +108,21 @@ impl Channel {
         self.ends = Ends::Closed;
     }
 
-    /// How many bytes of output may be read to be passed on.
-    pub(super) fn room(&self) -> usize {
-        usize::try_from(self.credit.saturating_sub(FRAME_COST)).unwrap_or(0).min(MAX_PAYLOAD)
+    /// How many bytes of output may be read to be passed on; none: they are only recorded.
+    pub(super) fn room(&self) -> Option<usize> {
+        let left = self.credit?.saturating_sub(FRAME_COST);
+        Some(usize::try_from(left).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
+    }
+
+    /// Takes more credit for output.
+    pub(super) fn grant(&mut self, credit: u32) {
+        self.credit = Some(self.credit.unwrap_or(0).saturating_add(credit));
+    }
+
+    /// Spends credit on a frame of output; false when none is to be passed on.
+    pub(super) fn spend(&mut self, bytes: usize) -> bool {
+        self.credit = self.credit.map(|credit| credit.saturating_sub(cost(bytes)));
+        self.credit.is_some()
     }
 
     /// Whether its program has ended and all of its output has been read.

@@ -207,8 +207,8 @@ impl Session {
             ending: self.reason(),
         })));
         for channel in &mut self.channels {
-            // Both windows start anew: the gateway grants what it takes, we what we do.
-            channel.credit = 0;
+            // Both windows start anew: the gateway grants what it takes, if anything; we what we do.
+            channel.credit = None;
             gateway.tell(&FromShim::InputCredit(channel.number, channel.input.credit_anew()));
             if channel.input.closed {
                 gateway.tell(&FromShim::InputClosed(channel.number));

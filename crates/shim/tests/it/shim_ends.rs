@@ -144,6 +144,23 @@ fn the_gateway_may_be_lost_and_come_back() {
 }
 
 #[test]
+fn a_gateway_that_comes_back_and_asks_for_nothing_holds_nothing_up() {
+    as_runner(|zygote| {
+        let shim = Shim::make(&zygote);
+        let mut house = House::new();
+        house.assign.limits.max_output = Some(1 << 20);
+        let mut gateway = house.open(&shim);
+        gateway.shell(0);
+        drop(gateway);
+        let mut gateway = house.attach();
+        gateway.type_in(0, "yes\n");
+        assert_eq!(gateway.until_ended().reason, EndReason::MaxOutput);
+        assert!(gateway.seen.out.is_empty());
+        shim.is_gone();
+    });
+}
+
+#[test]
 fn without_a_gateway_the_lease_holds() {
     as_runner(|zygote| {
         let shim = Shim::make(&zygote);

@@ -45,8 +45,8 @@ fn a_terminal_echoes_resizes_and_knows_who_it_is_for() {
         gateway.shell(0);
         gateway.type_in(0, "echo $TERM $SOJOURN_USER $COLOUR $HOME $(stty size); pwd\n");
         gateway.until_text(0, "xterm alice blue /root 24 80\r\n/root\r\n");
-        gateway.type_in(0, "trap 'echo now $(stty size)' WINCH\n");
-        gateway.until_text(0, "WINCH\r\n");
+        gateway.type_in(0, "trap 'echo now $(stty size)' WINCH; echo set$((1))\n");
+        gateway.until_text(0, "set1");
         let size = WindowSize { cols: 101, rows: 33, width: 0, height: 0 };
         gateway.say(&ToShim::Resize(0, size));
         gateway.type_in(0, "\n");

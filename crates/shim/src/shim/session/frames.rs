@@ -151,7 +151,7 @@ impl Session {
 
     fn credit(&mut self, number: u16, credit: u32) -> Taken {
         if let Some(channel) = self.channel(number)? {
-            channel.credit = channel.credit.saturating_add(credit);
+            channel.grant(credit);
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Session {
             life: Life::Starting,
             ends,
             input: Input::default(),
-            credit: spec.credit,
+            credit: Some(spec.credit),
             recorder,
             tty: spec.pty.is_some(),
             afterwards: 0,

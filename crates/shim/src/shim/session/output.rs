@@ -4,7 +4,6 @@ use rustix::io::Errno;
 use sojourn_core::wire::MAX_PAYLOAD;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::Stream;
-use sojourn_core::wire::shim::cost;
 use sojourn_term::cast;
 
 use super::Phase;
@@ -29,14 +28,17 @@ enum Read {
 }
 
 impl Session {
-    /// How much of a channel's output may be read now. Attached: what the gateway granted, while
-    /// nothing waits to be sent. Not attached, or ending: everything, for the recording.
+    /// How much of a channel's output may be read now. What is passed on: as the gateway granted,
+    /// while nothing waits to be sent. What is not, because no gateway is attached, or it never asked
+    /// for this channel, or the session ends: everything, for the recording.
     pub(super) fn room(&self, channel: &Channel) -> usize {
-        match (&self.gateway, self.phase) {
-            _ if channel.life == Life::Starting => 0,
-            (Some(gateway), Phase::Live) => {
+        if channel.life == Life::Starting {
+            return 0;
+        }
+        match (&self.gateway, self.phase, channel.room()) {
+            (Some(gateway), Phase::Live, Some(room)) => {
                 if gateway.is_clear() {
-                    channel.room()
+                    room
                 } else {
                     0
                 }
@@ -99,10 +101,9 @@ impl Session {
         let within_limit = self.count_output(tty, bytes.len());
         if let Some(gateway) = self.gateway.as_mut().filter(|_| self.phase == Phase::Live)
             && within_limit > 0
+            && self.channels[index].spend(within_limit)
         {
             gateway.pass(number, stream, &bytes[..within_limit]);
-            let channel = &mut self.channels[index];
-            channel.credit = channel.credit.saturating_sub(cost(within_limit));
         }
         self.keep_lease();
     }
