@@ -126,6 +126,8 @@ fn publish(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     let published = std::fs::hard_link(&part, path);
     std::fs::remove_file(&part)?;
+    // A key that a crash takes back would look like an attack to whoever has seen it.
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
     published
 }
 

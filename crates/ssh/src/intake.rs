@@ -222,7 +222,7 @@ impl<I: GateInput> Intake<I> {
             let chunk = self.spool.take(most).await?;
             let input = input.clone();
             self.sending = Some(Box::pin(async move { input.send(&chunk).await }));
-        } else if std::mem::take(&mut self.eof) {
+        } else if self.held.is_empty() && std::mem::take(&mut self.eof) {
             input.eof().await;
         }
         Ok(())

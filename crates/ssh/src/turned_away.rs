@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
+use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event;
 use tokio::time::Instant;
 
@@ -89,7 +90,7 @@ impl TurnedAway {
                 event = "connection_refused", reason = why.name(), count, source = %last,
                 "connections were turned away before they signed in"
             );
-            let actor = Actor::ssh("", last);
+            let actor = Actor { ip_address: Some(last), ..Actor::new(ActorKind::Ssh) };
             let event = Event::new(gate.now(), Action::AuthAttempt, actor);
             gate.record(
                 event
