@@ -1,3 +1,5 @@
+//! The store: statements, migrations, two processes, and what it says when it cannot.
+
 use std::os::unix::fs::PermissionsExt;
 
 use sojourn_core::audit::Action;

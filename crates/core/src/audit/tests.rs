@@ -1,3 +1,5 @@
+//! The chain: whatever is changed in a log is found, and at its line.
+
 use proptest::prelude::*;
 
 use super::*;

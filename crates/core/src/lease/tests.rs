@@ -1,3 +1,5 @@
+//! Leases: what is due comes once, in order and on time.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! The audit writer: crashes, full disks, other processes, and the check of the whole log.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Sessions in motion, with a runner and shims that are the test.
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 

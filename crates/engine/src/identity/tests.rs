@@ -1,3 +1,5 @@
+//! Who gets in, who does not, and what goes on record.
+
 use std::sync::Arc;
 use std::time::Duration;
 

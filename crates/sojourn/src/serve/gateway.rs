@@ -81,7 +81,7 @@ async fn serve(
     let started = Event::new(clock.wall(), Action::GatewayStarted, Actor::SYSTEM)
         .detail("version", env!("CARGO_PKG_VERSION"));
     engine.audit().record(started).await.map_err(|error| Failure::caused(&error))?;
-    let runner = tokio::spawn(runners.serve(engine.clone()));
+    let mut runner = tokio::spawn(runners.serve(engine.clone()));
     if let Err(error) = engine.adopt().await {
         tracing::error!(%error, "sessions of the gateway before this one cannot be taken up");
     }
@@ -97,7 +97,7 @@ async fn serve(
             tracing::info!(signal, event = "stopping", "stopping");
             Ok(())
         }
-        ended = runner => match ended {
+        ended = &mut runner => match ended {
             Ok(Err(failure)) => Err(failure),
             _ => Err(Failure::refused("the runner cannot be reached any more")),
         },
@@ -106,6 +106,10 @@ async fn serve(
     let longest = config.profiles.usable().map(|(_, profile)| config.limits_for(profile).grace);
     let patience = longest.max().unwrap_or_default() + SLACK;
     engine.shut_down(leave, patience).await;
+    if !runner.is_finished() {
+        // It has to clean up: until then what it made is not gone.
+        let _late = tokio::time::timeout(SLACK, runner).await;
+    }
     doors.close();
     let _late = tokio::time::timeout(Duration::from_secs(2), doors.wait()).await;
     remove_socket(&config.data_dir.0);

@@ -43,13 +43,15 @@ impl RunnerSource {
             .map_err(|error| Failure::Refused(format!("the zygote is gone: {error}")))
     }
 
-    /// Gives each runner to the engine, one after the other, for ever.
+    /// Gives each runner to the engine, one after the other; returns when the last one has ended after
+    /// the engine was shut down.
     pub(crate) async fn serve(mut self, engine: Engine) -> Result<(), Failure> {
         if let Some(socket) = self.living.take() {
             engine.serve_runner(socket).await;
-            if !engine.shutdown().is_cancelled() {
-                self.start()?;
+            if engine.shutdown().is_cancelled() {
+                return Ok(());
             }
+            self.start()?;
         }
         let gone =
             |error: io::Error| Failure::Refused(format!("no runner can be started: {error}"));
@@ -59,8 +61,11 @@ impl RunnerSource {
             match zygote.async_io(Interest::READABLE, |zygote| zygote.next()).await.map_err(gone)? {
                 Some(FromZygote::RunnerBorn { socket, .. }) => engine.serve_runner(socket).await,
                 Some(FromZygote::RunnerGone { pid, status }) => {
+                    if engine.shutdown().is_cancelled() {
+                        return Ok(());
+                    }
                     tracing::warn!(pid, status, "the runner ended");
-                    if status == 0 && !engine.shutdown().is_cancelled() {
+                    if status == 0 {
                         zygote.get_ref().start_runner().map_err(gone)?;
                     }
                 }
