@@ -179,8 +179,8 @@ pub fn send<T: Serialize>(
 /// # Errors
 /// As [`seqpacket::recv`]; `InvalidData` when it is none.
 pub fn recv<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    // Filled only as far as a message goes, so that a waiting shim touches no more of its memory.
-    let mut buf = vec![0; MAX_MESSAGE];
+    // As long as the message: what a waiting shim has touched of its memory stays its own.
+    let mut buf = vec![0; seqpacket::next_len(&socket)?.min(MAX_MESSAGE)];
     let message = seqpacket::recv(socket, &mut buf)?;
     if message.len == 0 {
         return Ok(None);

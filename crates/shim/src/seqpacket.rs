@@ -114,6 +114,20 @@ pub fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<Received> {
     Ok(Received { len: message.bytes, fds })
 }
 
+/// The length of the next message, which stays; zero: the other side is gone.
+///
+/// # Errors
+/// `WouldBlock` on a non-blocking socket when there is none; else the system's.
+pub fn next_len(socket: impl AsFd) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+    let mut nothing: [u8; 0] = [];
+    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut nothing[..], flags)) {
+        Ok((_, len)) => Ok(len),
+        Err(rustix::io::Errno::CONNRESET) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits until `fd` has something to read, or its other side is gone; false when that took longer
 /// than `timeout`.
 ///
@@ -138,11 +152,13 @@ mod tests {
         let mut buf = [0; 64];
         let first = recv(&far, &mut buf).unwrap();
         assert_eq!((&buf[..first.len], first.fds.len()), (&b"first"[..], 0));
+        assert_eq!(next_len(&far).unwrap(), 6);
         let second = recv(&far, &mut buf).unwrap();
         assert_eq!((&buf[..second.len], second.fds.len()), (&b"second"[..], 1));
         send(&second.fds[0], b"through", &[]).unwrap();
         assert_eq!(recv(&outer, &mut buf).unwrap().len, 7);
         drop(near);
+        assert_eq!(next_len(&far).unwrap(), 0, "the end");
         assert_eq!(recv(&far, &mut buf).unwrap().len, 0, "the end");
     }
 

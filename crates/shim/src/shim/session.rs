@@ -52,6 +52,11 @@ const ATTACHED_WITHIN: Duration = Duration::from_secs(60);
 /// Frames, events or connections taken in one turn, so that none of them starves the rest.
 const A_TURN: usize = 32;
 
+/// Far longer than any message, so that the allocator maps it: what no message ever touched of it
+/// takes no memory.
+const BUFFER: usize = 256 * 1024;
+const _: () = assert!(BUFFER > MAX_MESSAGE);
+
 /// How often what was killed and still lives is killed again.
 const KILL_EVERY: Duration = Duration::from_millis(500);
 
@@ -303,9 +308,8 @@ impl Session {
 
     /// The buffer, lent out; whoever takes it puts it back.
     fn take_buffer(&mut self) -> Vec<u8> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(MAX_MESSAGE, 0);
-        buffer
+        let buffer = std::mem::take(&mut self.buffer);
+        if buffer.is_empty() { vec![0; BUFFER] } else { buffer }
     }
 
     fn is_over(&mut self) -> bool {
