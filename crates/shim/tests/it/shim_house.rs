@@ -177,7 +177,12 @@ impl House {
             session,
             profile: "default".to_owned(),
             about: About { user: "alice".to_owned(), door: "ssh".to_owned(), ..About::default() },
-            limits: Limits { grace: Duration::from_millis(700), ..Limits::default() },
+            // A test that was cut short leaves its session to its own lease.
+            limits: Limits {
+                max_runtime: Some(Duration::from_secs(120)),
+                grace: Duration::from_millis(700),
+                ..Limits::default()
+            },
             recording: RecordingPolicy {
                 input: InputPolicy::Masked,
                 exec_bytes: 1 << 20,
