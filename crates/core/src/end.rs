@@ -68,7 +68,9 @@ impl EndReason {
         match self {
             Self::Exited | Self::Signalled | Self::Closed => None,
             Self::MaxRuntime | Self::IdleTimeout | Self::MaxOutput => Some(EXIT_LIMIT),
-            Self::EndedBy | Self::LoginEnded | Self::RunnerLost | Self::Shutdown => Some(EXIT_ENDED),
+            Self::EndedBy | Self::LoginEnded | Self::RunnerLost | Self::Shutdown => {
+                Some(EXIT_ENDED)
+            }
             Self::Failed => Some(EXIT_REFUSED),
         }
     }

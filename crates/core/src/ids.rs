@@ -80,8 +80,7 @@ id!(
 #[must_use]
 pub fn is_named_by(id: &Uuid, typed: &str) -> bool {
     let typed: String = typed.chars().filter(|c| *c != '-').collect();
-    typed.len() >= SHORTEST_ENDING
-        && id.simple().to_string().ends_with(&typed.to_ascii_lowercase())
+    typed.len() >= SHORTEST_ENDING && id.simple().to_string().ends_with(&typed.to_ascii_lowercase())
 }
 
 #[cfg(test)]

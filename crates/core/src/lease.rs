@@ -181,7 +181,10 @@ impl Lease {
         let idle_deadline = self.idle_deadline();
         if !self.warned_idle && now >= self.warn_at(self.last_activity, idle_deadline) {
             self.warned_idle = true;
-            return Some(Effect::Warn { limit: Limit::IdleTimeout, left: idle_deadline.since(now) });
+            return Some(Effect::Warn {
+                limit: Limit::IdleTimeout,
+                left: idle_deadline.since(now),
+            });
         }
         None
     }

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// Monotonic time in microseconds: `CLOCK_BOOTTIME`, so that a machine's sleep counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Mono(pub u64);
 
@@ -35,7 +37,9 @@ impl Mono {
 }
 
 /// Wall time in microseconds since the epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Wall(pub i64);
 
@@ -69,7 +73,8 @@ impl Wall {
     /// Year, month and day in UTC, as the folders of recordings are named.
     #[must_use]
     pub fn date(self) -> (i16, i8, i8) {
-        let stamp = jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let stamp =
+            jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let date = jiff::tz::Offset::UTC.to_datetime(stamp).date();
         (date.year(), date.month(), date.day())
     }

@@ -16,7 +16,9 @@ pub const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// Not of the form.
-    #[error("{0:?} is not a duration; write it like \"500ms\", \"5s\", \"30m\", \"1h30m\" or \"7d\"")]
+    #[error(
+        "{0:?} is not a duration; write it like \"500ms\", \"5s\", \"30m\", \"1h30m\" or \"7d\""
+    )]
     Duration(String),
     /// More than [`LONGEST`].
     #[error("{0:?} is longer than 100 years")]
@@ -118,7 +120,7 @@ impl fmt::Display for Span {
 pub fn in_words(duration: Duration) -> String {
     let millis = duration.as_millis();
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000)] {
-        if millis >= size && millis % size == 0 {
+        if millis >= size && millis.is_multiple_of(size) {
             return format!("{} {unit}", millis / size);
         }
     }
@@ -129,7 +131,8 @@ pub fn in_words(duration: Duration) -> String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
-const SIZES: [(&str, u64); 4] = [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)];
+const SIZES: [(&str, u64); 4] =
+    [("TB", 1 << 40), ("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1 << 10)];
 
 impl Size {
     /// So many units of 1024 × 1024 bytes.
@@ -147,7 +150,7 @@ impl Size {
     /// For a message to people, in the largest whole unit: `100 MB`.
     #[must_use]
     pub fn in_words(self) -> String {
-        let unit = SIZES.iter().find(|(_, size)| self.0 >= *size && self.0 % size == 0);
+        let unit = SIZES.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));
         unit.map_or_else(
             || format!("{} bytes", self.0),
             |(unit, size)| format!("{} {unit}", self.0 / size),
@@ -181,7 +184,7 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     /// As configuration writes it: `256MB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIZES.iter().find(|(_, size)| self.0 >= *size && self.0 % size == 0) {
+        match SIZES.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size)) {
             Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}", self.0),
         }

@@ -22,7 +22,10 @@ impl Forge {
     /// The system's.
     pub fn new(end: RunnerEnd) -> io::Result<Self> {
         end.set_nonblocking()?;
-        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        #[expect(
+            deprecated,
+            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+        )]
         let end = AsyncFd::new(end)?;
         Ok(Self { end: Mutex::new(end) })
     }

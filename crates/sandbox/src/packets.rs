@@ -22,7 +22,10 @@ impl Packets {
     /// The system's.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
         seqpacket::set_nonblocking(&fd)?;
-        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        #[expect(
+            deprecated,
+            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+        )]
         Ok(Self { fd: AsyncFd::new(fd)? })
     }
 

@@ -61,7 +61,10 @@ impl ShimProcess {
     /// # Errors
     /// The system's.
     pub fn new(pidfd: OwnedFd, slot: Option<Slot>) -> io::Result<Self> {
-        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        #[expect(
+            deprecated,
+            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+        )]
         let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE)?;
         Ok(Self { pidfd, _slot: slot })
     }

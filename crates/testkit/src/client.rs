@@ -231,9 +231,10 @@ impl Running {
     #[track_caller]
     pub fn finish(mut self, patience: Duration) -> Output {
         drop(self.stdin.take());
-        let status = until(&format!("the client's end; so far {:?}", self.so_far()), patience, || {
-            self.child.try_wait().expect("its status")
-        });
+        let status =
+            until(&format!("the client's end; so far {:?}", self.so_far()), patience, || {
+                self.child.try_wait().expect("its status")
+            });
         let took = self.started.elapsed();
         for reader in std::mem::take(&mut self.readers) {
             reader.join().expect("a reader");

@@ -326,8 +326,9 @@ mod tests {
         assert_eq!(decode::<Numbered<Request>>(&bytes).unwrap(), request);
         let answer = FromRunner::Reply(Numbered { id: 3, body: Reply::Unknown });
         assert_eq!(decode::<FromRunner>(&encode(&answer).unwrap()).unwrap(), answer);
-        let event =
-            FromRunner::Event { event: Event::Released { session: SessionId::new(), summary: None } };
+        let event = FromRunner::Event {
+            event: Event::Released { session: SessionId::new(), summary: None },
+        };
         assert_eq!(decode::<FromRunner>(&encode(&event).unwrap()).unwrap(), event);
     }
 
