@@ -134,6 +134,10 @@ impl Records {
     pub(crate) async fn ended(&self, summary: &Summary, by: Option<&EndedBy>) {
         let id = summary.session;
         let recording = summary.recordings.first();
+        // So many fit a line of the audit log, many times over.
+        let recordings: Vec<_> = (summary.recordings.iter().take(64))
+            .map(|facts| json!({"file": facts.file, "bytes": facts.bytes, "sha256": facts.sha256}))
+            .collect();
         let exit = summary.exit.as_ref().map(|exit| json!(exit));
         tracing::info!(
             session = %id, reason = summary.reason.name(), bytes = summary.output_bytes,
@@ -161,7 +165,8 @@ impl Records {
             .detail("bytes", summary.output_bytes)
             .detail("recording", json!(recording.map(|facts| &facts.file)))
             .detail("recording_bytes", json!(recording.map(|facts| facts.bytes)))
-            .detail("recording_sha256", json!(recording.map(|facts| &facts.sha256)));
+            .detail("recording_sha256", json!(recording.map(|facts| &facts.sha256)))
+            .detail("recordings", recordings);
         match self.store.end_session(id, &end, &event).await {
             // False: it was on record before the gateway was lost, and the runner tells it again.
             Ok(_) => {}

@@ -28,7 +28,7 @@ use sojourn_shim::state::Process;
 use sojourn_shim::state::State;
 use sojourn_shim::state::boot_id;
 use sojourn_term::cast;
-use sojourn_term::sidecar::Channel;
+use sojourn_term::cast::Marks;
 use sojourn_term::sidecar::Sidecar;
 
 use crate::directories::Directories;
@@ -106,10 +106,10 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
         (None, true) => EndReason::RunnerLost,
         (None, false) => EndReason::Shutdown,
     };
-    let recordings = recover(dirs, &state.recording);
+    let (recordings, marks): (Vec<_>, Vec<_>) = recover(dirs, &state.recording).into_iter().unzip();
     let ended_at = clock::wall();
-    let close_sidecar = close_sidecar(dirs, &state, reason, ended_at, &recordings);
-    if let Err(error) = close_sidecar {
+    let sealed = recordings.iter().zip(marks);
+    if let Err(error) = close_sidecar(dirs, &state, reason, ended_at, sealed) {
         tracing::error!(session = %state.session, %error, "a sidecar cannot be completed");
     }
     let summary = Summary {
@@ -130,7 +130,7 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
 }
 
 /// Cuts recordings to their last whole line and measures them.
-fn recover(dirs: &Directories, first: &str) -> Vec<RecordingFacts> {
+fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
     let Some(stem) = first.strip_suffix(".cast") else { return Vec::new() };
     let mut recordings = Vec::new();
     for channel in 0..CHANNELS {
@@ -147,12 +147,13 @@ fn recover(dirs: &Directories, first: &str) -> Vec<RecordingFacts> {
         match cast::recover(&mut file) {
             Ok(recovered) => {
                 let verified = recovered.verified;
-                recordings.push(RecordingFacts {
+                let facts = RecordingFacts {
                     channel: u16::try_from(channel).unwrap_or(u16::MAX),
                     file: name,
                     bytes: verified.bytes,
                     sha256: verified.sha256,
-                });
+                };
+                recordings.push((facts, verified.marks));
             }
             Err(error) => tracing::error!(file = name, %error, "a recording cannot be recovered"),
         }
@@ -161,12 +162,12 @@ fn recover(dirs: &Directories, first: &str) -> Vec<RecordingFacts> {
 }
 
 /// Puts into the sidecar what its shim could not any more.
-fn close_sidecar(
+fn close_sidecar<'a>(
     dirs: &Directories,
     state: &State,
     reason: EndReason,
     ended_at: Wall,
-    recordings: &[RecordingFacts],
+    sealed: impl Iterator<Item = (&'a RecordingFacts, Marks)>,
 ) -> io::Result<()> {
     let (day, _) = state.recording.rsplit_once('/').ok_or(io::ErrorKind::InvalidData)?;
     let name = format!("{}.json", state.session);
@@ -180,12 +181,8 @@ fn close_sidecar(
     sidecar.ended_at = Some(ended_at.to_rfc3339());
     sidecar.end_reason = Some(reason.name().to_owned());
     sidecar.recovered = true;
-    for facts in recordings {
-        let of_channel = |channel: &&mut Channel| channel.n == u32::from(facts.channel);
-        if let Some(channel) = sidecar.channels.iter_mut().find(of_channel) {
-            channel.bytes = facts.bytes;
-            channel.sha256 = facts.sha256.clone();
-        }
+    for (facts, marks) in sealed {
+        sidecar.seal(facts.channel.into(), facts.bytes, &facts.sha256, marks);
     }
     files::replace(day.as_fd(), &name, &sidecar.to_json()?, files::Durability::Power)
 }

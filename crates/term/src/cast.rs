@@ -5,6 +5,7 @@
 //! names the session; every player ignores it.
 
 mod excerpt;
+mod marks;
 mod reader;
 mod verify;
 mod writer;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use excerpt::Cut;
 pub use excerpt::Excerpt;
+pub use marks::Marks;
 pub use reader::Event;
 pub use reader::Fault;
 pub use reader::ReadError;
@@ -27,6 +29,7 @@ pub use reader::Tail;
 pub use verify::Recovered;
 pub use verify::Verified;
 pub use verify::recover;
+pub use verify::survey;
 pub use verify::verify;
 pub use writer::Sealed;
 pub use writer::Stream;

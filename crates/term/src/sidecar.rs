@@ -7,8 +7,14 @@
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::cast::Marks;
+
 /// Version of this file's shape.
 const VERSION: u32 = 1;
+
+/// The most marks of all recordings together. One recording gets a sixteenth of what is left, which
+/// is all it can have unless the session has many long ones.
+const MOST_MARKS: usize = 16 << 10;
 
 /// Everything about a session that its recordings do not say themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +101,9 @@ pub struct Channel {
     pub bytes: u64,
     /// The recording's SHA-256 in lower-case hexadecimal, when sealed.
     pub sha256: String,
+    /// Marks along the recording, when sealed: where it was changed, if it ever is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub marks: Option<Marks>,
 }
 
 /// How a program ended.
@@ -138,6 +147,18 @@ impl Sidecar {
         Self { version: VERSION, session: session.into(), ..Self::default() }
     }
 
+    /// Notes what the recording of channel `n` was sealed with.
+    pub fn seal(&mut self, n: u32, bytes: u64, sha256: &str, mut marks: Marks) {
+        let held = self.channels.iter().filter_map(|channel| channel.marks.as_ref());
+        let left = MOST_MARKS.saturating_sub(held.map(Marks::len).sum());
+        if let Some(channel) = self.channels.iter_mut().rev().find(|channel| channel.n == n) {
+            marks.thin(left / 16);
+            channel.bytes = bytes;
+            sha256.clone_into(&mut channel.sha256);
+            channel.marks = Some(marks);
+        }
+    }
+
     /// The file's bytes: indented for people, with a newline at the end.
     ///
     /// # Errors
@@ -159,6 +180,9 @@ impl Sidecar {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest;
+    use sha2::Sha256;
+
     use super::*;
 
     #[test]
@@ -176,6 +200,22 @@ mod tests {
         assert!(bytes.ends_with(b"}\n"));
         assert!(String::from_utf8_lossy(&bytes).contains(r#""signal": "TERM""#));
         assert_eq!(Sidecar::from_json(&bytes).unwrap(), sidecar);
+    }
+
+    #[test]
+    fn marks_of_many_recordings_are_bounded() {
+        let mut marks = Marks::default();
+        (0..1024).for_each(|_| marks.line(&Sha256::new()));
+        let mut sidecar = Sidecar::new("s");
+        for n in 0..200 {
+            sidecar.channels.push(Channel { n, ..Channel::default() });
+            sidecar.seal(n, 7, "aa", marks.clone());
+        }
+        let held = |channel: &Channel| channel.marks.as_ref().unwrap().len();
+        assert_eq!(held(&sidecar.channels[0]), 1024);
+        assert!(sidecar.channels.iter().map(held).sum::<usize>() <= MOST_MARKS);
+        let last = &sidecar.channels[199];
+        assert_eq!((last.bytes, last.sha256.as_str()), (7, "aa"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::Summary;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_term::cast::Header;
+use sojourn_term::cast::Marks;
 use sojourn_term::cast::Origin;
 use sojourn_term::escape::escape;
 use sojourn_term::escape::escape_bytes;
@@ -171,11 +172,8 @@ impl Record {
     }
 
     /// A recording is complete.
-    pub(super) fn sealed(&mut self, facts: RecordingFacts) {
-        if let Some(channel) = self.sidecar_channel(facts.channel) {
-            channel.bytes = facts.bytes;
-            channel.sha256.clone_from(&facts.sha256);
-        }
+    pub(super) fn sealed(&mut self, (facts, marks): (RecordingFacts, Marks)) {
+        self.sidecar.seal(facts.channel.into(), facts.bytes, &facts.sha256, marks);
         self.recordings.push(facts);
     }
 

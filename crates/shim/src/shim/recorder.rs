@@ -14,6 +14,7 @@ use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_term::cast::Excerpt;
 use sojourn_term::cast::Header;
+use sojourn_term::cast::Marks;
 use sojourn_term::cast::Stream;
 use sojourn_term::cast::Writer;
 
@@ -110,7 +111,7 @@ impl Recorder {
     }
 
     /// Ends the recording. What it says of the file is true also when there was an error.
-    pub(super) fn seal(mut self, now: Mono) -> (RecordingFacts, io::Result<()>) {
+    pub(super) fn seal(mut self, now: Mono) -> ((RecordingFacts, Marks), io::Result<()>) {
         let done = self.finish(now);
         let sealed = self.writer.so_far();
         let facts = RecordingFacts {
@@ -119,7 +120,7 @@ impl Recorder {
             bytes: sealed.bytes,
             sha256: sealed.sha256,
         };
-        (facts, done)
+        ((facts, sealed.marks), done)
     }
 
     fn finish(&mut self, now: Mono) -> io::Result<()> {

@@ -134,7 +134,10 @@ fn a_flipped_byte_is_found_and_named() {
     gateway.alice().run("echo one");
     gateway.alice().with("-tt").run("echo two");
     let (_, cast, _) = ended(&gateway);
-    gateway.wait_for_audit("the end", |line| line["action"] == "session_ended");
+    let end = gateway.wait_for_audit("the end", |line| line["action"] == "session_ended");
+    let details = &end["details"];
+    assert!(details["recording_sha256"].is_string(), "{end}");
+    assert_eq!(details["recordings"][0]["sha256"], details["recording_sha256"]);
     let verify = |gateway: &Gateway| {
         let (status, out, err) = gateway.try_cli(&["verify"], "");
         (status.code(), format!("{out}{err}"))
@@ -155,6 +158,10 @@ fn a_flipped_byte_is_found_and_named() {
             assert_eq!(code, Some(1), "byte {at} of {}: {said}", file.display());
             let name = Path::new(file).file_name().unwrap().to_str().unwrap();
             assert!(said.contains(name), "byte {at}: {said}");
+            if file == &cast {
+                let line = whole[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+                assert!(said.contains(&format!("{name}, line {line}: changed: ")), "{at}: {said}");
+            }
         }
         fs::write(file, &whole).unwrap();
     }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -64,7 +65,8 @@ fn a_recording_is_what_the_format_says() {
             bytes: text.len() as u64,
             sha256: verified.sha256,
             duration_us: 9_000_000,
-            events: 5
+            events: 5,
+            marks: verified.marks,
         }
     );
     assert_eq!((verified.bytes, verified.events, verified.whole_lines), (sealed.bytes, 5, 6));
@@ -158,6 +160,7 @@ fn a_full_disk_leaves_whole_lines_and_a_marked_gap() {
     let file = disk.file.into_inner();
     let verified = verify(&file[..]).unwrap();
     assert_eq!((sealed.bytes, &sealed.sha256), (verified.bytes, &verified.sha256));
+    assert_eq!(sealed.marks, verified.marks);
     let text = String::from_utf8(file).unwrap();
     assert_eq!(joined(&text, Code::Output), format!("{}c", "a".repeat(100)));
     assert_eq!(joined(&text, Code::Marker), "recording gap: 30 bytes were not recorded");
@@ -251,6 +254,61 @@ fn recovery_keeps_a_damaged_line_and_names_it() {
     assert_eq!(recovered.fault.unwrap().to_string(), "line 2: not a [time, code, data] event");
 }
 
+/// Which lines differ from the sealed ones once a bit is flipped, and which line the bit is in.
+fn flip(text: &str, sealed: &Sealed, at: usize, bit: u8) -> (RangeInclusive<u64>, u64) {
+    let mut bytes = text.as_bytes().to_vec();
+    let line = bytes[..at].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
+    bytes[at] ^= 1 << bit;
+    let (now, _) = survey(&bytes[..]).unwrap();
+    (sealed.marks.changed(&now.marks), line)
+}
+
+#[test]
+fn a_change_is_found_in_few_lines_of_many() {
+    for (events, every) in [(1023, 1), (1024, 2), (2047, 2), (5000, 8)] {
+        let (text, sealed) = recording(|writer| {
+            (0..events).for_each(|n| writer.marker(START + n, "note").unwrap());
+        });
+        // One bit makes a newline out of a `J`, and something else out of a newline.
+        let steps = (0..text.len()).step_by(3001);
+        let ends = text.match_indices('\n').map(|(at, _)| at).step_by(511);
+        for at in steps.chain(ends).chain([text.len() - 1]) {
+            let (changed, line) = flip(&text, &sealed, at, 6);
+            assert!(changed.contains(&line), "line {line} of {events} is not in {changed:?}");
+            assert!(changed.count() <= every, "line {line} of {events}");
+        }
+    }
+}
+
+#[test]
+fn lines_that_go_or_come_are_found_too() {
+    let (text, sealed) = recording(|writer| {
+        (0..3).for_each(|n| writer.marker(START + n, "note").unwrap());
+    });
+    let changed = |text: &str| sealed.marks.changed(&survey(text.as_bytes()).unwrap().0.marks);
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    assert_eq!(changed(&lines[..2].concat()), 3..=3);
+    assert_eq!(changed(&[&lines[..1], &lines[2..]].concat().concat()), 2..=2);
+    assert_eq!(changed(&format!("{text}[9.0, \"m\", \"\"]\n")), 5..=5);
+    assert_eq!(changed(""), 1..=1);
+}
+
+#[test]
+fn marks_from_anywhere_do_no_harm() {
+    let (text, sealed) = recording(|writer| writer.marker(START, "note").unwrap());
+    let now = survey(text.as_bytes()).unwrap().0.marks;
+    let written = serde_json::to_string(&sealed.marks).unwrap();
+    assert_eq!(serde_json::from_str::<Marks>(&written).unwrap(), sealed.marks);
+    for number in [0, 1, 3, u64::MAX] {
+        let text = format!(r#"{{"lines":{number},"every":{number},"sha256":"{:016x}"}}"#, 7);
+        let marks: Marks = serde_json::from_str(&text).unwrap();
+        let (ours, theirs) = (now.changed(&marks), marks.changed(&now));
+        assert!(!ours.is_empty() && !theirs.is_empty(), "{number}");
+    }
+    let short = r#"{"lines":1,"every":1,"sha256":"12"}"#;
+    assert!(serde_json::from_str::<Marks>(short).is_err());
+}
+
 /// An unnamed file: nothing to clean up.
 fn scratch_file(bytes: &[u8]) -> std::fs::File {
     use std::sync::atomic::AtomicU32;
@@ -314,6 +372,35 @@ proptest! {
             }
         });
         prop_assert_eq!(joined(&text, Code::Output), String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_in_its_line(
+        texts in proptest::collection::vec("[ -~]{0,9}", 0..20),
+        at in any::<proptest::sample::Index>(),
+        bit in 0u8..8,
+    ) {
+        let (text, sealed) = recording(|writer| {
+            for (n, text) in (0..).zip(&texts) {
+                writer.data(START + n * 700_000, Stream::Output, text.as_bytes()).unwrap();
+            }
+        });
+        let (changed, line) = flip(&text, &sealed, at.index(text.len()), bit);
+        prop_assert_eq!(changed, line..=line);
+    }
+
+    #[test]
+    fn marks_do_not_depend_on_how_bytes_went_out(sizes in proptest::collection::vec(1usize..90, 9)) {
+        let disk = Disk { room: Cell::new(200), file: RefCell::default() };
+        let mut writer = Writer::start(&disk, &header(), START).unwrap();
+        for size in sizes {
+            disk.room.set(size);
+            let _ = writer.data(START, Stream::Output, b"some output\r\n");
+        }
+        disk.room.set(10_000);
+        let sealed = writer.seal(START).unwrap();
+        let (now, _) = survey(&disk.file.borrow()[..]).unwrap();
+        prop_assert_eq!((sealed.sha256, sealed.marks), (now.sha256, now.marks));
     }
 
     #[test]

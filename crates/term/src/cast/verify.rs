@@ -9,6 +9,7 @@ use std::io::Seek;
 use sha2::Digest;
 use sha2::Sha256;
 
+use super::Marks;
 use super::hex;
 use super::reader::Lines;
 use super::reader::ReadError;
@@ -29,6 +30,8 @@ pub struct Verified {
     pub whole_lines: u64,
     /// Time of the last event, in microseconds.
     pub duration_us: u64,
+    /// Marks along those lines.
+    pub marks: Marks,
     /// How the file ended.
     pub tail: Tail,
 }
@@ -75,16 +78,21 @@ pub fn recover(file: &mut File) -> Result<Recovered, ReadError> {
     Ok(Recovered { removed: length.saturating_sub(verified.bytes), verified, fault })
 }
 
-/// Measures all whole lines; parses them up to the first that is wrong.
-fn survey(source: impl BufRead) -> Result<(Verified, Option<ReadError>), ReadError> {
+/// Measures all whole lines; parses them up to the first that is wrong, and says which that is.
+///
+/// # Errors
+/// When the file cannot be read, or a line is too long to be looked at.
+pub fn survey(source: impl BufRead) -> Result<(Verified, Option<ReadError>), ReadError> {
     let mut lines = Lines::new(source);
     let mut digest = Sha256::new();
+    let mut marks = Marks::default();
     let mut duration_us = 0;
     let mut wrong = None;
     loop {
         let number = lines.number + 1;
         let Some(line) = lines.next_line()? else { break };
         digest.update(line);
+        marks.line(&digest);
         let checked = match (&wrong, number) {
             (Some(_), _) => continue,
             (None, 1) => parse_header(line).map(|_| 0),
@@ -101,6 +109,7 @@ fn survey(source: impl BufRead) -> Result<(Verified, Option<ReadError>), ReadErr
         events: lines.number.saturating_sub(1),
         whole_lines: lines.number,
         duration_us,
+        marks,
         tail: lines.tail(),
     };
     Ok((verified, wrong))

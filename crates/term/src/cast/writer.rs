@@ -15,6 +15,7 @@ use super::Cut;
 use super::Header;
 use super::MAX_LINE;
 use super::MAX_SIDE;
+use super::Marks;
 use super::Versioned;
 use super::hex;
 use crate::utf8::Decoder;
@@ -51,6 +52,8 @@ pub struct Sealed {
     pub duration_us: u64,
     /// Number of events.
     pub events: u64,
+    /// Marks along its whole lines.
+    pub marks: Marks,
 }
 
 /// An asciicast v2 file being written.
@@ -70,6 +73,7 @@ pub struct Writer<W> {
     digest: Sha256,
     bytes: u64,
     events: u64,
+    marks: Marks,
     /// Stream bytes that could not be recorded since the last marker that said so.
     lost: u64,
     decoders: [Decoder; 3],
@@ -90,6 +94,7 @@ impl<W: Write> Writer<W> {
             digest: Sha256::new(),
             bytes: 0,
             events: 0,
+            marks: Marks::default(),
             lost: 0,
             decoders: Default::default(),
         };
@@ -193,6 +198,7 @@ impl<W: Write> Writer<W> {
             sha256: hex(&self.digest.clone().finalize()),
             duration_us: self.last_us,
             events: self.events,
+            marks: self.marks.clone(),
         }
     }
 
@@ -276,6 +282,9 @@ impl<W: Write> Writer<W> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+        if self.sent > 0 {
+            self.marks.line(&self.digest);
         }
         self.line.clear();
         self.sent = 0;

@@ -153,16 +153,11 @@ impl Recordings {
 
     fn sealed_channel(&mut self, stay: &Stay<'_>, channel: &Channel, ends: &Ends) {
         let file = stay.shown.join(&channel.recording);
-        let Some(verified) = self.read(stay, &channel.recording) else { return };
-        if verified.bytes != channel.bytes {
-            let what = format!(
-                "changed: it has {} bytes of whole lines, and was sealed with {}",
-                verified.bytes, channel.bytes
-            );
-            self.add(file, None, what);
-        } else if verified.sha256 != channel.sha256 {
-            let what = format!("changed: its SHA-256 is not {}, as sealed", channel.sha256);
-            self.add(file, None, what);
+        let Some((verified, fault)) = self.read(stay, &channel.recording) else { return };
+        if verified.bytes != channel.bytes || verified.sha256 != channel.sha256 {
+            self.changed(file, channel, &verified, fault);
+        } else if let Some(fault) = fault {
+            self.fault(file, fault);
         } else if verified.tail != cast::Tail::Whole {
             self.add(file, None, "changed: something stands behind its last line");
         } else {
@@ -170,11 +165,41 @@ impl Recordings {
         }
     }
 
+    /// A recording that is not what was sealed: where, and what shows it.
+    fn changed(
+        &mut self,
+        file: PathBuf,
+        channel: &Channel,
+        verified: &Verified,
+        fault: Option<ReadError>,
+    ) {
+        let lines = channel.marks.as_ref().map(|marks| marks.changed(&verified.marks));
+        let first = lines.as_ref().map(|lines| *lines.start());
+        let what = match fault {
+            Some(fault) if lines.is_none() => return self.fault(file, fault),
+            Some(ReadError::Line { line, fault }) if first == Some(line) => fault.to_string(),
+            // The line that was changed may be sound, and only the next one not follow it.
+            Some(fault) => fault.to_string(),
+            None if verified.bytes != channel.bytes => format!(
+                "it has {} bytes of whole lines, and was sealed with {}",
+                verified.bytes, channel.bytes
+            ),
+            None => format!("its SHA-256 is not {}, as sealed", channel.sha256),
+        };
+        match lines.filter(|lines| lines.start() < lines.end()) {
+            Some(lines) => {
+                let (first, last) = lines.into_inner();
+                self.add(file, None, format_args!("changed in lines {first} to {last}: {what}"));
+            }
+            None => self.add(file, first, format_args!("changed: {what}")),
+        }
+    }
+
     /// Recordings whose sidecar says nothing any more.
     fn alone(&mut self, stay: &Stay<'_>, ends: &Ends) {
         for n in &stay.channels {
             let name = recordings::file_name(stay.session, *n);
-            if let Some(verified) = self.read(stay, &name) {
+            if let Some(verified) = self.read_whole(stay, &name) {
                 self.on_record(stay, stay.shown.join(name), &verified, ends);
             }
         }
@@ -193,7 +218,7 @@ impl Recordings {
     /// A session that runs, or whose shim was lost before it could seal its recordings.
     fn open(&mut self, stay: &Stay<'_>, live: &Live, ends: &Ends) {
         for n in &stay.channels {
-            self.read(stay, &recordings::file_name(stay.session, *n));
+            self.read_whole(stay, &recordings::file_name(stay.session, *n));
         }
         if ends.0.contains_key(&stay.session) && live.is_live(stay.session) == Some(false) {
             let sidecar = stay.shown.join(format!("{}.json", stay.session));
@@ -216,7 +241,20 @@ impl Recordings {
     }
 
     /// Reads a recording line by line. What is wrong with it is added, and nothing given.
-    fn read(&mut self, stay: &Stay<'_>, name: &str) -> Option<Verified> {
+    fn read_whole(&mut self, stay: &Stay<'_>, name: &str) -> Option<Verified> {
+        let (verified, fault) = self.read(stay, name)?;
+        match fault {
+            None => Some(verified),
+            Some(fault) => {
+                self.fault(stay.shown.join(name), fault);
+                None
+            }
+        }
+    }
+
+    /// Reads a recording: what it is, and the first line that is no line of a recording. What
+    /// cannot be read is added, and nothing given.
+    fn read(&mut self, stay: &Stay<'_>, name: &str) -> Option<(Verified, Option<ReadError>)> {
         let shown = stay.shown.join(name);
         self.files += 1;
         let file = match File::open(stay.day.join(name)) {
@@ -230,12 +268,16 @@ impl Recordings {
                 return None;
             }
         };
-        match cast::verify(BufReader::with_capacity(256 << 10, file)) {
-            Ok(verified) => return Some(verified),
-            Err(ReadError::Line { line, fault }) => self.add(shown, Some(line), fault),
-            Err(error) => self.add(shown, None, error),
+        cast::survey(BufReader::with_capacity(256 << 10, file))
+            .map_err(|fault| self.fault(shown, fault))
+            .ok()
+    }
+
+    fn fault(&mut self, file: PathBuf, fault: ReadError) {
+        match fault {
+            ReadError::Line { line, fault } => self.add(file, Some(line), fault),
+            error => self.add(file, None, error),
         }
-        None
     }
 }
 
