@@ -57,7 +57,9 @@ impl Engine {
         adopted.ended += self.close_records(&held_ids).await;
         if adopted != Adopted::default() {
             tracing::info!(
-                running = adopted.running, ended = adopted.ended, event = "sessions_adopted",
+                running = adopted.running,
+                ended = adopted.ended,
+                event = "sessions_adopted",
                 "sessions of the gateway before this one",
             );
         }
@@ -92,9 +94,10 @@ impl Engine {
                 return true;
             }
         }
-        let summary = held.ended.clone().unwrap_or_else(|| {
-            records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref())
-        });
+        let summary = held
+            .ended
+            .clone()
+            .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
         self.inner.records.ended(&summary, None).await;
         let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
         false

@@ -293,4 +293,3 @@ fn own(bytes: &[u8]) -> Result<Frame, WireError> {
         FromShim::Ended(summary) => Frame::Ended(summary),
     })
 }
-

@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn each_reason_has_its_line_and_status() {
         let bob = EndedBy::new("bob", Some("lunch\r\n\x1b[2J"));
-        let line = |reason, configured, by| cut(reason, configured, by).map(|c| (c.message, c.status));
+        let line =
+            |reason, configured, by| cut(reason, configured, by).map(|c| (c.message, c.status));
         assert_eq!(
             line(EndReason::EndedBy, 0, Some(&bob)),
             Some(("Session ended by bob: lunch[2J".to_owned(), 143))

@@ -212,7 +212,8 @@ impl Engine {
             lower: stay.lower.clone(),
             about: about(stay),
         }));
-        let failed = |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
+        let failed =
+            |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
         let (sandbox, warm, fd) = match inner.runner.ask(open).await {
             Ok((Reply::Opened { sandbox, warm, .. }, Some(fd))) => (sandbox, warm, fd),
             Ok((Reply::Failed { stage, message }, _)) => return Err(failed(stage, message)),
@@ -279,9 +280,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the runner does not answer.
-    pub async fn pools(
-        &self,
-    ) -> Result<Vec<sojourn_core::wire::runner::PoolState>, RunnerError> {
+    pub async fn pools(&self) -> Result<Vec<sojourn_core::wire::runner::PoolState>, RunnerError> {
         match self.inner.runner.ask(Request::Pools).await? {
             (Reply::Pools { items }, _) => Ok(items),
             _ => Err(RunnerError::Silent),

@@ -97,7 +97,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn sessions(&self, query: &SessionQuery) -> Result<Page<SessionView>, StoreUnavailable> {
+    pub async fn sessions(
+        &self,
+        query: &SessionQuery,
+    ) -> Result<Page<SessionView>, StoreUnavailable> {
         let limit = query.limit.clamp(1, MAX_PAGE);
         let filter = SessionFilter {
             status: query.status,
@@ -129,7 +132,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn session_view(&self, id: SessionId) -> Result<Option<SessionView>, StoreUnavailable> {
+    pub async fn session_view(
+        &self,
+        id: SessionId,
+    ) -> Result<Option<SessionView>, StoreUnavailable> {
         match self.inner.records.store().session(id).await? {
             Some(kept) => Ok(Some(self.view(kept).await)),
             None => Ok(None),
@@ -170,10 +176,13 @@ impl Engine {
             ended += usize::from(self.end(id, by.clone(), actor).await);
         }
         let event = Event::new(self.clock().wall(), Action::KillSwitch, actor.clone())
-            .detail("whose", match whose {
-                EndAll::All => "all".to_owned(),
-                EndAll::User(name) => format!("user:{name}"),
-            })
+            .detail(
+                "whose",
+                match whose {
+                    EndAll::All => "all".to_owned(),
+                    EndAll::User(name) => format!("user:{name}"),
+                },
+            )
             .detail("why", serde_json::json!(by.why))
             .detail("ended", ended);
         self.audit().record_soon(event);

@@ -118,7 +118,13 @@ impl Records {
     }
 
     /// A limit was reached.
-    pub(crate) fn limit_exceeded(&self, id: SessionId, limit: Limit, configured: u64, reached: u64) {
+    pub(crate) fn limit_exceeded(
+        &self,
+        id: SessionId,
+        limit: Limit,
+        configured: u64,
+        reached: u64,
+    ) {
         tracing::info!(
             session = %id, ?limit, configured, reached, event = "limit_exceeded", "limit exceeded"
         );
@@ -233,9 +239,7 @@ pub(crate) fn lost(session: SessionId, reason: EndReason, clock: &dyn Clock) -> 
 
 fn actor(stay: &Stay) -> Actor {
     match stay.door {
-        Door::Ssh => {
-            Actor::ssh(&stay.principal.name, stay.peer.ip()).with_user_agent(&stay.client)
-        }
+        Door::Ssh => Actor::ssh(&stay.principal.name, stay.peer.ip()).with_user_agent(&stay.client),
         Door::Web => Actor {
             user: Some(stay.principal.name.clone()),
             ip_address: Some(stay.peer.ip()),

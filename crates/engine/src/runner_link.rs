@@ -75,7 +75,9 @@ impl RunnerLink {
     /// A link nobody is at yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { line: Mutex::new(None), there: watch::Sender::new(false) }) }
+        Self {
+            shared: Arc::new(Shared { line: Mutex::new(None), there: watch::Sender::new(false) }),
+        }
     }
 
     /// Takes a new connection, says hello, and reads it until it ends. Events go to `events`.

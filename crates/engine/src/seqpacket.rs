@@ -32,7 +32,10 @@ impl SeqPacket {
     /// Takes a connected socket.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        #[expect(
+            deprecated,
+            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+        )]
         Ok(Self { fd: AsyncFd::new(fd)? })
     }
 

@@ -135,10 +135,8 @@ impl Session {
             return Err(Refusal::Start("the command is too long (60 KB is the most)".to_owned()));
         }
         shared.link.send(&frame).await.map_err(|_| Refusal::Over)?;
-        let (answer, recorded) = tokio::join!(
-            tokio::time::timeout(START, answer),
-            self.recorded(),
-        );
+        let (answer, recorded) =
+            tokio::join!(tokio::time::timeout(START, answer), self.recorded(),);
         recorded?;
         match answer {
             Err(_) => Err(Refusal::Start("the program did not start in time".to_owned())),

@@ -171,6 +171,10 @@ impl House {
             let Numbered { id, body } = self.request().await;
             self.reply(id, Reply::Done, None).await;
             seen.push(body.clone());
+            if let Request::Kill { session } = body {
+                let event = RunnerEvent::Released { session, summary: None };
+                self.say(&FromRunner::Event { event }, None).await;
+            }
             if matches!(body, Request::Forget { .. }) {
                 return seen;
             }
@@ -200,8 +204,7 @@ impl Shim {
 
     /// Starts a channel, as a shim does.
     async fn start(&self, session: &Session, number: u16) -> Channel {
-        let request =
-            ChannelRequest { program: Program::Shell, pty: None, env: Vec::new() };
+        let request = ChannelRequest { program: Program::Shell, pty: None, env: Vec::new() };
         let serve = async {
             while self.hear().await != 0x02 {}
             self.say(&FromShim::Started(number)).await;

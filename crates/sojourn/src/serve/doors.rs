@@ -37,9 +37,8 @@ pub(super) async fn open(
     let mut listening = Vec::new();
     for section in config.ssh_listeners() {
         let listener = listener(section, &host_keys, data_dir)?;
-        let door = Door::bind(&listener, engine.clone())
-            .await
-            .map_err(|error| Failure::caused(&error))?;
+        let door =
+            Door::bind(&listener, engine.clone()).await.map_err(|error| Failure::caused(&error))?;
         let address = door.address();
         tracing::info!(%address, door = "ssh", event = "listening", "listening");
         listening.push(address);

@@ -55,7 +55,10 @@ impl RunnerSource {
         }
         let gone =
             |error: io::Error| Failure::Refused(format!("no runner can be started: {error}"));
-        #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+        #[expect(
+            deprecated,
+            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+        )]
         let zygote = AsyncFd::with_interest(self.zygote, Interest::READABLE).map_err(gone)?;
         loop {
             match zygote.async_io(Interest::READABLE, |zygote| zygote.next()).await.map_err(gone)? {

@@ -139,10 +139,8 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
     if !can_make_sandboxes() {
         return;
     }
-    let mut gateway = gateway(&Options {
-        server: "on_stop = \"leave\"\n".to_owned(),
-        ..Options::default()
-    });
+    let mut gateway =
+        gateway(&Options { server: "on_stop = \"leave\"\n".to_owned(), ..Options::default() });
     let shell = gateway.alice().with("-tt").start(&["echo up; exec -a left-one sleep 999"]);
     shell.expect("up");
     let id = gateway.sessions()[0]["id"].as_str().unwrap().to_owned();

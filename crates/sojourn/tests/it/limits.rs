@@ -29,12 +29,17 @@ fn a_session_is_warned_and_cut_off_whatever_it_does() {
     let programs = [
         ("quiet", "exec -a quiet-one sleep 999"),
         ("busy", "yes"),
-        ("stubborn", "trap '' HUP TERM; exec -a stubborn-one sh -c \"trap '' HUP TERM; while :; do sleep 1; done\""),
+        (
+            "stubborn",
+            "trap '' HUP TERM; exec -a stubborn-one sh -c \"trap '' HUP TERM; while :; do sleep 1; done\"",
+        ),
         ("forking", "(setsid bash -c 'exec -a forked-one sleep 998' &) ; exec sleep 997"),
     ];
     let running: Vec<_> = programs
         .iter()
-        .map(|(name, program)| (*name, gateway.alice().with("-tt").start(&[program]), Instant::now()))
+        .map(|(name, program)| {
+            (*name, gateway.alice().with("-tt").start(&[program]), Instant::now())
+        })
         .collect();
     for (name, client, started) in running {
         let output = client.finish(PATIENCE);

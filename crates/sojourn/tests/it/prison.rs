@@ -61,7 +61,8 @@ fn it_has_no_network() {
     assert_eq!(devices, "lo\n");
     let outside = ssh.run("timeout 2 bash -c 'exec 3<>/dev/tcp/192.0.2.1/80'");
     assert_ne!(outside.code, 0);
-    let door = ssh.run(&format!("timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}'", _gateway.port));
+    let door =
+        ssh.run(&format!("timeout 2 bash -c 'exec 3<>/dev/tcp/127.0.0.1/{}'", _gateway.port));
     assert_ne!(door.code, 0, "the host's loopback is another one");
 }
 
@@ -98,7 +99,10 @@ fn it_reads_no_file_that_is_not_its_to_read() {
         assert!(!read.text().contains("planted"), "{} was read", planted.0.display());
     }
     assert_ne!(ssh.run("cat /etc/shadow | grep -q '[$]'").code, 0);
-    assert_eq!(ssh.run("ls -A /home /root/.ssh /var/log 2>/dev/null | grep -v :").text().trim(), "");
+    assert_eq!(
+        ssh.run("ls -A /home /root/.ssh /var/log 2>/dev/null | grep -v :").text().trim(),
+        ""
+    );
 }
 
 #[test]
@@ -141,7 +145,13 @@ fn the_kernel_is_closed() {
         ("the host's root", "ls /proc/1/root/proc/1/root/etc/sojourn"),
     ] {
         let tried = ssh.run(command);
-        assert_ne!(tried.code, 0, "{what}: {command:?} went through: {}{}", tried.text(), tried.err);
+        assert_ne!(
+            tried.code,
+            0,
+            "{what}: {command:?} went through: {}{}",
+            tried.text(),
+            tried.err
+        );
     }
 }
 

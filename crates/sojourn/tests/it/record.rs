@@ -68,7 +68,8 @@ fn a_terminal_is_recorded_and_plays_in_asciinema() {
     let played = Command::new("script").args(["-qec", &line, "/dev/null"]).output().unwrap();
     let shown = String::from_utf8_lossy(&played.stdout);
     assert!(played.status.success() && shown.contains("taken"), "{shown}");
-    let replayed = gateway.cli(&["session", "replay", session["id"].as_str().unwrap(), "--speed", "1000"]);
+    let replayed =
+        gateway.cli(&["session", "replay", session["id"].as_str().unwrap(), "--speed", "1000"]);
     assert!(replayed.contains("taken"), "{replayed}");
 }
 

@@ -219,7 +219,11 @@ fn git_and_rsync_work_through_exec() {
             .current_dir(at)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     std::fs::create_dir(&work).unwrap();
     git(&["init", "-q"], &work);
