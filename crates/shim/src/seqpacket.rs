@@ -16,6 +16,7 @@ use std::time::Duration;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
+use rustix::io::Errno;
 use rustix::net::AddressFamily;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvAncillaryMessage;
@@ -93,15 +94,10 @@ pub fn send_parts(
 pub fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let message = rustix::io::retry_on_intr(|| {
+    let message = past_reset(|| {
         let parts = &mut [IoSliceMut::new(buf)];
         rustix::net::recvmsg(&socket, parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-    });
-    let message = match message {
-        // A peer that left without reading everything is as gone as one that did.
-        Err(rustix::io::Errno::CONNRESET) => return Ok(Received { len: 0, fds: Vec::new() }),
-        other => other?,
-    };
+    })?;
     let mut fds = Vec::new();
     for item in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = item {
@@ -121,10 +117,15 @@ pub fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<Received> {
 pub fn next_len(socket: impl AsFd) -> io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     let mut nothing: [u8; 0] = [];
-    match rustix::io::retry_on_intr(|| rustix::net::recv(&socket, &mut nothing[..], flags)) {
-        Ok((_, len)) => Ok(len),
-        Err(rustix::io::Errno::CONNRESET) => Ok(0),
-        Err(error) => Err(error.into()),
+    Ok(past_reset(|| rustix::net::recv(&socket, &mut nothing[..], flags))?.1)
+}
+
+/// Tries again what a signal interrupted. A peer that left without having read everything is told of
+/// once, as an error, before what it had sent: that can still be read, and then its end.
+fn past_reset<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match rustix::io::retry_on_intr(&mut call) {
+        Err(Errno::CONNRESET) => rustix::io::retry_on_intr(&mut call),
+        other => other,
     }
 }
 
@@ -160,6 +161,17 @@ mod tests {
         drop(near);
         assert_eq!(next_len(&far).unwrap(), 0, "the end");
         assert_eq!(recv(&far, &mut buf).unwrap().len, 0, "the end");
+    }
+
+    #[test]
+    fn what_a_peer_sent_can_be_read_though_it_left_without_reading() {
+        let (near, far) = pair().unwrap();
+        send(&far, b"unread", &[]).unwrap();
+        send(&near, b"last word", &[]).unwrap();
+        drop(near);
+        let mut buf = [0; 64];
+        assert_eq!(recv(&far, &mut buf).unwrap().len, 9);
+        assert_eq!(recv(&far, &mut buf).unwrap().len, 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::Shutdown;
 use rustix::net::SocketFlags;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::FromShim;
@@ -120,6 +121,14 @@ impl Gateway {
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes nothing more and reads what had come: a socket closed on unread frames would tell its
+    /// peer of that before the last words.
+    pub(super) fn stop_hearing(&self, buf: &mut [u8]) {
+        if rustix::net::shutdown(&self.socket, Shutdown::Read).is_ok() {
+            while seqpacket::recv(&self.socket, buf).is_ok_and(|message| message.len > 0) {}
         }
     }
 

@@ -33,6 +33,7 @@ use std::time::Duration;
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::process::Signal;
+use sojourn_core::end::EndReason;
 use sojourn_core::wire::runner::Stage;
 
 use crate::clock;
@@ -50,6 +51,9 @@ use crate::native::NativeSandbox;
 use crate::seqpacket;
 use session::Room;
 use session::Session;
+
+/// The exit status after a mistake of ours.
+const BUG: i32 = 70;
 
 /// How long after its birth a shim waits to be told what to make.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
@@ -151,15 +155,21 @@ fn serve(room: Room) -> i32 {
             return destroy(sandbox);
         }
     };
-    let ran = catch_unwind(AssertUnwindSafe(|| session.run()));
-    let failed = !matches!(ran, Ok(Ok(())));
+    let mut failed = !matches!(attempt(|| session.run()), Some(Ok(())));
     if failed {
         session.abandon();
     }
-    match catch_unwind(AssertUnwindSafe(|| session.finish(failed))) {
-        Ok(()) if !failed => 0,
-        _ => 70,
-    }
+    failed |= attempt(|| session.seal_all()).is_none();
+    let own = if failed { EndReason::Failed } else { session.own_reason() };
+    failed |= attempt(|| session.leave_word(own)).is_none();
+    // Whoever starts next cleans up what cannot be removed.
+    let _released = session.release();
+    if failed { BUG } else { 0 }
+}
+
+/// Does one thing whose mistakes are to cost no more than itself.
+fn attempt<T>(act: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(act)).ok()
 }
 
 fn destroy(mut sandbox: NativeSandbox) -> i32 {

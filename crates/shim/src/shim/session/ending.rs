@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// The reason of a session that nothing ended but its programs.
-    pub(super) fn own_reason(&self) -> EndReason {
+    pub(in crate::shim) fn own_reason(&self) -> EndReason {
         match &self.last_exit {
             Some(Exit::Code(_)) => EndReason::Exited,
             Some(Exit::Signal(_)) => EndReason::Signalled,
@@ -187,24 +187,32 @@ impl Session {
         self.heed_recording(synced);
     }
 
-    /// Leaves the word of a session whose every process is gone, and tells the gateway.
-    pub(in crate::shim) fn finish(mut self, failed: bool) {
+    /// Completes the recordings of a session whose every process is gone.
+    pub(in crate::shim) fn seal_all(&mut self) {
         self.now = clock::mono();
         self.read_the_rest();
         for mut channel in std::mem::take(&mut self.channels) {
             self.seal(&mut channel);
         }
-        let own = if failed { EndReason::Failed } else { self.own_reason() };
+    }
+
+    /// Leaves its word, and tells the gateway. `own`: the reason where nothing had ended it before.
+    pub(in crate::shim) fn leave_word(&mut self, own: EndReason) {
         let early = self.reason.unwrap_or(own);
         let reason = self.lease.as_mut().map_or(early, |lease| lease.emptied(own));
         let output_bytes = self.lease.as_ref().map_or(0, |lease| lease.output());
         let reached = self.reached(reason).map(|(reached, _)| reached);
         let summary = self.record.over(reason, output_bytes, reached);
+        let mut buf = self.take_buffer();
         if let Some(gateway) = &mut self.gateway {
+            gateway.stop_hearing(&mut buf);
             tell_ended(gateway, summary);
         }
-        // The sandbox's control groups; whoever starts next cleans up what cannot be removed.
-        let _released = self.sandbox.release();
+    }
+
+    /// Lets go of the sandbox's control groups.
+    pub(in crate::shim) fn release(self) -> io::Result<()> {
+        self.sandbox.release()
     }
 
     /// Kills everything at once, after a mistake of ours.
