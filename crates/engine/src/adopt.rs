@@ -66,6 +66,27 @@ impl Engine {
         Ok(adopted)
     }
 
+    /// Asks a runner that has just come what became of the sessions in motion: one may have ended while
+    /// there was none to tell.
+    pub(crate) async fn catch_up(&self) -> Result<(), RunnerError> {
+        let mut after = None;
+        loop {
+            let (items, more) = match self.inner.runner.ask(Request::List { after }).await? {
+                (Reply::Sessions { items, more }, _) => (items, more),
+                _ => return Err(RunnerError::Silent),
+            };
+            after = items.last().map(|held| held.session);
+            for held in items {
+                if let Some(summary) = held.ended {
+                    self.inner.released(held.session, Some(summary));
+                }
+            }
+            if !more || after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Whether the session goes on.
     async fn adopt_one(&self, held: &Held) -> bool {
         let id = held.session;

@@ -163,7 +163,18 @@ impl Engine {
     /// Speaks to a runner until its connection ends.
     pub async fn serve_runner(&self, fd: OwnedFd) {
         let inner = &self.inner;
-        match inner.runner.serve(fd, &inner.build, &inner.events).await {
+        let served = inner.runner.serve(fd, &inner.build, &inner.events);
+        tokio::pin!(served);
+        let ended = tokio::select! {
+            ended = &mut served => ended,
+            caught_up = self.catch_up() => {
+                if let Err(error) = caught_up {
+                    tracing::error!(%error, "the runner does not say what became of its sessions");
+                }
+                served.await
+            }
+        };
+        match ended {
             Ok(()) => tracing::warn!("runner disconnected"),
             Err(error) => tracing::error!(%error, "runner connection broke"),
         }
@@ -413,15 +424,19 @@ impl Inner {
         let _gone = self.runner.ask(Request::Forget { session: id }).await;
     }
 
+    /// The runner says what became of a session.
+    pub(crate) fn released(&self, session: SessionId, summary: Option<Summary>) {
+        let waiting = lock(&self.live).get_mut(&session).and_then(|live| live.released.take());
+        if let Some(waiting) = waiting {
+            let _gone = waiting.send(summary);
+        }
+    }
+
     fn on_runner(&self, event: RunnerEvent) {
         match event {
             RunnerEvent::Released { session, summary } => {
                 tracing::info!(%session, event = "sandbox_released", "sandbox released");
-                let waiting =
-                    lock(&self.live).get_mut(&session).and_then(|live| live.released.take());
-                if let Some(waiting) = waiting {
-                    let _gone = waiting.send(summary);
-                }
+                self.released(session, summary);
             }
             RunnerEvent::Pool(state) => {
                 if let Some(why) = &state.failing {

@@ -80,7 +80,10 @@ pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
 async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
     let dirs = Arc::new(Directories::open(&config.data_dir)?);
     let _lock = lock(&dirs).await?;
-    #[expect(deprecated, reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it")]
+    #[expect(
+        deprecated,
+        reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+    )]
     let listener = AsyncFd::with_interest(nonblocking(dirs.listen()?)?, Interest::READABLE)?;
     let requests = Arc::new(prepare(&seed_forge(seed.zygote)?, config, &dirs)?);
     take_up(&requests).await;
@@ -109,6 +112,9 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
             }
         }
     }
+    // Whoever connects from here on is to find nobody, and start a runner of its own.
+    requests.dirs.unlisten();
+    drop(listener);
     leave(&requests).await;
     Ok(())
 }
@@ -231,7 +237,6 @@ async fn leave(requests: &Arc<Requests>) {
     requests.drain_pools();
     let others_gone = requests.shared.slots.at_most(requests.sessions.running());
     let _late = tokio::time::timeout(FAREWELL, others_gone).await;
-    requests.dirs.unlisten();
     if requests.sessions.running() == 0 {
         let _left = native::remove_parent(&requests.cgroup);
     }

@@ -109,6 +109,9 @@ impl House {
         assert!(matches!(hello.body, Request::Hello { .. }));
         let body = Reply::Hello { version: 1, build: "test".to_owned(), epoch: 1, pid: 1 };
         house.reply(hello.id, body, None).await;
+        let caught_up = house.request().await;
+        assert!(matches!(caught_up.body, Request::List { after: None }));
+        house.reply(caught_up.id, Reply::Sessions { items: Vec::new(), more: false }, None).await;
         house
     }
 

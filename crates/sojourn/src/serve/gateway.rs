@@ -31,6 +31,9 @@ use crate::config::OnStop;
 use crate::failure::Failure;
 use crate::failure::Outcome;
 
+/// How long a runner may take to come at the start.
+const RUNNER: Duration = Duration::from_secs(60);
+
 /// Beyond the longest grace: what an ending session may still need.
 const SLACK: Duration = Duration::from_secs(20);
 
@@ -82,9 +85,7 @@ async fn serve(
         .detail("version", env!("CARGO_PKG_VERSION"));
     engine.audit().record(started).await.map_err(|error| Failure::caused(&error))?;
     let mut runner = tokio::spawn(runners.serve(engine.clone()));
-    if let Err(error) = engine.adopt().await {
-        tracing::error!(%error, "sessions of the gateway before this one cannot be taken up");
-    }
+    take_up(engine).await?;
     let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
     let watcher = engine.clone();
     tokio::spawn(async move { watcher.watch_accounts().await });
@@ -114,6 +115,19 @@ async fn serve(
     let _late = tokio::time::timeout(Duration::from_secs(2), doors.wait()).await;
     remove_socket(&config.data_dir.0);
     outcome
+}
+
+/// Takes up what the gateway before this one left. The runner it left may just be going, and the next
+/// one has to wait for that.
+async fn take_up(engine: &Engine) -> Outcome {
+    let taken = async {
+        while let Err(error) = engine.adopt().await {
+            tracing::warn!(%error, "waiting for a runner");
+        }
+    };
+    tokio::time::timeout(RUNNER, taken)
+        .await
+        .map_err(|_| Failure::refused("no runner came; see the log for why"))
 }
 
 /// The first of the signals that stop the gateway, by name.

@@ -1,5 +1,7 @@
 //! What scripts and people rely on, with the real `ssh`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 use std::process::Stdio;
 use std::time::Duration;
@@ -37,6 +39,17 @@ fn exit_status_and_both_streams_arrive() {
         .run("echo $LANG,$FOO,$TERM,$HOME,$PWD,$USER; id -u; test -n \"$SOJOURN_SESSION\"");
     assert_eq!(env.text(), "C.UTF-8,,dumb,/root,/root,root\n0\n");
     assert_eq!(env.code, 0);
+}
+
+#[test]
+fn a_command_may_hold_any_bytes() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let mut ssh = gateway.alice().command();
+    ssh.arg(OsStr::from_bytes(b"printf %s '\xff\xfe\xc3\xa4'"));
+    assert_eq!(Running::new(ssh).finish(PATIENCE).out, b"\xff\xfe\xc3\xa4");
 }
 
 #[test]

@@ -225,8 +225,8 @@ impl Session {
             tty: spec.pty.is_some(),
             afterwards: 0,
         };
-        let argv = text(program::command(&self.assign, &spec.program));
-        let env = text(program::environment(&self.assign, spec));
+        let argv = program::command(&self.assign, &spec.program);
+        let env = program::environment(&self.assign, spec);
         let command = Command { cwd: program::HOME, argv: &argv, env: &env };
         let stdio = match &theirs[..] {
             [slave] => Stdio::Terminal(slave.as_fd()),
@@ -282,8 +282,4 @@ fn open_pipes() -> io::Result<(Ends, Vec<OwnedFd>)> {
     }
     let ends = Ends::Pipes { input: Some(input), output: Some(output), errors: Some(errors) };
     Ok((ends, vec![theirs_in, theirs_out, theirs_err]))
-}
-
-fn text(words: Vec<Vec<u8>>) -> Vec<String> {
-    words.into_iter().map(|word| String::from_utf8_lossy(&word).into_owned()).collect()
 }
