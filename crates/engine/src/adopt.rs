@@ -90,6 +90,9 @@ impl Engine {
     /// Whether the session goes on.
     async fn adopt_one(&self, held: &Held) -> bool {
         let id = held.session;
+        if self.session(id).is_some() {
+            return true;
+        }
         let kept = self.inner.records.store().session(id).await.ok().flatten();
         let policy = self
             .inner
@@ -115,12 +118,17 @@ impl Engine {
                 return true;
             }
         }
+        if held.ended.is_none() {
+            // It cannot be reached, so it must not go on unseen.
+            self.inner.kill(id).await;
+        }
         let summary = held
             .ended
             .clone()
             .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
-        self.inner.records.ended(&summary, None).await;
-        let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
+        if self.inner.records.ended(&summary, None).await {
+            let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
+        }
         false
     }
 
@@ -137,8 +145,7 @@ impl Engine {
         for session in kept.into_iter().filter(|session| !held.contains(&session.new.id)) {
             let summary =
                 records::lost(session.new.id, EndReason::Shutdown, self.inner.clock.as_ref());
-            self.inner.records.ended(&summary, None).await;
-            closed += 1;
+            closed += usize::from(self.inner.records.ended(&summary, None).await);
         }
         closed
     }

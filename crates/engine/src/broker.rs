@@ -28,6 +28,7 @@ use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::ShimHello;
 use sojourn_core::wire::shim::Summary;
+use sojourn_core::wire::shim::ToShim;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -38,6 +39,7 @@ use crate::ending::cut;
 use crate::engine::Inner;
 use crate::session::Progress;
 use crate::session::Registration;
+use crate::session::Session;
 use crate::session::Shared;
 
 /// How long the runner may take to say what became of a session whose shim went without a word.
@@ -169,13 +171,21 @@ impl Broker {
             p.ending = hello.ending;
             p.lease = hello.lease.clone().map(Arc::new);
         });
+        if hello.lease.is_some() {
+            self.end_if_deserted();
+        }
         Ok(())
     }
 
     fn started(&mut self, channel: u16) {
         let Some(route) = self.routes.get_mut(&channel) else { return };
         if let Some(started) = route.started.take() {
-            let _gone = started.send(Ok(()));
+            if started.send(Ok(())).is_err() {
+                // Whoever wanted it has given up: nobody would read what it prints.
+                self.routes.remove(&channel);
+                self.close_late(channel);
+                return;
+            }
             if channel == 0 {
                 tracing::info!(session = %self.shared.id, event = "lease_started", "lease started");
             }
@@ -184,6 +194,30 @@ impl Broker {
                 p.signalled = false;
             });
         }
+    }
+
+    /// Closes a channel that nobody waits for any more.
+    fn close_late(&self, channel: u16) {
+        let link = self.shared.link.clone();
+        tokio::spawn(async move {
+            let mut frame = Vec::new();
+            ToShim::Close(channel).encode(&mut frame);
+            let _gone = link.send(&frame).await;
+        });
+    }
+
+    /// A session whose connection is gone ends with its programs: nobody else will end it.
+    fn end_if_deserted(&self) {
+        let (running, signalled, ending) = {
+            let progress = self.progress.borrow();
+            (progress.running, progress.signalled, progress.ending.is_some())
+        };
+        if self.shared.attached || running > 0 || ending {
+            return;
+        }
+        let reason = if signalled { EndReason::Signalled } else { EndReason::Exited };
+        let session = Session { shared: self.shared.clone() };
+        tokio::spawn(async move { session.request_end(reason).await });
     }
 
     fn start_failed(&mut self, channel: u16, why: String) {
@@ -221,6 +255,7 @@ impl Broker {
             route.gate.close();
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
         }
+        self.end_if_deserted();
         passed
     }
 

@@ -120,6 +120,9 @@ pub enum Refusal {
     /// No such profile, or not for this user: the answer is the same.
     #[error("there is no profile {0:?} for you")]
     UnknownProfile(String),
+    /// The account was closed, or its password changed, since they signed in.
+    #[error("your account does not let you start a session any more; sign in again")]
+    Account,
     /// The profile wants a reason.
     #[error("this profile wants a reason: set SOJOURN_WHY (ssh -o SetEnv=SOJOURN_WHY=...)")]
     WhyRequired,
@@ -159,6 +162,7 @@ impl Refusal {
             Self::GatewayFull { .. } => "max_concurrent_sessions",
             Self::UserFull { .. } => "max_sessions_per_user",
             Self::UnknownProfile(_) => "profile",
+            Self::Account => "account",
             Self::WhyRequired => "why_required",
             Self::Sandbox { .. } => "sandbox",
             Self::Start(_) => "start",

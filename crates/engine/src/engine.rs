@@ -58,6 +58,12 @@ const EVENTS: usize = 1024;
 /// How many channels may be on their way to a session's task.
 const REGISTRATIONS: usize = 8;
 
+/// How long the runner may take to hear the last requests.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether a session that was being opened at the end is there.
+const NEWCOMERS: Duration = Duration::from_millis(50);
+
 /// What an engine is made with.
 pub struct Parts {
     /// The clock.
@@ -206,6 +212,11 @@ impl Engine {
         if !inner.audit.is_writable() {
             return Err(Refusal::Audit);
         }
+        match inner.identity.may_begin(&stay.principal).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Refusal::Account),
+            Err(_) => return Err(Refusal::Store),
+        }
         let name = stay.profile.as_deref().unwrap_or(DEFAULT);
         let policy = inner
             .profiles
@@ -310,21 +321,38 @@ impl Engine {
         let inner = &self.inner;
         inner.shutdown.cancel();
         inner.tasks.close();
-        let all_over = async {
-            if !leave {
-                let sessions: Vec<Session> =
-                    lock(&inner.live).values().map(|live| live.session.clone()).collect();
-                for session in &sessions {
-                    session.request_end(EndReason::Shutdown).await;
+        if !leave && tokio::time::timeout(patience, self.end_everything()).await.is_err() {
+            let late = self.live();
+            tracing::error!(sessions = late.len(), "sessions did not end in time: killing them");
+            let kill = async {
+                for session in late {
+                    inner.kill(session).await;
                 }
+            };
+            let _stuck = tokio::time::timeout(LAST_WORDS, kill).await;
+        }
+        let told = inner.runner.ask(Request::Shutdown { leave });
+        let _stuck = tokio::time::timeout(LAST_WORDS, told).await;
+    }
+
+    /// Ends sessions until there are none, those too that were still being opened.
+    async fn end_everything(&self) {
+        let inner = &self.inner;
+        while inner.admission.active() > 0 {
+            let sessions: Vec<Session> =
+                lock(&inner.live).values().map(|live| live.session.clone()).collect();
+            for session in &sessions {
+                session.request_end(EndReason::Shutdown).await;
+            }
+            let over = async {
                 for session in &sessions {
                     session.over().await;
                 }
+            };
+            match sessions.is_empty() {
+                true => tokio::time::sleep(NEWCOMERS).await,
+                false => over.await,
             }
-            let _gone = inner.runner.ask(Request::Shutdown { leave }).await;
-        };
-        if tokio::time::timeout(patience, all_over).await.is_err() {
-            tracing::error!(sessions = self.live().len(), "sessions did not end in time");
         }
     }
 }
@@ -362,6 +390,8 @@ impl Inner {
             link,
             policy: arrival.policy,
             registrations,
+            starting: tokio::sync::Mutex::new(()),
+            attached: arrival.attached,
             next_channel: AtomicU16::new(0),
             open: AtomicUsize::new(0),
             progress: watched,
@@ -418,10 +448,16 @@ impl Inner {
     /// Puts a session's end on record, then lets the runner forget it.
     pub(crate) async fn finish(&self, shared: &Shared, summary: Summary) {
         let id = shared.id;
+        // Its start goes on record before its end, however quick it was.
+        let mut recorded = shared.recorded.clone();
+        // An error means that nobody keeps it any more: then there is no start to wait for.
+        let _gone = recorded.wait_for(Option::is_some).await.map(drop);
         let by = lock(&shared.ended_by).clone();
-        self.records.ended(&summary, by.as_ref()).await;
+        let kept = self.records.ended(&summary, by.as_ref()).await;
         lock(&self.live).remove(&id);
-        let _gone = self.runner.ask(Request::Forget { session: id }).await;
+        if kept {
+            let _gone = self.runner.ask(Request::Forget { session: id }).await;
+        }
     }
 
     /// The runner says what became of a session.

@@ -136,8 +136,9 @@ impl Records {
         self.audit.record_soon(event);
     }
 
-    /// A session is over and its tree gone.
-    pub(crate) async fn ended(&self, summary: &Summary, by: Option<&EndedBy>) {
+    /// A session is over and its tree gone. False when that could not be kept: then whoever knows of it
+    /// must not forget it.
+    pub(crate) async fn ended(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
         let id = summary.session;
         let recording = summary.recordings.first();
         // So many fit a line of the audit log, many times over.
@@ -175,10 +176,10 @@ impl Records {
             .detail("recordings", recordings);
         match self.store.end_session(id, &end, &event).await {
             // False: it was on record before the gateway was lost, and the runner tells it again.
-            Ok(_) => {}
+            Ok(_) => true,
             Err(error) => {
                 self.store_failed("a session's end", &error);
-                self.audit.record_soon(event);
+                false
             }
         }
     }

@@ -51,6 +51,10 @@ pub(crate) struct Shared {
     pub(crate) link: Arc<SeqPacket>,
     pub(crate) policy: ProfilePolicy,
     pub(crate) registrations: mpsc::Sender<Registration>,
+    /// Held while a channel gets its number and its start is sent: the shim wants them in order.
+    pub(crate) starting: tokio::sync::Mutex<()>,
+    /// Whether a door holds it; one of the gateway before this one nobody does.
+    pub(crate) attached: bool,
     pub(crate) next_channel: AtomicU16,
     pub(crate) open: AtomicUsize,
     pub(crate) progress: watch::Receiver<Progress>,
@@ -113,28 +117,30 @@ impl Session {
 
     async fn start_counted(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
         let shared = &self.shared;
-        let number = shared.next_channel.fetch_add(1, Ordering::Relaxed);
-        if number == u16::MAX {
-            shared.next_channel.store(number, Ordering::Relaxed);
-            return Err(Refusal::Channels(usize::from(u16::MAX)));
-        }
-        let (events, output) = mpsc::channel(QUEUE);
-        let gate = Arc::new(InputGate::new(INPUT_WINDOW));
-        let (started, answer) = oneshot::channel();
-        let registration = Registration { number, events, gate: gate.clone(), started };
-        shared.registrations.send(registration).await.map_err(|_| Refusal::Over)?;
         let spec = ChannelSpec {
             env: shared.policy.passing(&request.env),
             program: request.program,
             pty: request.pty,
             credit: OUTPUT_WINDOW,
         };
+        let in_order = shared.starting.lock().await;
+        let number = shared.next_channel.load(Ordering::Relaxed);
         let mut frame = Vec::new();
         ToShim::Start(number, Box::new(spec)).encode(&mut frame);
         if frame.len() > sojourn_core::wire::MAX_MESSAGE {
             return Err(Refusal::Start("the command is too long (60 KB is the most)".to_owned()));
         }
+        if number == u16::MAX {
+            return Err(Refusal::Channels(usize::from(u16::MAX)));
+        }
+        shared.next_channel.store(number + 1, Ordering::Relaxed);
+        let (events, output) = mpsc::channel(QUEUE);
+        let gate = Arc::new(InputGate::new(INPUT_WINDOW));
+        let (started, answer) = oneshot::channel();
+        let registration = Registration { number, events, gate: gate.clone(), started };
+        shared.registrations.send(registration).await.map_err(|_| Refusal::Over)?;
         shared.link.send(&frame).await.map_err(|_| Refusal::Over)?;
+        drop(in_order);
         let (answer, recorded) =
             tokio::join!(tokio::time::timeout(START, answer), self.recorded(),);
         recorded?;

@@ -181,6 +181,7 @@ async fn take_up(requests: &Arc<Requests>) {
             return;
         }
     };
+    let mut unreadable = false;
     for session in known {
         match recovery::find(&requests.dirs, &requests.shared.slots, session) {
             Ok(Found::Running(entry)) => {
@@ -188,11 +189,19 @@ async fn take_up(requests: &Arc<Requests>) {
                 requests.watch(session);
             }
             Ok(Found::Over(entry)) => requests.sessions.insert(session, entry),
-            Err(error) => {
-                tracing::warn!(%session, %error, "a session's directory without a state: removed");
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(%session, "a session's directory without a state: removed");
                 let _left = requests.dirs.remove(session);
             }
+            Err(error) => {
+                tracing::error!(%session, %error, "a session's state cannot be read: left alone");
+                unreadable = true;
+            }
         }
+    }
+    if unreadable {
+        // Its sandbox may live, and nothing tells it from an orphan.
+        return;
     }
     let (own, parent) = (requests.clone(), requests.cgroup.clone());
     let cleaned = tokio::task::spawn_blocking(move || {

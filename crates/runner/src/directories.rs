@@ -135,6 +135,8 @@ impl Directories {
 /// Connects to a session's shim by its directory.
 pub(crate) fn connect(directory: impl AsFd) -> io::Result<OwnedFd> {
     let socket = seqpacket()?;
+    // A shim that takes no connections must not hold up the runner.
+    rustix::io::ioctl_fionbio(&socket, true)?;
     rustix::net::connect(&socket, &address(&directory, SOCKET)?)?;
     Ok(socket)
 }

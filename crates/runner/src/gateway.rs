@@ -16,6 +16,7 @@ use sojourn_core::wire::runner::FromRunner;
 use sojourn_core::wire::runner::Numbered;
 use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
+use sojourn_core::wire::runner::Stage;
 use sojourn_core::wire::runner::VERSION;
 use sojourn_core::wire::runner::decode;
 use sojourn_core::wire::runner::encode;
@@ -23,7 +24,6 @@ use sojourn_sandbox::packets::Packets;
 use sojourn_shim::seqpacket;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast;
-use tokio::task::JoinSet;
 
 use crate::requests::Requests;
 
@@ -49,7 +49,6 @@ pub(crate) async fn serve(
 ) -> Parting {
     let Ok(packets) = Packets::new(socket).map(Arc::new) else { return Parting::Gone };
     let permits = Arc::new(Semaphore::new(PARALLEL));
-    let mut answers = JoinSet::new();
     let mut greeted = false;
     loop {
         let request = tokio::select! {
@@ -65,7 +64,6 @@ pub(crate) async fn serve(
                 }
                 continue;
             }
-            Some(_) = answers.join_next() => continue,
         };
         let Some(Numbered { id, body }) = request else { return Parting::Gone };
         let reply = move |body| FromRunner::Reply(Numbered { id, body });
@@ -99,7 +97,8 @@ pub(crate) async fn serve(
                 let Ok(permit) = permits.clone().acquire_owned().await else {
                     return Parting::Gone;
                 };
-                answers.spawn(async move {
+                // Finished even when the gateway goes meanwhile: it may hold a sandbox.
+                tokio::spawn(async move {
                     let (body, fd) = requests.answer(body).await;
                     send(&packets, &reply(body), fd).await;
                     drop(permit);
@@ -131,10 +130,15 @@ async fn receive(packets: &Packets) -> Option<Numbered<Request>> {
 
 /// Sends a message. A gateway that is gone is noticed where requests are received.
 async fn send(packets: &Packets, message: &FromRunner, fd: Option<OwnedFd>) {
-    let bytes = match encode(message) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            tracing::error!(%error, "an answer does not fit");
+    let bytes = match (encode(message), message) {
+        (Ok(bytes), _) => bytes,
+        (Err(error), FromRunner::Reply(Numbered { id, .. })) => {
+            let body = Reply::Failed { stage: Stage::Runner, message: error.to_string() };
+            let Ok(bytes) = encode(&FromRunner::Reply(Numbered { id: *id, body })) else { return };
+            bytes
+        }
+        (Err(error), FromRunner::Event { .. }) => {
+            tracing::error!(%error, "an event does not fit");
             return;
         }
     };

@@ -43,6 +43,9 @@ const LONGEST_SIDECAR: u64 = 4 << 20;
 /// The most channels of one session whose recordings are looked for.
 const CHANNELS: u32 = 65_536;
 
+/// How many channels in a row may have no recording before the rest is taken to have none.
+const MAX_MISSING: u32 = 64;
+
 /// What the directory of one session turned out to be.
 pub(crate) enum Found {
     /// Its shim lives.
@@ -81,6 +84,20 @@ pub(crate) fn find(dirs: &Directories, slots: &Slots, id: SessionId) -> io::Resu
         return Ok(Found::Over(entry));
     }
     Ok(Found::Running(entry))
+}
+
+/// What is said of a session of which nothing is known.
+pub(crate) fn unknown(session: SessionId) -> Summary {
+    Summary {
+        session,
+        reason: EndReason::RunnerLost,
+        exit: None,
+        output_bytes: 0,
+        started_at: None,
+        ended_at: clock::wall(),
+        recordings: Vec::new(),
+        reached: None,
+    }
 }
 
 /// What a session was whose shim is gone: its own last word, or what can be found out.
@@ -125,7 +142,10 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
     state.phase = Phase::Over;
     state.reason = Some(reason);
     state.summary = Some(summary.clone());
-    state.write(directory.as_fd())?;
+    if let Err(error) = state.write(directory.as_fd()) {
+        // A full disk: what is known is told all the same, and found out anew after a restart.
+        tracing::error!(session = %state.session, %error, "a session's state cannot be written");
+    }
     Ok(summary)
 }
 
@@ -133,6 +153,7 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
 fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
     let Some(stem) = first.strip_suffix(".cast") else { return Vec::new() };
     let mut recordings = Vec::new();
+    let mut missing = 0;
     for channel in 0..CHANNELS {
         let name = match channel {
             0 => first.to_owned(),
@@ -140,10 +161,16 @@ fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
         };
         let mut file = match open_recording(dirs, &name) {
             Ok(file) => file,
-            // Channels may be numbered beyond one that was refused, but not by much.
-            Err(_) if channel > 0 => break,
-            Err(_) => continue,
+            // Channels that were refused have none.
+            Err(_) => {
+                missing += 1;
+                if missing > MAX_MISSING {
+                    break;
+                }
+                continue;
+            }
         };
+        missing = 0;
         match cast::recover(&mut file) {
             Ok(recovered) => {
                 let verified = recovered.verified;

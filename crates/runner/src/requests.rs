@@ -30,6 +30,7 @@ use crate::directories::connect;
 use crate::recovery;
 use crate::sessions::Entry;
 use crate::sessions::Sessions;
+use crate::sessions::brief;
 
 /// How long the sidecar may take a note.
 const NOTE: Duration = Duration::from_secs(2);
@@ -136,10 +137,21 @@ impl Requests {
         let failed = |what: &'static str| {
             move |error: std::io::Error| Failure::new(Stage::Recording, format!("{what}: {error}"))
         };
-        let (day_dir, day) =
-            self.dirs.day(clock::wall()).map_err(failed("the recordings' directory"))?;
-        let (directory, listener) =
-            self.dirs.create(session).map_err(failed("the session's directory"))?;
+        let made = self
+            .dirs
+            .day(clock::wall())
+            .map_err(failed("the recordings' directory"))
+            .and_then(|day| {
+                let own = self.dirs.create(session).map_err(failed("the session's directory"))?;
+                Ok((day, own))
+            });
+        let ((day_dir, day), (directory, listener)) = match made {
+            Ok(made) => made,
+            Err(failure) => {
+                sandbox.discard();
+                return Err(failure);
+            }
+        };
         let assign = Assign {
             session,
             profile: name.clone(),
@@ -252,22 +264,21 @@ impl Requests {
                 tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &directory)).await;
             own.clean_cgroup(&sandbox).await;
             let summary = match found {
-                Ok(Ok(summary)) => {
-                    if own.sessions.ended(session, summary.clone()) {
-                        own.remove(session);
-                    }
-                    Some(summary)
-                }
+                Ok(Ok(summary)) => summary,
                 Ok(Err(error)) => {
                     tracing::error!(%session, %error, "a session left no readable state");
-                    None
+                    recovery::unknown(session)
                 }
                 Err(error) => {
                     tracing::error!(%session, %error, "a bug while a session was closed");
-                    None
+                    recovery::unknown(session)
                 }
             };
+            if own.sessions.ended(session, summary.clone()) {
+                own.remove(session);
+            }
             // Nobody may be listening; then it stands in the next list.
+            let summary = Some(brief(summary));
             let _nobody = own.events.send(Event::Released { session, summary });
         });
     }

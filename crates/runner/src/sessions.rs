@@ -9,6 +9,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use sojourn_core::ids::SessionId;
+use sojourn_core::wire::MAX_MESSAGE;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Held;
 use sojourn_core::wire::runner::PAGE;
@@ -16,6 +17,18 @@ use sojourn_core::wire::shim::Summary;
 use sojourn_sandbox::prepared::Notes;
 use sojourn_sandbox::prepared::ShimProcess;
 use tokio::sync::watch;
+
+/// The most bytes of sessions in one page.
+const PAGE_BYTES: usize = MAX_MESSAGE / 2;
+
+/// The most recordings a summary names on its way; the sidecar names all.
+const MAX_NAMED: usize = 64;
+
+/// A summary that fits in a message.
+pub(crate) fn brief(mut summary: Summary) -> Summary {
+    summary.recordings.truncate(MAX_NAMED);
+    summary
+}
 
 /// One session.
 #[derive(Debug)]
@@ -84,17 +97,23 @@ impl Sessions {
     pub(crate) fn page(&self, after: Option<SessionId>) -> (Vec<Held>, bool) {
         let entries = self.lock();
         let mut rest = entries.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
-        let items = rest
-            .by_ref()
-            .take(PAGE)
-            .map(|(id, entry)| Held {
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        for (id, entry) in rest.by_ref() {
+            let held = Held {
                 session: *id,
                 profile: entry.profile.clone(),
                 about: entry.about.clone(),
-                ended: entry.ended.clone(),
-            })
-            .collect();
-        (items, rest.next().is_some())
+                ended: entry.ended.clone().map(brief),
+            };
+            bytes += serde_json::to_vec(&held).map_or(0, |json| json.len());
+            // One always fits; a page is a message, which has a longest.
+            if !items.is_empty() && (items.len() >= PAGE || bytes > PAGE_BYTES) {
+                return (items, true);
+            }
+            items.push(held);
+        }
+        (items, false)
     }
 
     /// Whether a sandbox is a running session's.

@@ -20,7 +20,7 @@ pub(crate) fn init(log: &Log) {
         })
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| configured());
-    let builder = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = fmt().log_internal_errors(false).with_env_filter(filter).with_writer(io::stderr);
     // A second call has nothing to set up: the first one's choice stands.
     let _already = match log.format {
         LogFormat::Json => builder

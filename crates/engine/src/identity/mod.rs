@@ -266,6 +266,18 @@ impl Identity {
         }
     }
 
+    /// Whether this principal may begin something new now: their account is open, and the password they
+    /// came by is still theirs.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn may_begin(&self, principal: &Principal) -> Result<bool, StoreError> {
+        let user = self.store.user_by_id(principal.id).await?;
+        Ok(user.is_some_and(|user| {
+            is_open(&user) && (principal.how != How::Password || user.epoch == principal.epoch)
+        }))
+    }
+
     /// Whether what this principal opened may go on: false when they came by a password that has
     /// been changed since, or their account was closed. Ask again whenever
     /// [`Identity::accounts_version`] moves.

@@ -85,15 +85,18 @@ async fn serve(
         .detail("version", env!("CARGO_PKG_VERSION"));
     engine.audit().record(started).await.map_err(|error| Failure::caused(&error))?;
     let mut runner = tokio::spawn(runners.serve(engine.clone()));
-    take_up(engine).await?;
-    let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
-    let watcher = engine.clone();
-    tokio::spawn(async move { watcher.watch_accounts().await });
     let doors = TaskTracker::new();
-    let listening = doors::open(config, engine, &doors).await?;
-    first_admin::welcome(&listening, admin);
     let stop = stop_signal()?;
+    let running = async {
+        take_up(engine).await?;
+        let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
+        let listening = doors::open(config, engine, &doors).await?;
+        first_admin::welcome(&listening, admin);
+        engine.watch_accounts().await;
+        Ok(())
+    };
     let outcome = tokio::select! {
+        ended = running => ended,
         signal = stop => {
             tracing::info!(signal, event = "stopping", "stopping");
             Ok(())

@@ -158,6 +158,23 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
 }
 
 #[test]
+fn a_session_that_was_taken_up_ends_with_its_program() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut gateway = gateway(&Options::default());
+    let shell = gateway.alice().with("-tt").start(&["echo up; sleep 4; exit 9"]);
+    shell.expect("up");
+    gateway.kill();
+    gateway.launch();
+    let session = until("its end", PATIENCE, || {
+        gateway.sessions().into_iter().next().filter(|session| session["status"] == "ended")
+    });
+    assert_eq!(session["end_reason"], "exited");
+    assert_eq!(session["exit"]["code"], 9);
+}
+
+#[test]
 fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
     if !can_make_sandboxes() {
         return;

@@ -28,6 +28,8 @@ fn exit_status_and_both_streams_arrive() {
     assert_eq!((split.code, split.text().as_str(), split.err.as_str()), (0, "o\n", "e\n"));
     let late = ssh.run_with("cat >/dev/null; sleep 1; echo late; exit 5", b"abc");
     assert_eq!((late.code, late.text().as_str()), (5, "late\n"), "half-close is not the end");
+    let reopened = ssh.run("echo o >/dev/stdout; echo e >/dev/stderr; cat /dev/stdin");
+    assert_eq!((reopened.text().as_str(), reopened.err.as_str()), ("o\n", "e\n"));
     let missing = ssh.run("no-such-program");
     assert_eq!(missing.code, 127);
     let closed = ssh.run("exec >&- 2>&-; sleep 0.3; exit 6");
@@ -275,6 +277,22 @@ fn a_wrong_key_and_a_wrong_name_are_refused_alike() {
             && line["details"]["outcome"] == "refused"
     });
     gateway.wait_for_audit("the refusal", |line| line["action"] == "session_refused");
+}
+
+#[test]
+fn a_closed_account_begins_nothing_on_an_open_connection() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let master = Master::start(&gateway);
+    gateway.cli(&["user", "disable", "alice"]);
+    let mut ssh = Command::new("ssh");
+    ssh.args(master.arguments()).args(["x", "echo in"]);
+    let output = Running::new(ssh).finish(PATIENCE);
+    assert_eq!((output.code, output.text().as_str()), (75, ""), "{}", output.err);
+    assert!(output.err.contains("your account"), "{}", output.err);
+    assert_eq!(gateway.alice().run("true").code, 255, "nor does it come in anew");
 }
 
 #[test]

@@ -280,6 +280,10 @@ fn open_pipes() -> io::Result<(Ends, Vec<OwnedFd>)> {
     for ours in [&input, &output, &errors] {
         seqpacket::set_nonblocking(ours)?;
     }
+    // The program may open them anew, as /dev/stderr: they are the host's root's, and it is not.
+    for end in [&theirs_in, &theirs_out, &theirs_err] {
+        rustix::fs::fchmod(end, rustix::fs::Mode::from_raw_mode(0o666))?;
+    }
     let ends = Ends::Pipes { input: Some(input), output: Some(output), errors: Some(errors) };
     Ok((ends, vec![theirs_in, theirs_out, theirs_err]))
 }
