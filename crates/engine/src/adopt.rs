@@ -35,23 +35,12 @@ impl Engine {
     pub async fn adopt(&self) -> Result<Adopted, RunnerError> {
         let mut adopted = Adopted::default();
         let mut held_ids = HashSet::new();
-        let mut after = None;
-        loop {
-            let (items, more) = match self.inner.runner.ask(Request::List { after }).await? {
-                (Reply::Sessions { items, more }, _) => (items, more),
-                _ => return Err(RunnerError::Silent),
-            };
-            after = items.last().map(|held| held.session);
-            for held in items {
-                held_ids.insert(held.session);
-                if self.adopt_one(&held).await {
-                    adopted.running += 1;
-                } else {
-                    adopted.ended += 1;
-                }
-            }
-            if !more || after.is_none() {
-                break;
+        for held in self.held().await? {
+            held_ids.insert(held.session);
+            if self.adopt_one(&held).await {
+                adopted.running += 1;
+            } else {
+                adopted.ended += 1;
             }
         }
         adopted.ended += self.close_records(&held_ids).await;
@@ -69,20 +58,29 @@ impl Engine {
     /// Asks a runner that has just come what became of the sessions in motion: one may have ended while
     /// there was none to tell.
     pub(crate) async fn catch_up(&self) -> Result<(), RunnerError> {
-        let mut after = None;
-        loop {
-            let (items, more) = match self.inner.runner.ask(Request::List { after }).await? {
-                (Reply::Sessions { items, more }, _) => (items, more),
-                _ => return Err(RunnerError::Silent),
-            };
-            after = items.last().map(|held| held.session);
-            for held in items {
-                if let Some(summary) = held.ended {
-                    self.inner.released(held.session, Some(summary));
-                }
+        for held in self.held().await? {
+            if let Some(summary) = held.ended {
+                self.inner.released(held.session, Some(summary));
             }
-            if !more || after.is_none() {
-                return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Every session the runner holds: no more than it has ranges of user ids, and those that ended
+    /// since a gateway last listened.
+    async fn held(&self) -> Result<Vec<Held>, RunnerError> {
+        let mut held: Vec<Held> = Vec::new();
+        loop {
+            let after = held.last().map(|last| last.session);
+            match self.inner.runner.ask(Request::List { after }).await? {
+                (Reply::Sessions { items, more: true }, _) if !items.is_empty() => {
+                    held.extend(items);
+                }
+                (Reply::Sessions { items, .. }, _) => {
+                    held.extend(items);
+                    return Ok(held);
+                }
+                _ => return Err(RunnerError::Silent),
             }
         }
     }

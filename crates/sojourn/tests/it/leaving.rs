@@ -66,7 +66,7 @@ fn sessions_that_ended_in_every_way_leave_nothing() {
     });
     gateway.alice().run("true");
     let parent = cgroup_parent(&gateway);
-    let rounds = if std::env::var_os("SOJOURN_TEST_LONG").is_some() { 20 } else { 2 };
+    let rounds = if std::env::var_os("SOJOURN_TEST_LONG").is_some() { 25 } else { 2 };
     let mut wanted = 1;
     for _ in 0..rounds {
         let ssh = gateway.alice();
