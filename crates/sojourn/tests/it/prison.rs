@@ -212,3 +212,56 @@ for family in (16 + 1, 38, 40):
         assert!(refused, "not refused by the filter: {line}");
     }
 }
+
+/// The program inside that becomes process 1 has all of `init`'s powers, and no more than its own
+/// session to lose.
+#[test]
+fn a_prisoner_who_becomes_init_harms_only_himself() {
+    let Some((gateway, ssh)) = inside() else { return };
+    if ssh.run("test -x /usr/bin/python3").code != 0 {
+        eprintln!("SKIPPED: no /usr/bin/python3 on the host");
+        return;
+    }
+    let neighbour = ssh.clone().with("-tt").start(&["echo up; cat"]);
+    neighbour.expect("up");
+    // The socket to the shim cannot be taken out of process 1, nor be opened by its name.
+    let take = r#"
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+pidfd = libc.syscall(434, 1, 0)
+print("taken", libc.syscall(438, pidfd, 3, 0) >= 0)
+try:
+    os.open("/proc/1/fd/3", os.O_RDWR)
+    print("opened True")
+except OSError:
+    print("opened False")
+os.kill(1, 19)
+os.kill(1, 9)
+print("alive", os.path.exists("/proc/1"))
+"#;
+    let tried = ssh.run_with("python3 -", take.as_bytes());
+    assert_eq!(tried.text(), "taken False\nopened False\nalive True\n", "{}", tried.err);
+    // Writing over its program, as far as the kernel lets one, ends the writer's own sandbox.
+    let overwrite = r#"
+import sys, time
+for line in open("/proc/1/maps"):
+    span, mode = line.split()[:2]
+    if "x" in mode and "[" not in line:
+        low, high = (int(end, 16) for end in span.split("-"))
+        with open("/proc/1/mem", "r+b", buffering=0) as memory:
+            memory.seek(low)
+            memory.write(b"\xcc" * (high - low))
+print("written", flush=True)
+time.sleep(20)
+sys.exit("process 1 lives on")
+"#;
+    let doomed = ssh.run_with("cat >/tmp/p; exec python3 /tmp/p", overwrite.as_bytes());
+    assert_ne!(doomed.code, 0, "{}{}", doomed.text(), doomed.err);
+    eprintln!("the overwriter: {} {}{}", doomed.code, doomed.text(), doomed.err);
+    let mut neighbour = neighbour;
+    neighbour.write(b"still here\n");
+    neighbour.expect("still here\r\nstill here");
+    assert_eq!(ssh.run("exit 3").code, 3);
+    let (status, out, err) = gateway.try_cli(&["verify"], "");
+    assert!(status.success(), "{out}{err}");
+}

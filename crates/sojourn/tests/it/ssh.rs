@@ -10,6 +10,7 @@ use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::PATIENCE;
 use sojourn_testkit::Running;
+use sojourn_testkit::Scratch;
 use sojourn_testkit::can_make_sandboxes;
 use sojourn_testkit::until;
 
@@ -350,4 +351,23 @@ impl Drop for Master {
     fn drop(&mut self) {
         self.running.kill();
     }
+}
+
+#[test]
+fn a_sandbox_that_cannot_be_had_names_its_stage_and_holds_up_nobody() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    // There when the configuration is read, and gone when a sandbox is wanted.
+    let tree = Scratch::new();
+    let more = format!("[profiles.broken]\nrootfs = {:?}\npool = 0\n", tree.path());
+    let gateway = gateway(&Options { more, ..Options::default() });
+    drop(tree);
+    let refused = gateway.alice().user("alice+broken").run("true");
+    assert_eq!(refused.code, 75, "{}", refused.err);
+    assert!(refused.err.contains("stage: root file system"), "{}", refused.err);
+    assert_eq!(gateway.alice().run("exit 3").code, 3);
+    gateway.wait_for_audit("the refusal", |line| {
+        line["action"] == "session_refused" && line["details"]["code"] == "sandbox"
+    });
 }
