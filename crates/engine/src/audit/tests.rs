@@ -221,7 +221,7 @@ async fn an_event_in_log_and_outbox_is_not_written_twice() {
     let house = House::new().await;
     let told = event(1);
     let running = house.open().await;
-    // The first tick is over, so nothing is swept for a second.
+    // Its first sweep is over, so nothing is swept for a second.
     running.handle.settled().await.unwrap();
     house.store.tell(&told).await.unwrap();
     running.handle.settled().await.unwrap();

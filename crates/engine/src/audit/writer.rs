@@ -189,9 +189,12 @@ impl AuditWriter {
     /// Writes until `over`, then what is left, and a last checkpoint.
     pub async fn run(mut self, over: CancellationToken) {
         let told = self.store.told();
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval_at(Instant::now() + TICK, TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut commands = Vec::new();
+        // What the writer before this one had no time for.
+        self.sweep().await;
+        self.write(Asked::default(), true, false).await;
         loop {
             let mut look = true;
             tokio::select! {
