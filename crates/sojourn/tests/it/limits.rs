@@ -9,6 +9,7 @@ use sojourn_testkit::PATIENCE;
 use sojourn_testkit::can_make_sandboxes;
 use sojourn_testkit::until;
 
+use crate::files_below;
 use crate::gateway;
 use crate::processes_with;
 
@@ -63,6 +64,14 @@ fn a_session_is_warned_and_cut_off_whatever_it_does() {
             sessions.iter().filter(|session| session["end_reason"] == "max_runtime").count();
         (ended == programs.len()).then_some(())
     });
+    let sidecars = files_below(&gateway.data().join("recordings"));
+    let sidecars = sidecars.iter().filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let reasons: Vec<String> = sidecars
+        .map(|path| std::fs::read(path).unwrap())
+        .map(|json| serde_json::from_slice::<serde_json::Value>(&json).unwrap())
+        .map(|sidecar| sidecar["end_reason"].as_str().unwrap_or("none").to_owned())
+        .collect();
+    assert_eq!(reasons, vec!["max_runtime"; programs.len()]);
     let exceeded = gateway.audit();
     let exceeded = exceeded.iter().filter(|line| line["action"] == "limit_exceeded").count();
     assert_eq!(exceeded, programs.len());
