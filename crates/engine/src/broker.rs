@@ -326,5 +326,11 @@ fn own(bytes: &[u8]) -> Result<Frame, WireError> {
         }
         FromShim::Lease(state) => Frame::Lease(state),
         FromShim::Ended(summary) => Frame::Ended(summary),
+        FromShim::Listening(..)
+        | FromShim::ListenFailed(..)
+        | FromShim::Attached(..)
+        | FromShim::NotAttached(_) => {
+            return Err(WireError::Malformed("not asked for".to_owned()));
+        }
     })
 }

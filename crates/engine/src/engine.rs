@@ -233,6 +233,7 @@ impl Engine {
             profile: name.to_owned(),
             lower: stay.lower.clone(),
             about: about(stay),
+            honeypot: false,
         }));
         let failed =
             |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
@@ -481,6 +482,7 @@ impl Inner {
                     tracing::debug!(profile = state.profile, ready = state.ready, "pool");
                 }
             }
+            RunnerEvent::Kept { .. } | RunnerEvent::Removed { .. } => {}
         }
     }
 }
@@ -501,6 +503,7 @@ fn about(stay: &Stay) -> About {
         client: stay.client.chars().take(256).collect(),
         attempts: stay.attempts.iter().take(MAX_ATTEMPTS).cloned().collect(),
         connected_at: stay.connected_at,
+        hassh: None,
     }
 }
 

@@ -116,6 +116,7 @@ impl Requests {
                 (Reply::Sessions { items, more }, None)
             }
             Request::Forget { session } => self.forget(session),
+            Request::Evidence { .. } | Request::Left { .. } => (Reply::Unknown, None),
             Request::Pools => {
                 let pools = self.lock();
                 let items = pools.values().map(|pool| pool.state().borrow().clone()).collect();
@@ -127,7 +128,7 @@ impl Requests {
     }
 
     async fn open(self: &Arc<Self>, open: Open) -> Result<Answer, Failure> {
-        let Open { session, profile: name, lower, about } = open;
+        let Open { session, profile: name, lower, about, honeypot: _ } = open;
         let unknown = || Failure::new(Stage::Profile, format!("no profile {name:?} here"));
         let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
         let pool = self.lock().get(&name).cloned();

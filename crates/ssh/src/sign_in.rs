@@ -162,6 +162,7 @@ impl<G: Gate> SignIn<G> {
             user: wish.user.clone(),
             accepted: admitted.is_some(),
             fingerprint,
+            password: None,
         });
         let source = self.connection.peer;
         tracing::info!(

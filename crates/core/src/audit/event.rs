@@ -152,6 +152,16 @@ actions! {
     RecordingRecovered = "recording_recovered",
     /// A channel was closed because its program took no input.
     ChannelClosed = "channel_closed",
+    /// A forward was asked for that the profile does not allow.
+    ForwardRefused = "forward_refused",
+    /// A connection was turned away before anybody signed in: `{code}`.
+    ConnectionRefused = "connection_refused",
+    /// What a session left in its sandbox is kept: `{name, files, bytes, truncated}`.
+    FilesKept = "files_kept",
+    /// What a session left was removed, its time or room being over.
+    FilesRemoved = "files_removed",
+    /// A session's recordings were removed, their time or room being over.
+    RecordingRemoved = "recording_removed",
 }
 
 /// Not the name of an action.

@@ -1,8 +1,9 @@
-//! The messages between the parts: gateway and runner, gateway and shim.
+//! The messages between the parts: gateway and runner, gateway and shim, gateway and file helper.
 //!
 //! Both travel over `SOCK_SEQPACKET` sockets: one message is one frame, whole or not at all, never
 //! longer than [`MAX_MESSAGE`]. `PROTOCOL.md` lists them.
 
+pub mod files;
 pub mod runner;
 pub mod shim;
 mod text;

@@ -76,11 +76,35 @@ pub enum Request {
     },
     /// How full the pools are.
     Pools,
+    /// A file to append a visitor's upload to, kept as evidence. Answered by [`Reply::Evidence`] with
+    /// a descriptor.
+    Evidence {
+        /// Of which session.
+        session: SessionId,
+    },
+    /// What a session left in its sandbox. Answered by [`Reply::Left`] with a descriptor to read,
+    /// or by [`Reply::Unknown`] where nothing is kept.
+    Left {
+        /// Which session's.
+        session: SessionId,
+        /// In which form.
+        form: LeftForm,
+    },
     /// Make the pool stop, end what runs (or leave it), and leave.
     Shutdown {
         /// Leave sessions running under their shims.
         leave: bool,
     },
+}
+
+/// How what a session left is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftForm {
+    /// A list: one JSON object a line.
+    List,
+    /// A tar with the files.
+    Tar,
 }
 
 /// A session to open.
@@ -94,6 +118,9 @@ pub struct Open {
     pub lower: Lower,
     /// Who it is for, for the recording's header and sidecar.
     pub about: About,
+    /// Whether it is a honeypot's: all input is recorded, and nobody comes back to it.
+    #[serde(default)]
+    pub honeypot: bool,
 }
 
 /// Who a session is for and how they came. Texts are bounded by the sender and shown escaped.
@@ -111,9 +138,12 @@ pub struct About {
     pub attempts: Vec<Attempt>,
     /// When the connection was made.
     pub connected_at: Wall,
+    /// The HASSH of an SSH client: MD5 of the algorithms it offers, in lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hassh: Option<String>,
 }
 
-/// One attempt to authenticate. Never holds a password.
+/// One attempt to authenticate. Holds a password only where it was tried at a honeypot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// When.
@@ -126,6 +156,9 @@ pub struct Attempt {
     pub accepted: bool,
     /// The key's fingerprint, where it was a key.
     pub fingerprint: Option<String>,
+    /// What was tried at a honeypot, escaped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
 }
 
 /// What only the gateway knows of a session.
@@ -161,6 +194,12 @@ pub enum Stage {
     Timeout,
     /// The runner is not there.
     Runner,
+    /// The container engine is not reachable.
+    Engine,
+    /// The image is missing or cannot be used.
+    Image,
+    /// The sandbox's network.
+    Network,
 }
 
 impl Stage {
@@ -176,6 +215,9 @@ impl Stage {
             Self::Recording => "recording",
             Self::Timeout => "spawn timeout",
             Self::Runner => "runner",
+            Self::Engine => "container engine",
+            Self::Image => "image",
+            Self::Network => "network",
         }
     }
 }
@@ -227,6 +269,20 @@ pub enum Reply {
         /// One a profile.
         items: Vec<PoolState>,
     },
+    /// A file to append to comes along.
+    Evidence {
+        /// Its name below `kept/`.
+        file: String,
+        /// The most bytes it may get.
+        most: u64,
+    },
+    /// What the session left comes along.
+    Left {
+        /// Its directory's name below `kept/`.
+        name: String,
+        /// Its length in bytes.
+        bytes: u64,
+    },
     /// Done; nothing to say.
     Done,
 }
@@ -272,6 +328,38 @@ pub enum Event {
     },
     /// A pool changed.
     Pool(PoolState),
+    /// What a session left in its sandbox is kept.
+    Kept {
+        /// Which session's.
+        session: SessionId,
+        /// The directory's name below `kept/`.
+        name: String,
+        /// How many files changed.
+        files: u64,
+        /// How many bytes of them are kept.
+        bytes: u64,
+        /// Whether a bound cut it short.
+        truncated: bool,
+    },
+    /// Something kept was removed because its time or room was over.
+    Removed {
+        /// Of which session.
+        session: SessionId,
+        /// What.
+        what: Removed,
+        /// Why, in a few words.
+        why: String,
+    },
+}
+
+/// Something kept that was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removed {
+    /// Its recordings and sidecar.
+    Recording,
+    /// What it left in its sandbox.
+    Files,
 }
 
 /// Runner → gateway: an answer or an event.
@@ -320,6 +408,7 @@ mod tests {
                 profile: "default".to_owned(),
                 lower: Lower::default(),
                 about: About { user: "alice".to_owned(), ..About::default() },
+                honeypot: false,
             })),
         };
         let bytes = encode(&request).unwrap();

@@ -85,6 +85,86 @@ pub enum Program {
     Shell,
     /// A command line, run by the profile's shell with `-c`.
     Exec(Text),
+    /// The file helper: frames of [`super::files`] over its standard input and output. Needs nothing
+    /// in the image.
+    Files,
+    /// A connection made from inside. Its output begins with a [`Greeting`] line, then bytes flow.
+    Connect(Endpoint),
+    /// The next connection that the listener of this number takes. Its output begins with a
+    /// [`Greeting`] line once one came, then bytes flow.
+    Accept(u16),
+}
+
+/// A place inside a sandbox that is connected to, or listened at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// A TCP port. To connect: a name or an address; to listen: an address, `localhost`, or nothing
+    /// for every address.
+    Tcp {
+        /// The name or address.
+        host: Text,
+        /// The port; to listen, 0 is any free one.
+        port: u16,
+    },
+    /// A Unix socket by its path.
+    Unix(Text),
+}
+
+/// The first line of what a [`Program::Connect`] or [`Program::Accept`] prints. No longer than
+/// [`Greeting::LONGEST`] with its line feed; the sandbox's own claim.
+///
+/// `ok`, `ok ADDRESS PORT` (the peer's, for [`Program::Accept`] of TCP), or `error TEXT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Greeting {
+    /// Bytes flow from here on.
+    Open {
+        /// Who connected, where that is known.
+        peer: Option<(String, u16)>,
+    },
+    /// There is no connection; the line says why.
+    Failed(String),
+}
+
+impl Greeting {
+    /// The longest line.
+    pub const LONGEST: usize = 256;
+
+    /// Reads the line, without its line feed.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(line: &[u8]) -> Result<Self, WireError> {
+        let bad = || WireError::Malformed("not a greeting".to_owned());
+        let line = std::str::from_utf8(line).map_err(|_| bad())?;
+        if line.len() >= Self::LONGEST {
+            return Err(bad());
+        }
+        if let Some(why) = line.strip_prefix("error ") {
+            return Ok(Self::Failed(why.to_owned()));
+        }
+        let mut words = line.split(' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("ok"), None, None, None) => Ok(Self::Open { peer: None }),
+            (Some("ok"), Some(address), Some(port), None) => {
+                let port = port.parse().map_err(|_| bad())?;
+                Ok(Self::Open { peer: Some((address.to_owned(), port)) })
+            }
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// Where a terminal stands whose person comes back: all that was printed before is in its recording
+/// up to here, all that is printed later follows as output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    /// The recording's file, below `recordings/`.
+    pub file: String,
+    /// How many of its bytes come before the output that follows.
+    pub offset: u64,
+    /// The terminal's size.
+    pub size: WindowSize,
 }
 
 /// A channel to start.
@@ -189,6 +269,10 @@ kinds! {
     MOVE_DEADLINE = 0x09;
     END = 0x0a;
     QUERY = 0x0b;
+    LISTEN = 0x0c;
+    UNLISTEN = 0x0d;
+    ATTACH = 0x0e;
+    DETACH = 0x0f;
     SHIM_HELLO = 0x81;
     STARTED = 0x82;
     START_FAILED = 0x83;
@@ -202,6 +286,10 @@ kinds! {
     LEASE = 0x8b;
     ENDED = 0x8c;
     INPUT_CLOSED = 0x8d;
+    LISTENING = 0x8e;
+    LISTEN_FAILED = 0x8f;
+    ATTACHED = 0x90;
+    NOT_ATTACHED = 0x91;
 }
 
 /// Gateway → shim.
@@ -232,6 +320,16 @@ pub enum ToShim<'a> {
     End(EndRequest),
     /// Answer with [`FromShim::Lease`].
     Query,
+    /// Listen inside, under a number of the gateway's choice. Answered by [`FromShim::Listening`] or
+    /// [`FromShim::ListenFailed`].
+    Listen(u16, Endpoint),
+    /// Listen there no more; connections that were taken go on.
+    Unlisten(u16),
+    /// The terminal's person is there again: what it prints is wanted, this much of it for now.
+    /// Answered by [`FromShim::Attached`], or [`FromShim::NotAttached`] where no terminal runs.
+    Attach(u16, u32),
+    /// The terminal's person is gone: what it prints is recorded only.
+    Detach(u16),
 }
 
 /// Shim → gateway.
@@ -271,6 +369,14 @@ pub enum FromShim<'a> {
     },
     /// The answer to [`ToShim::Query`].
     Lease(Box<LeaseState>),
+    /// It listens, at this port (0 for a Unix socket).
+    Listening(u16, u16),
+    /// It does not listen; the line says why.
+    ListenFailed(u16, String),
+    /// The answer to [`ToShim::Attach`]; output follows.
+    Attached(u16, Box<Attached>),
+    /// There is no terminal in this channel any more.
+    NotAttached(u16),
     /// Everything is gone and on record. The last frame.
     Ended(Box<Summary>),
 }
@@ -347,6 +453,13 @@ impl<'a> ToShim<'a> {
             Self::MoveDeadline(left) => json(buf, MOVE_DEADLINE, 0, left),
             Self::End(request) => json(buf, END, 0, request),
             Self::Query => begin(buf, QUERY, 0),
+            Self::Listen(listener, endpoint) => json(buf, LISTEN, *listener, endpoint),
+            Self::Unlisten(listener) => begin(buf, UNLISTEN, *listener),
+            Self::Attach(channel, credit) => {
+                begin(buf, ATTACH, *channel);
+                buf.extend_from_slice(&credit.to_be_bytes());
+            }
+            Self::Detach(channel) => begin(buf, DETACH, *channel),
         }
     }
 
@@ -379,6 +492,10 @@ impl<'a> ToShim<'a> {
             MOVE_DEADLINE => Self::MoveDeadline(serde_json::from_slice(payload)?),
             END => Self::End(serde_json::from_slice(payload)?),
             QUERY => Self::Query,
+            LISTEN => Self::Listen(channel, serde_json::from_slice(payload)?),
+            UNLISTEN => Self::Unlisten(channel),
+            ATTACH => Self::Attach(channel, u32::from_be_bytes(number(kind, payload)?)),
+            DETACH => Self::Detach(channel),
             _ => return Err(WireError::Kind(kind)),
         })
     }
@@ -430,6 +547,16 @@ impl<'a> FromShim<'a> {
                 json(buf, EXPIRED, 0, &body);
             }
             Self::Lease(state) => json(buf, LEASE, 0, state),
+            Self::Listening(listener, port) => {
+                begin(buf, LISTENING, *listener);
+                buf.extend_from_slice(&port.to_be_bytes());
+            }
+            Self::ListenFailed(listener, why) => {
+                begin(buf, LISTEN_FAILED, *listener);
+                buf.extend_from_slice(&why.as_bytes()[..why.len().min(4096)]);
+            }
+            Self::Attached(channel, attached) => json(buf, ATTACHED, *channel, attached),
+            Self::NotAttached(channel) => begin(buf, NOT_ATTACHED, *channel),
             Self::Ended(summary) => json(buf, ENDED, 0, summary),
         }
     }
@@ -468,6 +595,12 @@ impl<'a> FromShim<'a> {
                 }
             }
             LEASE => Self::Lease(serde_json::from_slice(payload)?),
+            LISTENING => Self::Listening(channel, u16::from_be_bytes(number(kind, payload)?)),
+            LISTEN_FAILED => {
+                Self::ListenFailed(channel, String::from_utf8_lossy(payload).into_owned())
+            }
+            ATTACHED => Self::Attached(channel, serde_json::from_slice(payload)?),
+            NOT_ATTACHED => Self::NotAttached(channel),
             ENDED => Self::Ended(serde_json::from_slice(payload)?),
             _ => return Err(WireError::Kind(kind)),
         })
@@ -505,6 +638,10 @@ mod tests {
             ToShim::MoveDeadline(Duration::from_millis(1500)),
             ToShim::End(EndRequest { reason: EndReason::EndedBy }),
             ToShim::Query,
+            ToShim::Listen(1, Endpoint::Tcp { host: "localhost".into(), port: 0 }),
+            ToShim::Unlisten(1),
+            ToShim::Attach(7, OUTPUT_WINDOW),
+            ToShim::Detach(7),
         ] {
             frame.encode(&mut buf);
             assert_eq!(ToShim::decode(&buf).unwrap(), frame);
@@ -521,9 +658,32 @@ mod tests {
             FromShim::Exit(7, Exit::Signal("TERM".to_owned())),
             FromShim::Warned { limit: Limit::IdleTimeout, left: Duration::from_secs(60) },
             FromShim::Expired { reason: EndReason::MaxOutput, reached: 9, configured: 8 },
+            FromShim::Listening(1, 8080),
+            FromShim::ListenFailed(1, "in use".to_owned()),
+            FromShim::Attached(
+                7,
+                Box::new(Attached {
+                    file: "2026/11/22/x.cast".to_owned(),
+                    offset: 4711,
+                    size: WindowSize::default(),
+                }),
+            ),
+            FromShim::NotAttached(7),
         ] {
             frame.encode(&mut buf);
             assert_eq!(FromShim::decode(&buf).unwrap(), frame);
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_one_short_line() {
+        let peer = Some(("127.0.0.1".to_owned(), 40_000));
+        assert_eq!(Greeting::parse(b"ok").unwrap(), Greeting::Open { peer: None });
+        assert_eq!(Greeting::parse(b"ok 127.0.0.1 40000").unwrap(), Greeting::Open { peer });
+        let refused = Greeting::Failed("connection refused".to_owned());
+        assert_eq!(Greeting::parse(b"error connection refused").unwrap(), refused);
+        for bad in [&b""[..], b"okay", b"ok x", b"ok x y", b"ok a 1 b", b"\xff", &[b'o'; 300]] {
+            assert!(Greeting::parse(bad).is_err(), "{bad:?}");
         }
     }
 

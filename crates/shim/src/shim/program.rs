@@ -20,6 +20,7 @@ pub(super) fn command(assign: &Assign, program: &Program) -> Vec<Vec<u8>> {
         Program::Shell if assign.command.is_empty() => vec![SHELL.into()],
         Program::Shell => assign.command.iter().map(|word| word.0.clone()).collect(),
         Program::Exec(line) => vec![shell(assign), b"-c".to_vec(), line.0.clone()],
+        Program::Files | Program::Connect(_) | Program::Accept(_) => Vec::new(),
     }
 }
 

@@ -126,6 +126,9 @@ impl Record {
         let (kind, command) = match &spec.program {
             Program::Shell => ("shell", None),
             Program::Exec(line) => ("exec", Some(escape_bytes(&line.0, LONGEST_COMMAND))),
+            Program::Files => ("files", None),
+            Program::Connect(_) => ("connect", None),
+            Program::Accept(_) => ("accept", None),
         };
         self.sidecar.channels.push(sidecar::Channel {
             n: number.into(),
@@ -148,6 +151,7 @@ impl Record {
             command: match &spec.program {
                 Program::Shell => None,
                 Program::Exec(line) => Some(escape_bytes(&line.0, LONGEST_COMMAND)),
+                Program::Files | Program::Connect(_) | Program::Accept(_) => None,
             },
             sojourn: Some(Origin {
                 session: self.state.session.to_string(),

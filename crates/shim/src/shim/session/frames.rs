@@ -95,6 +95,9 @@ impl Session {
                 }
                 Ok(())
             }
+            ToShim::Listen(..) | ToShim::Unlisten(_) | ToShim::Attach(..) | ToShim::Detach(_) => {
+                Err(OutOfTurn)
+            }
         }
     }
 
