@@ -20,6 +20,7 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::MAX_MESSAGE;
 use sojourn_core::wire::runner::About;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::EndRequest;
 use sojourn_core::wire::shim::FromShim;
@@ -277,6 +278,10 @@ pub(crate) struct Seen {
     pub(crate) warned: Vec<(Limit, Duration)>,
     pub(crate) expired: Option<(EndReason, u64, u64)>,
     pub(crate) lease: Option<LeaseState>,
+    /// What listeners were answered: their port, or why not.
+    pub(crate) listening: HashMap<u16, Result<u16, String>>,
+    /// What attaching was answered; none where there is no terminal.
+    pub(crate) attached: HashMap<u16, Option<Attached>>,
     pub(crate) ended: Option<Summary>,
     pub(crate) closed: bool,
 }
@@ -415,6 +420,18 @@ impl Gateway {
                 seen.expired = Some((reason, reached, configured));
             }
             FromShim::Lease(lease) => seen.lease = Some(*lease),
+            FromShim::Listening(listener, port) => {
+                seen.listening.insert(listener, Ok(port));
+            }
+            FromShim::ListenFailed(listener, why) => {
+                seen.listening.insert(listener, Err(why));
+            }
+            FromShim::Attached(channel, attached) => {
+                seen.attached.insert(channel, Some(*attached));
+            }
+            FromShim::NotAttached(channel) => {
+                seen.attached.insert(channel, None);
+            }
             FromShim::Ended(summary) => seen.ended = Some(*summary),
         }
     }
