@@ -15,6 +15,7 @@ use sojourn_sandbox::pool::PARALLEL;
 use sojourn_sandbox::pool::Shared;
 use sojourn_sandbox::profile::Profile;
 use sojourn_sandbox::slots::Slots;
+use sojourn_shim::cgroup;
 use sojourn_shim::native;
 use sojourn_shim::zygote::RunnerSeed;
 use tokio::io::Interest;
@@ -205,7 +206,7 @@ async fn take_up(requests: &Arc<Requests>) {
     }
     let (own, parent) = (requests.clone(), requests.cgroup.clone());
     let cleaned = tokio::task::spawn_blocking(move || {
-        native::clean_orphans(&parent, |sandbox| own.sessions.has_sandbox(sandbox))
+        cgroup::clean_orphans(&parent, |sandbox| own.sessions.has_sandbox(sandbox))
     });
     match cleaned.await {
         Ok(Ok(0)) | Err(_) => {}
@@ -247,6 +248,6 @@ async fn leave(requests: &Arc<Requests>) {
     let others_gone = requests.shared.slots.at_most(requests.sessions.running());
     let _late = tokio::time::timeout(FAREWELL, others_gone).await;
     if requests.sessions.running() == 0 {
-        let _left = native::remove_parent(&requests.cgroup);
+        let _left = cgroup::remove_parent(&requests.cgroup);
     }
 }

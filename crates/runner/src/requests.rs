@@ -19,10 +19,11 @@ use sojourn_sandbox::pool::Shared;
 use sojourn_sandbox::pool::Taken;
 use sojourn_sandbox::prepared::Failure;
 use sojourn_sandbox::profile::Profile;
+use sojourn_shim::cgroup;
 use sojourn_shim::clock;
+use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
-use sojourn_shim::native;
 use tokio::sync::broadcast;
 
 use crate::directories::Directories;
@@ -162,6 +163,7 @@ impl Requests {
             day: day.clone(),
             command: profile.command.clone(),
             env: profile.env.clone(),
+            account: Account::default(),
         };
         let kept = rustix::io::dup(&directory)
             .map_err(|error| failed("the session's directory")(error.into()))?;
@@ -288,7 +290,7 @@ impl Requests {
     async fn clean_cgroup(&self, sandbox: &str) {
         let (parent, own) = (self.cgroup.clone(), sandbox.to_owned());
         let cleaned =
-            tokio::task::spawn_blocking(move || native::clean_orphans(&parent, |id| id != own));
+            tokio::task::spawn_blocking(move || cgroup::clean_orphans(&parent, |id| id != own));
         if let Ok(Err(error)) = cleaned.await {
             tracing::warn!(sandbox, %error, "a control group cannot be removed");
         }

@@ -12,6 +12,7 @@ use sojourn_core::wire::runner::Stage;
 use sojourn_shim::control;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
+use sojourn_shim::control::Blueprint;
 use sojourn_shim::control::Order;
 use sojourn_shim::control::Report;
 use sojourn_shim::seqpacket;
@@ -109,7 +110,8 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
         let id = sandbox_id(slot.number(), unique);
-        let make = Order::Make { profile: profile.native(&id, &slot), timeout };
+        let make =
+            Order::Make { blueprint: Blueprint::Native(profile.native(&id, &slot)), timeout };
         let (ours, theirs) = seqpacket::pair().map_err(system)?;
         let born = forge.fork_shim(theirs.as_fd()).await.map_err(system)?;
         drop(theirs);

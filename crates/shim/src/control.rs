@@ -29,7 +29,6 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Stage;
 
-use crate::native::DiskTemplate;
 use crate::native::NativeProfile;
 use crate::seqpacket;
 
@@ -40,11 +39,10 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Order {
-    /// Build a sandbox; the first message. Where the profile's disk needs a template, the
-    /// descriptors of [`DiskTemplate::parts`] come along.
+    /// Make a sandbox; the first message. The descriptors that the blueprint asks for come along.
     Make {
         /// Which.
-        profile: NativeProfile,
+        blueprint: Blueprint,
         /// How long it may take.
         timeout: Duration,
     },
@@ -55,6 +53,24 @@ pub enum Order {
         /// What.
         note: Note,
     },
+}
+
+/// The sandbox that a shim is to hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blueprint {
+    /// One that the shim builds. Where its disk needs a template, the descriptors of
+    /// [`crate::native::DiskTemplate::parts`] come along.
+    Native(NativeProfile),
+}
+
+impl Blueprint {
+    /// The sandbox's id.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Native(profile) => &profile.id,
+        }
+    }
 }
 
 /// Shim → runner.
@@ -96,6 +112,24 @@ pub struct Assign {
     pub command: Vec<Text>,
     /// The profile's environment.
     pub env: Vec<(Text, Text)>,
+    /// Who its programs are.
+    pub account: Account,
+}
+
+/// Who programs are, as they are told: `init` has the rights already that they get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Their name.
+    pub name: String,
+    /// Where they are at home, and start.
+    pub home: String,
+}
+
+impl Default for Account {
+    /// The root of a sandbox.
+    fn default() -> Self {
+        Self { name: "root".to_owned(), home: "/root".to_owned() }
+    }
 }
 
 /// What is recorded of a session.
@@ -191,7 +225,7 @@ pub fn recv<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec
 /// Tells apart what a shim is told, with the descriptors that belong to it.
 pub(crate) enum Told {
     /// See [`Order::Make`].
-    Make(NativeProfile, Duration, Option<DiskTemplate>),
+    Make(Blueprint, Duration, Vec<OwnedFd>),
     /// See [`Order::Assign`].
     Assign(Box<Assign>, AssignFds),
     /// See [`Order::Note`].
@@ -204,9 +238,8 @@ pub(crate) enum Told {
 pub(crate) fn hear(socket: BorrowedFd<'_>) -> io::Result<Option<Told>> {
     match recv(socket) {
         Ok(None) => Ok(Some(Told::Gone)),
-        Ok(Some((Order::Make { profile, timeout }, fds))) => {
-            let disk = <[OwnedFd; 2]>::try_from(fds).ok().map(DiskTemplate::from_parts);
-            Ok(Some(Told::Make(profile, timeout, disk)))
+        Ok(Some((Order::Make { blueprint, timeout }, fds))) => {
+            Ok(Some(Told::Make(blueprint, timeout, fds)))
         }
         Ok(Some((Order::Assign(assign), fds))) => {
             Ok(Some(Told::Assign(assign, AssignFds::from_received(fds)?)))
@@ -237,6 +270,7 @@ mod tests {
             day: "2026/11/22".to_owned(),
             command: vec!["/bin/bash".into()],
             env: Vec::new(),
+            account: Account::default(),
         };
         let order = Order::Assign(Box::new(assign.clone()));
         send(&near, &order, &[far.as_fd()]).unwrap();

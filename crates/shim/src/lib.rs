@@ -2,7 +2,9 @@
 //! that `sojourn serve` splits off before any thread exists, and the shims it forks, one a session.
 //!
 //! - [`zygote`]: the split; the process that forks shims and the built-in runner.
-//! - [`native`]: the sandbox of namespaces and control groups; [`init_link`]: its process 1.
+//! - [`sandbox`]: what a session holds of its sandbox; [`init_link`]: its process 1; [`cgroup`] and
+//!   [`pty`]: where its programs are found, and their terminals.
+//! - [`native`]: the sandbox of namespaces and an overlay that is built here.
 //! - [`control`]: what a runner and a shim say to each other before and beside a session.
 //! - [`shim`]: the life of a shim: sandbox, programs, recording, lease.
 //! - [`state`]: the file that tells whoever restarts what a shim is doing.
@@ -12,11 +14,15 @@
 #![cfg(target_os = "linux")]
 #![expect(unsafe_code, reason = "processes, signals and mounts have no other way")]
 
+pub mod cgroup;
 pub mod clock;
 pub mod control;
+pub mod error;
 pub mod files;
 pub mod init_link;
 pub mod native;
+pub mod pty;
+pub mod sandbox;
 pub mod seqpacket;
 pub mod shim;
 pub mod state;

@@ -34,13 +34,13 @@ use rustix::thread::UnshareFlags;
 use super::Supplies;
 use super::disk;
 use super::disk::DiskTemplate;
-use super::error::At;
-use super::error::BuildError;
-use super::error::Stage;
 use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::rootfs;
 use super::spec;
+use crate::error::At;
+use crate::error::BuildError;
+use crate::error::Stage;
 use crate::seqpacket;
 use crate::sys;
 

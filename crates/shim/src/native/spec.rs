@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 use serde_json::json;
 
-use super::cgroup;
 use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::seccomp;
+use crate::cgroup;
 
 const CAPABILITIES: [&str; 3] = ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"];
 /// Of `/proc`, what the prisoner does not get to see.

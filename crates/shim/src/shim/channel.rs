@@ -20,7 +20,7 @@ use sojourn_term::cast;
 
 use super::recorder::Recorder;
 use crate::control::InputPolicy;
-use crate::native;
+use crate::pty;
 
 /// Credit is returned in portions of at least this, so that a key typed is not answered by a frame.
 const PORTION: u32 = INPUT_WINDOW / 4;
@@ -186,7 +186,7 @@ impl Channel {
     /// Gives the terminal a new size. A failure is one of the recording.
     pub(super) fn resize(&mut self, now: Mono, size: WindowSize) -> io::Result<()> {
         let Ends::Terminal(master) = &self.ends else { return Ok(()) };
-        match (native::resize(master, size), &mut self.recorder) {
+        match (pty::resize(master, size), &mut self.recorder) {
             (Ok(()), Some(recorder)) => recorder.resize(now, size),
             // A terminal that is gone has no size.
             _ => Ok(()),

@@ -40,14 +40,17 @@ use crate::clock;
 use crate::control;
 use crate::control::Assign;
 use crate::control::AssignFds;
+use crate::control::Blueprint;
 use crate::control::Report;
 use crate::control::Told;
+use crate::error;
+use crate::error::BuildError;
 use crate::init_link::InitImage;
 use crate::kernel;
 use crate::native;
-use crate::native::BuildError;
-use crate::native::NativeProfile;
-use crate::native::NativeSandbox;
+use crate::native::DiskTemplate;
+use crate::native::Supplies;
+use crate::sandbox::Sandbox;
 use crate::seqpacket;
 use session::Room;
 use session::Session;
@@ -65,10 +68,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// runner that wanted it.
 pub fn run(control: OwnedFd, init: InitImage) -> i32 {
     let Ok(signals) = settle() else { return 1 };
-    let Some((profile, timeout, disk)) = told_what_to_make(&control) else { return 1 };
-    let supplies = native::Supplies { init: &init, disk: disk.as_ref() };
+    let Some((blueprint, timeout, fds)) = told_what_to_make(&control) else { return 1 };
     let late = clock::mono().after(timeout);
-    let mut sandbox = match native::build(&profile, supplies, timeout) {
+    let mut sandbox = match make(&blueprint, fds, &init, timeout) {
         Ok(sandbox) => sandbox,
         Err(error) => {
             let stage = if clock::mono() >= late { Stage::Timeout } else { stage(&error) };
@@ -76,15 +78,20 @@ pub fn run(control: OwnedFd, init: InitImage) -> i32 {
             return 1;
         }
     };
-    drop((init, disk));
+    drop(init);
     let ready = Report::Ready { init: sandbox.pid().as_raw_pid().unsigned_abs() };
     let assigned = privileges::drop_all_but_kill()
         .and_then(|()| control::send(&control, &ready, &[]))
         .and_then(|()| wait_in_pool(&mut sandbox, control.as_fd(), signals.as_fd()));
     match assigned {
-        Ok(Some((assign, fds))) => {
-            serve(Room { assign, fds, sandbox, sandbox_id: profile.id, control, signals })
-        }
+        Ok(Some((assign, fds))) => serve(Room {
+            assign,
+            fds,
+            sandbox,
+            sandbox_id: blueprint.id().to_owned(),
+            control,
+            signals,
+        }),
         Ok(None) => destroy(sandbox),
         Err(error) => {
             report_failure(control.as_fd(), Stage::Init, &error.to_string());
@@ -102,20 +109,33 @@ fn settle() -> io::Result<OwnedFd> {
     kernel::signal_fd(&[Signal::TERM])
 }
 
-fn told_what_to_make(
-    control: &OwnedFd,
-) -> Option<(NativeProfile, Duration, Option<native::DiskTemplate>)> {
+fn told_what_to_make(control: &OwnedFd) -> Option<(Blueprint, Duration, Vec<OwnedFd>)> {
     let is_told = seqpacket::wait(control, TOLD_WITHIN).ok()?;
     seqpacket::set_nonblocking(control).ok()?;
     match control::hear(control.as_fd()).ok()? {
-        Some(Told::Make(profile, timeout, disk)) if is_told => Some((profile, timeout, disk)),
+        Some(Told::Make(blueprint, timeout, fds)) if is_told => Some((blueprint, timeout, fds)),
         _ => None,
+    }
+}
+
+/// Makes the sandbox, of whatever kind it is to be.
+fn make(
+    blueprint: &Blueprint,
+    fds: Vec<OwnedFd>,
+    init: &InitImage,
+    timeout: Duration,
+) -> Result<Sandbox, BuildError> {
+    match blueprint {
+        Blueprint::Native(profile) => {
+            let disk = <[OwnedFd; 2]>::try_from(fds).ok().map(DiskTemplate::from_parts);
+            native::build(profile, Supplies { init, disk: disk.as_ref() }, timeout)
+        }
     }
 }
 
 /// Waits for a session. None: nobody wants the sandbox any more.
 fn wait_in_pool(
-    sandbox: &mut NativeSandbox,
+    sandbox: &mut Sandbox,
     control: BorrowedFd<'_>,
     signals: BorrowedFd<'_>,
 ) -> io::Result<Option<(Box<Assign>, AssignFds)>> {
@@ -172,7 +192,7 @@ fn attempt<T>(act: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(act)).ok()
 }
 
-fn destroy(mut sandbox: NativeSandbox) -> i32 {
+fn destroy(mut sandbox: Sandbox) -> i32 {
     sandbox.kill();
     let until = clock::mono().after(GONE_WITHIN);
     while !sandbox.is_empty() {
@@ -196,13 +216,13 @@ fn report_failure(control: BorrowedFd<'_>, stage: Stage, message: &str) {
 /// A step of building, as people are told of it.
 fn stage(error: &BuildError) -> Stage {
     match error.stage {
-        native::Stage::Profile => Stage::Profile,
-        native::Stage::Disk | native::Stage::Rootfs => Stage::RootFs,
-        native::Stage::Init => Stage::Init,
-        native::Stage::Prepare
-        | native::Stage::Container
-        | native::Stage::Network
-        | native::Stage::Terminals
-        | native::Stage::Start => Stage::Container,
+        error::Stage::Profile => Stage::Profile,
+        error::Stage::Disk | error::Stage::Rootfs => Stage::RootFs,
+        error::Stage::Init => Stage::Init,
+        error::Stage::Prepare
+        | error::Stage::Container
+        | error::Stage::Network
+        | error::Stage::Terminals
+        | error::Stage::Start => Stage::Container,
     }
 }

@@ -6,9 +6,6 @@ use sojourn_core::wire::shim::Program;
 
 use crate::control::Assign;
 
-/// Where programs start, and their HOME.
-pub(super) const HOME: &str = "/root";
-
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What runs the profile's command, if it names nothing.
@@ -28,10 +25,10 @@ pub(super) fn command(assign: &Assign, program: &Program) -> Vec<Vec<u8>> {
 /// wins: ours, the profile's, the client's; but who somebody is, is not theirs to say.
 pub(super) fn environment(assign: &Assign, spec: &ChannelSpec) -> Vec<Vec<u8>> {
     let mut env = Environment(Vec::new());
-    env.set(b"HOME", HOME.as_bytes());
+    env.set(b"HOME", assign.account.home.as_bytes());
     env.set(b"PATH", PATH.as_bytes());
-    env.set(b"USER", b"root");
-    env.set(b"LOGNAME", b"root");
+    env.set(b"USER", assign.account.name.as_bytes());
+    env.set(b"LOGNAME", assign.account.name.as_bytes());
     env.set(b"SHELL", &shell(assign));
     for (Text(name), Text(value)) in assign.env.iter().chain(&spec.env) {
         env.set(name, value);
@@ -69,6 +66,7 @@ mod tests {
     use sojourn_core::wire::shim::OUTPUT_WINDOW;
 
     use super::*;
+    use crate::control::Account;
     use crate::control::InputPolicy;
     use crate::control::OnFailure;
     use crate::control::RecordingPolicy;
@@ -87,6 +85,7 @@ mod tests {
             day: "2026/11/22".to_owned(),
             command: vec!["/bin/bash".into(), "-l".into()],
             env: vec![("EDITOR".into(), "vi".into()), ("SOJOURN_USER".into(), "root".into())],
+            account: Account::default(),
         }
     }
 

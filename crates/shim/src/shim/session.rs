@@ -42,7 +42,7 @@ use crate::control::Report;
 use crate::control::Told;
 use crate::init_link::InitEvent;
 use crate::kernel;
-use crate::native::NativeSandbox;
+use crate::sandbox::Sandbox;
 use crate::seqpacket;
 use wait::Source;
 
@@ -71,7 +71,7 @@ enum Phase {
 pub(super) struct Room {
     pub(super) assign: Box<Assign>,
     pub(super) fds: AssignFds,
-    pub(super) sandbox: NativeSandbox,
+    pub(super) sandbox: Sandbox,
     /// The sandbox's id.
     pub(super) sandbox_id: String,
     pub(super) control: OwnedFd,
@@ -80,7 +80,7 @@ pub(super) struct Room {
 
 pub(super) struct Session {
     assign: Box<Assign>,
-    sandbox: NativeSandbox,
+    sandbox: Sandbox,
     /// The link to its process 1 once more, to wait for it.
     init: OwnedFd,
     listener: OwnedFd,
@@ -110,7 +110,7 @@ pub(super) struct Session {
 impl Session {
     /// Takes the session: writes its state, listens to its socket, tells the runner. What could not
     /// be done comes back with the sandbox, which is to be destroyed, and the control socket.
-    pub(super) fn begin(room: Room) -> Result<Self, (io::Error, NativeSandbox, OwnedFd)> {
+    pub(super) fn begin(room: Room) -> Result<Self, (io::Error, Sandbox, OwnedFd)> {
         let Room { assign, fds, mut sandbox, sandbox_id, control, signals } = room;
         let prepared = (|| {
             let directories = (fds.session, fds.day);

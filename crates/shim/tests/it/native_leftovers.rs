@@ -6,14 +6,14 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sojourn_shim::cgroup::clean_orphans;
+use sojourn_shim::error::Stage;
 use sojourn_shim::init_link::InitImage;
 use sojourn_shim::init_link::Stdio;
 use sojourn_shim::native;
 use sojourn_shim::native::NativeProfile;
 use sojourn_shim::native::Rootfs;
-use sojourn_shim::native::Stage;
 use sojourn_shim::native::Supplies;
-use sojourn_shim::native::clean_orphans;
 
 use crate::native_room::MB;
 use crate::native_room::PARENT;

@@ -17,19 +17,19 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 use sojourn_core::wire::shim::WindowSize;
+use sojourn_shim::error::BuildError;
 use sojourn_shim::init_link::Command;
 use sojourn_shim::init_link::InitEvent;
 use sojourn_shim::init_link::InitImage;
 use sojourn_shim::init_link::Stdio;
 use sojourn_shim::native;
-use sojourn_shim::native::BuildError;
 use sojourn_shim::native::DiskTemplate;
 use sojourn_shim::native::IdRange;
 use sojourn_shim::native::NativeProfile;
-use sojourn_shim::native::NativeSandbox;
-use sojourn_shim::native::Pty;
 use sojourn_shim::native::Rootfs;
 use sojourn_shim::native::Supplies;
+use sojourn_shim::pty::Pty;
+use sojourn_shim::sandbox::Sandbox;
 
 /// The cgroup of all sandboxes of these tests.
 pub(crate) const PARENT: &str = "sojourn-test";
@@ -56,7 +56,7 @@ pub(crate) struct Outcome {
 
 /// A sandbox that is gone when this is dropped, with everything of it.
 pub(crate) struct Room {
-    sandbox: Option<NativeSandbox>,
+    sandbox: Option<Sandbox>,
     next_channel: u16,
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn profile() -> NativeProfile {
 }
 
 /// Builds a sandbox as the caller would have it.
-pub(crate) fn build(profile: &NativeProfile) -> Result<NativeSandbox, BuildError> {
+pub(crate) fn build(profile: &NativeProfile) -> Result<Sandbox, BuildError> {
     let image = InitImage::make().expect("memory for init");
     let disk = (profile.disk_size > native::MAX_IN_MEMORY).then(|| {
         let path = disks_of(profile);
@@ -112,11 +112,11 @@ impl Room {
         Self { sandbox: Some(sandbox), next_channel: 0 }
     }
 
-    pub(crate) fn sandbox(&mut self) -> &mut NativeSandbox {
+    pub(crate) fn sandbox(&mut self) -> &mut Sandbox {
         self.sandbox.as_mut().expect("it was not taken")
     }
 
-    pub(crate) fn take(mut self) -> NativeSandbox {
+    pub(crate) fn take(mut self) -> Sandbox {
         self.sandbox.take().expect("it was not taken")
     }
 
@@ -192,7 +192,7 @@ impl Drop for Room {
 }
 
 /// Kills a sandbox and waits until nothing of it is left.
-pub(crate) fn end(mut sandbox: NativeSandbox) {
+pub(crate) fn end(mut sandbox: Sandbox) {
     sandbox.kill();
     eventually("the sandbox is empty", || sandbox.is_empty());
     sandbox.release().expect("nothing holds it");

@@ -5,12 +5,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Instant;
 
 use sojourn_core::wire::shim::WindowSize;
+use sojourn_shim::cgroup::clean_orphans;
 use sojourn_shim::init_link::Command;
 use sojourn_shim::init_link::InitEvent;
 use sojourn_shim::init_link::StartError;
 use sojourn_shim::init_link::Stdio;
-use sojourn_shim::native;
-use sojourn_shim::native::clean_orphans;
+use sojourn_shim::pty;
 
 use crate::native_room::PARENT;
 use crate::native_room::PATIENCE;
@@ -58,7 +58,7 @@ fn a_login_shell_has_a_terminal_and_a_plain_prompt() {
     terminal.write("trap 'echo resized $(stty size)' WINCH\n");
     terminal.until("# ");
     let size = WindowSize { cols: 91, rows: 33, width: 0, height: 0 };
-    native::resize(&terminal.master, size).expect("a terminal has a size");
+    pty::resize(&terminal.master, size).expect("a terminal has a size");
     terminal.write("\n");
     terminal.until("resized 33 91");
     terminal.write("sleep 1000\n");

@@ -203,7 +203,7 @@ fn a_killed_shim_takes_its_sandbox_along() {
         assert!(!house.state().is_live());
         assert_eq!(house.state().phase, Phase::Running, "it left no word");
         let alive = |_: &str| false;
-        sojourn_shim::native::clean_orphans(&format!("{}-none", crate::shim_house::PARENT), alive)
+        sojourn_shim::cgroup::clean_orphans(&format!("{}-none", crate::shim_house::PARENT), alive)
             .unwrap();
         remove_groups(&shim.sandbox);
     });

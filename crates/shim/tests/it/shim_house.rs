@@ -38,6 +38,7 @@ use sojourn_core::wire::shim::cost;
 use sojourn_shim::control;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
+use sojourn_shim::control::Blueprint;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
 use sojourn_shim::control::Order;
@@ -132,7 +133,7 @@ impl Shim {
         drop(theirs);
         let born = zygote.born().expect("a shim");
         let sandbox = profile.id.clone();
-        let order = Order::Make { profile, timeout: PATIENCE };
+        let order = Order::Make { blueprint: Blueprint::Native(profile), timeout: PATIENCE };
         control::send(&control, &order, &[]).expect("it listens");
         match report(&control) {
             Report::Ready { init } => {
@@ -192,6 +193,7 @@ impl House {
             day: "2026/11/22".to_owned(),
             command: vec!["/bin/bash".into(), "--norc".into()],
             env: vec![("PS1".into(), "$ ".into())],
+            account: control::Account::default(),
         };
         Self { root, session, assign }
     }

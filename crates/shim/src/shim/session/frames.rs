@@ -230,7 +230,7 @@ impl Session {
         };
         let argv = program::command(&self.assign, &spec.program);
         let env = program::environment(&self.assign, spec);
-        let command = Command { cwd: program::HOME, argv: &argv, env: &env };
+        let command = Command { cwd: &self.assign.account.home, argv: &argv, env: &env };
         let stdio = match &theirs[..] {
             [slave] => Stdio::Terminal(slave.as_fd()),
             [input, output, errors] => {

@@ -19,7 +19,7 @@ pub struct Pty {
 }
 
 impl Pty {
-    pub(super) fn open(ptmx: &OwnedFd, size: WindowSize, modes: &[(u8, u32)]) -> io::Result<Self> {
+    pub(crate) fn open(ptmx: &OwnedFd, size: WindowSize, modes: &[(u8, u32)]) -> io::Result<Self> {
         let (master, slave) = sys::pty::open(ptmx.as_fd())?;
         let mut settings = sys::pty::settings(slave.as_fd())?;
         for (opcode, value) in modes {

@@ -39,11 +39,11 @@ impl Stage {
         Self::Init,
     ];
 
-    pub(super) fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         Self::ALL.iter().zip(0..).find(|(stage, _)| **stage == self).map_or(0, |(_, n)| n)
     }
 
-    pub(super) fn from_number(number: u8) -> Option<Self> {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 }
@@ -75,7 +75,7 @@ pub struct BuildError {
 }
 
 /// Names the step a result belongs to.
-pub(super) trait At<T> {
+pub(crate) trait At<T> {
     fn at(self, stage: Stage, what: &str) -> Result<T, BuildError>;
 }
 

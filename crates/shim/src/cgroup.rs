@@ -15,7 +15,7 @@ use rustix::process::Signal;
 
 /// How the memory controller limits swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SwapLimit {
+pub(crate) enum SwapLimit {
     /// v1: memory and swap have one limit.
     Together,
     /// v2: swap has its own.
@@ -37,7 +37,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The directories of one sandbox, one in each hierarchy.
 #[derive(Clone, Debug)]
-pub(super) struct Cgroup {
+pub(crate) struct Cgroup {
     /// The group's path below each mount point.
     name: String,
     directories: Vec<PathBuf>,
@@ -45,7 +45,7 @@ pub(super) struct Cgroup {
 
 impl Cgroup {
     /// The groups named `parent/id`, where they exist.
-    pub(super) fn find(parent: &str, id: &str) -> io::Result<Self> {
+    pub(crate) fn find(parent: &str, id: &str) -> io::Result<Self> {
         let name = format!("{parent}/{id}");
         let directories = hierarchies()?
             .into_iter()
@@ -69,12 +69,12 @@ impl Cgroup {
     }
 
     /// Whether no process is in it.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.processes().is_empty()
     }
 
     /// Sends `signal` to every process but `spared`, and gives those that were there.
-    pub(super) fn signal(&self, signal: Signal, spared: Option<Pid>) -> Vec<Pid> {
+    pub(crate) fn signal(&self, signal: Signal, spared: Option<Pid>) -> Vec<Pid> {
         let mut pids = self.processes();
         pids.retain(|pid| Some(*pid) != spared);
         for pid in &pids {
@@ -90,7 +90,7 @@ impl Cgroup {
     }
 
     /// Kills everything in it, and gives what was there.
-    pub(super) fn kill(&self) -> Vec<Pid> {
+    pub(crate) fn kill(&self) -> Vec<Pid> {
         let pids = self.signal(Signal::KILL, None);
         for directory in &self.directories {
             let kill = directory.join("cgroup.kill");
@@ -103,7 +103,7 @@ impl Cgroup {
     }
 
     /// Removes the groups; says whether all are gone.
-    pub(super) fn try_remove(&mut self) -> io::Result<bool> {
+    pub(crate) fn try_remove(&mut self) -> io::Result<bool> {
         let mut busy = None;
         self.directories.retain(|directory| match fs::remove_dir(directory) {
             Ok(()) => false,
@@ -118,7 +118,7 @@ impl Cgroup {
     }
 
     /// Removes the groups, waiting up to a second for the kernel to empty them.
-    pub(super) fn remove(&mut self) -> io::Result<()> {
+    pub(crate) fn remove(&mut self) -> io::Result<()> {
         for _ in 0..REMOVE_TRIES {
             if self.try_remove()? {
                 return Ok(());
@@ -129,7 +129,7 @@ impl Cgroup {
     }
 
     /// What was counted.
-    pub(super) fn memory(&self) -> MemoryFacts {
+    pub(crate) fn memory(&self) -> MemoryFacts {
         let number = |file: &str| {
             self.directories
                 .iter()
@@ -185,7 +185,7 @@ pub fn remove_parent(parent: &str) -> io::Result<bool> {
 }
 
 /// How swap is limited here, if it can be.
-pub(super) fn swap_limit() -> Option<SwapLimit> {
+pub(crate) fn swap_limit() -> Option<SwapLimit> {
     let mounts = mounts().ok()?;
     let memory = mounts.iter().find(|mount| mount.is_v1 && mount.has("memory"));
     match memory {
