@@ -167,7 +167,7 @@ impl Requests {
         };
         let kept = rustix::io::dup(&directory)
             .map_err(|error| failed("the session's directory")(error.into()))?;
-        let fds = AssignFds { session: directory, day: day_dir, listener };
+        let fds = AssignFds { session: directory, day: day_dir, listener, comeback: None };
         let (id, shim) = (sandbox.id.clone(), sandbox.shim.clone());
         let assigned = sandbox.assign(assign, &fds).await;
         drop(fds);

@@ -148,9 +148,8 @@ impl Prepared {
     pub async fn assign(self, assign: Assign, fds: &AssignFds) -> Result<Notes, Failure> {
         let order = Order::Assign(Box::new(assign));
         let taken = async {
-            let sent = |socket: std::os::fd::BorrowedFd<'_>| {
-                control::send(socket, &order, &fds.as_array())
-            };
+            let sent =
+                |socket: std::os::fd::BorrowedFd<'_>| control::send(socket, &order, &fds.parts());
             self.control
                 .write(sent)
                 .await

@@ -8,7 +8,13 @@
 //!     Assign + descriptors ──▶ checks            Failed{stage}: it leaves
 //!     ◀──────────────── Assigned
 //!     Note ─────────────────▶  for the sidecar   its end: nothing, the session has its own socket
+//!     ◀────────────────── Over                   its end: waits for the next runner, not for ever
+//!     Leave ────────────────▶  leaves
 //! ```
+//!
+//! A runner that started after the shim finds it at the session's second socket, and is told `Held`
+//! or `Over` there first. The descriptors of [`Layers`] come with `Ready`, `Held` and `Over`: so
+//! neither the death of a runner nor that of a shim takes along what the session leaves.
 //!
 //! JSON, one message a frame, never longer than [`MAX_MESSAGE`]. Both sides are root; what the shim
 //! does in a session is told by the gateway, in [`sojourn_core::wire::shim`].
@@ -29,6 +35,8 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Stage;
 
+#[cfg(doc)]
+use crate::layers::Layers;
 use crate::native::NativeProfile;
 use crate::seqpacket;
 
@@ -53,6 +61,8 @@ pub enum Order {
         /// What.
         note: Note,
     },
+    /// What the session left is kept, or will not be: there is nothing to stay for.
+    Leave,
 }
 
 /// The sandbox that a shim is to hold.
@@ -91,6 +101,10 @@ pub enum Report {
     },
     /// The session is taken: its state is written and its socket served.
     Assigned,
+    /// To a later runner: the session goes on.
+    Held,
+    /// Every process of the session is gone, and its state says so.
+    Over,
 }
 
 /// A session for a waiting sandbox.
@@ -176,19 +190,24 @@ pub struct AssignFds {
     pub day: OwnedFd,
     /// The session's socket, `SOCK_SEQPACKET`, bound and listening.
     pub listener: OwnedFd,
+    /// Another one, at which the next runner finds the shim. Without it nobody comes for what the
+    /// session leaves.
+    pub comeback: Option<OwnedFd>,
 }
 
 impl AssignFds {
-    fn from_received(fds: Vec<OwnedFd>) -> io::Result<Self> {
+    fn from_received(mut fds: Vec<OwnedFd>) -> io::Result<Self> {
+        let comeback = if fds.len() > 3 { fds.pop() } else { None };
         let [session, day, listener] = <[OwnedFd; 3]>::try_from(fds)
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not three descriptors"))?;
-        Ok(Self { session, day, listener })
+        Ok(Self { session, day, listener, comeback })
     }
 
     /// They, as they are sent.
     #[must_use]
-    pub fn as_array(&self) -> [BorrowedFd<'_>; 3] {
-        [self.session.as_fd(), self.day.as_fd(), self.listener.as_fd()]
+    pub fn parts(&self) -> Vec<BorrowedFd<'_>> {
+        let three = [self.session.as_fd(), self.day.as_fd(), self.listener.as_fd()];
+        three.into_iter().chain(self.comeback.as_ref().map(AsFd::as_fd)).collect()
     }
 }
 
@@ -230,6 +249,8 @@ pub(crate) enum Told {
     Assign(Box<Assign>, AssignFds),
     /// See [`Order::Note`].
     Note(Note),
+    /// See [`Order::Leave`].
+    Leave,
     /// The runner is gone.
     Gone,
 }
@@ -245,6 +266,7 @@ pub(crate) fn hear(socket: BorrowedFd<'_>) -> io::Result<Option<Told>> {
             Ok(Some(Told::Assign(assign, AssignFds::from_received(fds)?)))
         }
         Ok(Some((Order::Note { note }, _))) => Ok(Some(Told::Note(note))),
+        Ok(Some((Order::Leave, _))) => Ok(Some(Told::Leave)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }

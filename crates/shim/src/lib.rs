@@ -5,6 +5,8 @@
 //! - [`sandbox`]: what a session holds of its sandbox; [`init_link`]: its process 1; [`cgroup`] and
 //!   [`pty`]: where its programs are found, and their terminals.
 //! - [`native`]: the sandbox of namespaces and an overlay that is built here.
+//! - [`layers`]: what a sandbox wrote, readable when it is dead.
+//! - [`confined`]: a process that reads that, and can do nothing else.
 //! - [`control`]: what a runner and a shim say to each other before and beside a session.
 //! - [`shim`]: the life of a shim: sandbox, programs, recording, lease.
 //! - [`state`]: the file that tells whoever restarts what a shim is doing.
@@ -16,10 +18,12 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod confined;
 pub mod control;
 pub mod error;
 pub mod files;
 pub mod init_link;
+pub mod layers;
 pub mod native;
 pub mod pty;
 pub mod sandbox;

@@ -25,6 +25,7 @@ use crate::cgroup::MemoryFacts;
 use crate::clock;
 use crate::init_link::InitEvent;
 use crate::init_link::InitLink;
+use crate::layers::Layers;
 use crate::pty::Pty;
 
 /// What a sandbox is held by.
@@ -39,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) ptmx: OwnedFd,
     /// Where everything inside is counted and found.
     pub(crate) cgroup: Cgroup,
+    /// What it writes, where that can be held.
+    pub(crate) layers: Option<Layers>,
 }
 
 /// A sandbox that runs nothing but `init`, until it is told to.
@@ -49,14 +52,15 @@ pub struct Sandbox {
     link: InitLink,
     ptmx: OwnedFd,
     cgroup: Cgroup,
+    layers: Option<Layers>,
     /// Whether process 1 has ended and was collected.
     ended: bool,
 }
 
 impl Sandbox {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { pid, pidfd, link, ptmx, cgroup } = parts;
-        Self { pid, pidfd, link, ptmx, cgroup, ended: false }
+        let Parts { pid, pidfd, link, ptmx, cgroup, layers } = parts;
+        Self { pid, pidfd, link, ptmx, cgroup, layers, ended: false }
     }
 
     /// Waits until `init` says that it takes commands, or gives the reason why it will not.
@@ -89,6 +93,16 @@ impl Sandbox {
     /// Process 1, held. Readable when it has ended, and with it everything in its pid namespace.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// What it writes and what it writes over; none where that cannot be held, or was taken.
+    pub fn layers(&self) -> Option<&Layers> {
+        self.layers.as_ref()
+    }
+
+    /// Its layers, to be held longer than itself.
+    pub fn take_layers(&mut self) -> Option<Layers> {
+        self.layers.take()
     }
 
     /// Opens a terminal inside. `modes` are opcodes and values of RFC 4254, section 8.
@@ -128,7 +142,8 @@ impl Sandbox {
         self.cgroup.memory()
     }
 
-    /// Removes what is left when it is empty. Mounts, namespaces and loop device are gone by then.
+    /// Removes what is left when it is empty. Mounts and namespaces are gone by then, and
+    /// the loop device as well unless somebody holds its layers.
     ///
     /// # Errors
     /// Its control groups could not be removed within a second.

@@ -41,6 +41,7 @@ use super::spec;
 use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
+use crate::layers::Layers;
 use crate::seqpacket;
 use crate::sys;
 
@@ -62,8 +63,8 @@ pub(super) enum Progress {
     Reached(Stage),
     /// It could not go on.
     Failed(BuildError),
-    /// The sandbox is there: its process 1, and the `ptmx` of its devpts.
-    Done(Pid, OwnedFd),
+    /// The sandbox is there: its process 1, the `ptmx` of its devpts, and its layers.
+    Done(Pid, OwnedFd, Layers),
 }
 
 /// The socket on which a builder reports.
@@ -144,13 +145,15 @@ fn run(
 
     report.reached(Stage::Terminals);
     let ptmx = terminals_of(pid).at(Stage::Terminals, "opening ptmx")?;
+    // Only now: no process of the sandbox has ever had these descriptors.
+    let layers = rootfs::layers().at(Stage::Rootfs, "holding its layers")?;
     report.reached(Stage::Network);
     raise_loopback_of(pid).at(Stage::Network, "raising lo")?;
     report.reached(Stage::Start);
     container
         .start()
         .map_err(|error| BuildError { stage: Stage::Start, message: chain(&error) })?;
-    report.done(pid, &ptmx).at(Stage::Start, "reporting")
+    report.done(pid, &ptmx, &layers).at(Stage::Start, "reporting")
 }
 
 /// What is needed after [`arrange_descriptors`].
@@ -283,15 +286,22 @@ impl Channel {
         let mut buffer = [0; MAX_REPORT];
         let mut received = seqpacket::recv(&self.0, &mut buffer)?;
         let message = buffer.get(..received.len).unwrap_or_default();
-        let progress = match (message, received.fds.pop()) {
-            ([REACHED, stage], None) => Stage::from_number(*stage).map(Progress::Reached),
-            ([FAILED, stage, message @ ..], None) => Stage::from_number(*stage).map(|stage| {
+        let progress = match message {
+            [REACHED, stage] => Stage::from_number(*stage).map(Progress::Reached),
+            [FAILED, stage, message @ ..] => Stage::from_number(*stage).map(|stage| {
                 let message = String::from_utf8_lossy(message).into_owned();
                 Progress::Failed(BuildError { stage, message })
             }),
-            ([DONE, pid @ ..], Some(ptmx)) => {
+            [DONE, pid @ ..] => {
                 let pid = pid.try_into().ok().map(i32::from_ne_bytes).and_then(Pid::from_raw);
-                pid.map(|pid| Progress::Done(pid, ptmx))
+                let ptmx = received.fds.pop();
+                let parts = (pid, ptmx, Layers::from_received(received.fds));
+                match parts {
+                    (Some(pid), Some(ptmx), Some(layers)) => {
+                        Some(Progress::Done(pid, ptmx, layers))
+                    }
+                    _ => None,
+                }
             }
             _ => None,
         };
@@ -310,10 +320,12 @@ impl Channel {
         let _sent = seqpacket::send(&self.0, &message, &[]);
     }
 
-    fn done(&self, pid: Pid, ptmx: &OwnedFd) -> io::Result<()> {
+    fn done(&self, pid: Pid, ptmx: &OwnedFd, layers: &Layers) -> io::Result<()> {
         let mut message = vec![DONE];
         message.extend(pid.as_raw_nonzero().get().to_ne_bytes());
-        seqpacket::send(&self.0, &message, &[ptmx.as_fd()])
+        let mut fds = layers.parts();
+        fds.push(ptmx.as_fd());
+        seqpacket::send(&self.0, &message, &fds)
     }
 }
 

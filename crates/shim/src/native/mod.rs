@@ -82,21 +82,21 @@ fn adopt(
     deadline: &Deadline,
 ) -> Result<Sandbox, BuildError> {
     let mut stage = Stage::Prepare;
-    let (pid, ptmx) = loop {
+    let (pid, ptmx, layers) = loop {
         if !deadline.wait(&[progress.as_fd()]).at(stage, "waiting for the builder")? {
             return Err(BuildError { stage, message: "not done in time".to_owned() });
         }
         match progress.receive().at(stage, "the builder")? {
             Progress::Reached(next) => stage = next,
             Progress::Failed(error) => return Err(error),
-            Progress::Done(pid, ptmx) => break (pid, ptmx),
+            Progress::Done(pid, ptmx, layers) => break (pid, ptmx, layers),
         }
     };
     let stage = Stage::Init;
     // It is the builder's child, which reaps nothing, or ours by now: the number is still its own.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(stage, "holding it")?;
     let cgroup = Cgroup::find(&profile.cgroup_parent, &profile.id).at(stage, "its cgroup")?;
-    let mut sandbox = Sandbox::new(Parts { pid, pidfd, link, ptmx, cgroup });
+    let mut sandbox = Sandbox::new(Parts { pid, pidfd, link, ptmx, cgroup, layers: Some(layers) });
     match sandbox.wait_until_ready(deadline) {
         Ok(()) => Ok(sandbox),
         Err(message) => Err(BuildError { stage, message }),

@@ -24,6 +24,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::profile::NativeProfile;
 use super::profile::Rootfs;
+use crate::layers::Layers;
 use crate::sys::mount::Attributes;
 use crate::sys::mount::set_attributes;
 
@@ -113,6 +114,18 @@ pub(super) fn assemble(profile: &NativeProfile, lower: &Lower) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+/// The layers of the root that [`assemble`] put together, each as a mount of its own that nobody can
+/// write through and that shows nothing but the layer.
+pub(super) fn layers() -> io::Result<Layers> {
+    let hold = |path: &str| -> io::Result<OwnedFd> {
+        let tree = clone(Path::new(path))?;
+        let (read_only, no_suid, no_dev) = (true, true, true);
+        set_attributes(tree.as_fd(), Attributes { read_only, no_suid, no_dev, ids: None })?;
+        Ok(tree)
+    };
+    Ok(Layers { upper: hold("disk/u")?, lowers: vec![hold("base")?] })
 }
 
 /// `/bin`, `/sbin`, `/lib*`, where they are directories and not links into `/usr`.

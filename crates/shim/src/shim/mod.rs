@@ -18,6 +18,7 @@ mod privileges;
 mod program;
 mod record;
 mod recorder;
+mod remains;
 mod session;
 mod signals;
 mod timer;
@@ -47,6 +48,7 @@ use crate::error;
 use crate::error::BuildError;
 use crate::init_link::InitImage;
 use crate::kernel;
+use crate::layers::Layers;
 use crate::native;
 use crate::native::DiskTemplate;
 use crate::native::Supplies;
@@ -81,7 +83,10 @@ pub fn run(control: OwnedFd, init: InitImage) -> i32 {
     drop(init);
     let ready = Report::Ready { init: sandbox.pid().as_raw_pid().unsigned_abs() };
     let assigned = privileges::drop_all_but_kill()
-        .and_then(|()| control::send(&control, &ready, &[]))
+        .and_then(|()| {
+            let parts = sandbox.layers().map(Layers::parts).unwrap_or_default();
+            control::send(&control, &ready, &parts)
+        })
         .and_then(|()| wait_in_pool(&mut sandbox, control.as_fd(), signals.as_fd()));
     match assigned {
         Ok(Some((assign, fds))) => serve(Room {
@@ -182,8 +187,12 @@ fn serve(room: Room) -> i32 {
     failed |= attempt(|| session.seal_all()).is_none();
     let own = if failed { EndReason::Failed } else { session.own_reason() };
     failed |= attempt(|| session.leave_word(own)).is_none();
+    let remains = session.take_remains();
     // Whoever starts next cleans up what cannot be removed.
     let _released = session.release();
+    if let Some(remains) = remains {
+        remains.wait();
+    }
     if failed { BUG } else { 0 }
 }
 

@@ -33,6 +33,7 @@ use super::channel::Ends;
 use super::channel::Life;
 use super::gateway::Gateway;
 use super::record::Record;
+use super::remains;
 use super::timer::Timer;
 use crate::clock;
 use crate::control;
@@ -87,6 +88,8 @@ pub(super) struct Session {
     signals: OwnedFd,
     /// To the runner, until it is gone.
     control: Option<OwnedFd>,
+    /// Where the next runner comes.
+    comeback: Option<OwnedFd>,
     gateway: Option<Gateway>,
     channels: Vec<Channel>,
     /// The lowest number that no channel had; one past the last when all had.
@@ -116,6 +119,7 @@ impl Session {
             let directories = (fds.session, fds.day);
             let record = Record::begin(&assign, directories, sandbox_id, sandbox.pid())?;
             seqpacket::set_nonblocking(&fds.listener)?;
+            fds.comeback.as_ref().map_or(Ok(()), seqpacket::set_nonblocking)?;
             let init = rustix::io::fcntl_dupfd_cloexec(sandbox.link(), 3)?;
             let timer = Timer::new()?;
             control::send(&control, &Report::Assigned, &[])?;
@@ -133,6 +137,7 @@ impl Session {
             listener: fds.listener,
             signals,
             control: Some(control),
+            comeback: fds.comeback,
             gateway: None,
             channels: Vec::new(),
             next_channel: 0,
@@ -177,6 +182,7 @@ impl Session {
             }
             Source::Timer => self.timer.clear(),
             Source::Control => self.hear_runner(),
+            Source::Comeback => self.meet_runner(),
             Source::Listener => self.meet_gateway(),
             Source::Gateway => self.hear_gateway(),
             Source::Init => self.hear_init(),
@@ -197,6 +203,15 @@ impl Session {
             Ok(None) => {}
             // Gone, or out of turn: the session has its own socket.
             _ => self.control = None,
+        }
+    }
+
+    /// A runner that started after this shim. The one before it is gone.
+    fn meet_runner(&mut self) {
+        let Some(comeback) = &self.comeback else { return };
+        if let Some(runner) = remains::accept(comeback.as_fd()) {
+            let told = remains::tell(&runner, &Report::Held, self.sandbox.layers());
+            self.control = told.is_ok().then_some(runner);
         }
     }
 

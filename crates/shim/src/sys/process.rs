@@ -38,6 +38,27 @@ pub(crate) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
+/// Makes this process, which has one thread, one of this user and group alone. It keeps the
+/// capabilities it is permitted, none of them in effect.
+pub(crate) fn become_user(id: u32) -> io::Result<()> {
+    rustix::thread::set_keep_capabilities(true)?;
+    // SAFETY: plain calls; there are no other threads that would have to follow.
+    unsafe {
+        check(libc::setgroups(0, ptr::null()))?;
+        check(libc::setresgid(id, id, id))?;
+        check(libc::setresuid(id, id, id))?;
+    }
+    Ok(())
+}
+
+/// Lets everybody else at the disk first.
+pub(crate) fn last_at_the_disk() {
+    const PROCESS: libc::c_int = 1;
+    const LAST_OF_BEST_EFFORT: libc::c_int = (2 << 13) | 7;
+    // SAFETY: a plain call. Where it is refused, the disk is shared as usual.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, LAST_OF_BEST_EFFORT) };
+}
+
 /// Gives this process `fds` as its descriptors 0, 1, 2 and so on, inherited by programs, whatever was
 /// there. Only for a forked child, which never touches or closes what its parent's values own.
 pub(crate) fn inherit(fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -14,6 +14,7 @@ use crate::seqpacket;
 
 pub(super) const START_RUNNER: [u8; 1] = [1];
 pub(super) const FORK_SHIM: [u8; 1] = [2];
+pub(super) const FORK_KEEPER: [u8; 1] = [3];
 
 const RUNNER_BORN: u8 = 0x81;
 const RUNNER_GONE: u8 = 0x82;
@@ -131,6 +132,14 @@ impl RunnerEnd {
     /// When the zygote is gone, or, on a non-blocking end, does not read.
     pub fn fork_shim(&self, control: BorrowedFd<'_>) -> io::Result<()> {
         seqpacket::send(&self.socket, &FORK_SHIM, &[control])
+    }
+
+    /// Asks for a keeper with this control socket. It is answered as a shim is.
+    ///
+    /// # Errors
+    /// As [`RunnerEnd::fork_shim`].
+    pub fn fork_keeper(&self, control: BorrowedFd<'_>) -> io::Result<()> {
+        seqpacket::send(&self.socket, &FORK_KEEPER, &[control])
     }
 
     /// The answer to the oldest request without one.

@@ -7,8 +7,9 @@
 //!      │ A                 A: "start a runner" ▸        ◂ runner's pid and gateway end of R, its exit
 //!   zygote (root, a session of its own, one thread)
 //!      ├── runner (root)   R: runner ⇄ gateway, core::wire::runner
-//!      │     │ Z           Z: a shim's control socket ▸ ◂ its pid and pidfd
-//!      └── shims (root)    each with its own control socket to the runner, later its own listener
+//!      │     │ Z           Z: a shim's or keeper's control socket ▸ ◂ its pid and pidfd
+//!      ├── shims (root)    each with its own control socket to the runner, later its own listener
+//!      └── keepers (root)  each reads what one session left, then leaves
 //! ```
 //!
 //! | socket | ends | what its end means |
@@ -83,6 +84,9 @@ pub struct Plan<'a> {
     /// The built-in runner. It is called in a forked process with one thread, once for each runner,
     /// and gives its exit status.
     pub runner: &'a dyn Fn(RunnerSeed) -> u8,
+    /// Reads what a session left, as the runner tells it on the control socket it is given. It is
+    /// called in a forked process with one thread, and gives its exit status.
+    pub keeper: &'a dyn Fn(OwnedFd) -> u8,
     /// Descriptors that runners need; those of the process that are not here are closed.
     pub keep: &'a [BorrowedFd<'a>],
 }
@@ -188,7 +192,7 @@ impl<'a> Zygote<'a> {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             match &self.runner {
                 Some(runner) if runner.pid == pid => self.runner_is_gone(status),
-                // A shim: its runner holds a pidfd, and it left its word in its directory.
+                // A shim or a keeper: its runner holds a pidfd, and it left its word in its directory.
                 _ => {}
             }
         }
@@ -232,13 +236,20 @@ impl<'a> Zygote<'a> {
         let mut buf = [0; 8];
         let keep = match seqpacket::recv(socket, &mut buf) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-            Ok(mut message) if buf[..message.len] == ends::FORK_SHIM => {
-                let control = message.fds.pop();
-                let born = control.ok_or(io::ErrorKind::InvalidInput.into());
-                ends::answer(socket.as_fd(), born.and_then(|control| self.fork_shim(control)))
-                    .is_ok()
+            Ok(mut message) => {
+                let control = message.fds.pop().ok_or(io::ErrorKind::InvalidInput.into());
+                let born = match buf.get(..message.len) {
+                    Some(request) if *request == ends::FORK_SHIM => {
+                        Some(control.and_then(|control| self.fork_shim(control)))
+                    }
+                    Some(request) if *request == ends::FORK_KEEPER => {
+                        Some(control.and_then(|control| self.fork_keeper(control)))
+                    }
+                    _ => None,
+                };
+                born.is_some_and(|born| ends::answer(socket.as_fd(), born).is_ok())
             }
-            _ => false,
+            Err(_) => false,
         };
         if let Some(runner) = self.runner.as_mut().filter(|_| !keep) {
             runner.socket = None;
@@ -252,6 +263,18 @@ impl<'a> Zygote<'a> {
             let closed = unsafe { kernel::close_all_but(&[control.as_fd(), init.as_fd()]) };
             match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
                 Ok(()) => shim::run(control, InitImage::from(init)),
+                Err(_) => 1,
+            }
+        })?;
+        Ok((pid, rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
+    }
+
+    fn fork_keeper(&self, control: OwnedFd) -> io::Result<(Pid, OwnedFd)> {
+        let pid = fork(|| {
+            // SAFETY: this child never returns, and uses none of the values it inherited but these.
+            let closed = unsafe { kernel::close_all_but(&[control.as_fd()]) };
+            match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
+                Ok(()) => i32::from((self.plan.keeper)(control)),
                 Err(_) => 1,
             }
         })?;

@@ -152,3 +152,36 @@ fn orphans_are_found_by_their_control_groups() {
     let sandbox = std::mem::ManuallyDrop::into_inner(forgotten);
     end(sandbox);
 }
+
+#[test]
+fn what_it_wrote_can_be_read_when_it_is_dead() {
+    if !possible() {
+        return;
+    }
+    for disk_size in [2 * MB, 64 * MB] {
+        let profile = NativeProfile { disk_size, ..profile() };
+        let mut room = Room::of(&profile);
+        room.sh("echo mine > /root/note; rm /etc/hosts; chmod 4711 /root/note");
+        let mut sandbox = room.take();
+        let layers = sandbox.take_layers().expect("they are there");
+        end(sandbox);
+        assert_eq!(leftovers(&profile), Vec::<String>::new());
+        let through = |fd: std::os::fd::BorrowedFd<'_>, name: &str| {
+            PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())).join(name)
+        };
+        let upper = |name| through(layers.upper.as_fd(), name);
+        assert_eq!(fs::read_to_string(upper("root/note")).unwrap(), "mine\n");
+        use std::os::unix::fs::FileTypeExt;
+        use std::os::unix::fs::MetadataExt;
+        let whiteout = fs::symlink_metadata(upper("etc/hosts")).unwrap();
+        assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+        let refused = fs::write(upper("new"), "x").unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        let [lower] = layers.lowers.as_slice() else { panic!("{layers:?}") };
+        assert!(through(lower.as_fd(), "etc/hosts").is_file());
+        assert!(!through(lower.as_fd(), "root/note").exists());
+        assert_eq!(loop_devices(&profile), usize::from(disk_size > native::MAX_IN_MEMORY));
+        drop(layers);
+        eventually("its loop device is given back", || loop_devices(&profile) == 0);
+    }
+}

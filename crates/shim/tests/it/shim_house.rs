@@ -75,7 +75,8 @@ fn serve(test: &dyn Fn(RunnerEnd)) -> i32 {
         test(seed.zygote);
         0
     };
-    let end = zygote::split(&zygote::Plan { runner: &runner, keep: &[] }).expect("no thread here");
+    let end = zygote::split(&zygote::Plan { runner: &runner, keeper: &|_| 0, keep: &[] })
+        .expect("no thread here");
     end.start_runner().expect("the zygote lives");
     let mut held = None;
     loop {
@@ -213,9 +214,10 @@ impl House {
                 .expect("a socket");
         rustix::net::bind(&listener, &self.address()).expect("a name");
         rustix::net::listen(&listener, 4).expect("a listener");
-        let fds = AssignFds { session: directory("session"), day: directory("day"), listener };
+        let (session, day) = (directory("session"), directory("day"));
+        let fds = AssignFds { session, day, listener, comeback: None };
         let order = Order::Assign(Box::new(self.assign.clone()));
-        control::send(&shim.control, &order, &fds.as_array()).expect("it listens");
+        control::send(&shim.control, &order, &fds.parts()).expect("it listens");
     }
 
     fn address(&self) -> SocketAddrUnix {

@@ -44,7 +44,8 @@ fn a_runner_that_dies_is_followed_by_another() {
             let mut buf = [0; 1];
             seqpacket::recv(&seed.gateway, &mut buf).map_or(1, |_| buf[0])
         };
-        let end = zygote::split(&zygote::Plan { runner: &runner, keep: &[] }).unwrap();
+        let end =
+            zygote::split(&zygote::Plan { runner: &runner, keeper: &|_| 0, keep: &[] }).unwrap();
         end.start_runner().unwrap();
         let (first, socket) = born(&end);
         end.start_runner().unwrap();
@@ -103,9 +104,14 @@ fn a_shim_keeps_nothing_of_its_makers() {
         let known = ["/dev/null", "socket:", "anon_inode:", "pipe:", "/dev/ptmx", "/dev/pts"];
         for link in &links {
             let ours = link.starts_with(&house.root.display().to_string());
-            assert!(ours || known.iter().any(|kind| link.starts_with(kind)), "{link} in {links:?}");
+            assert!(
+                ours || link == "/" || known.iter().any(|kind| link.starts_with(kind)),
+                "{link} in {links:?}"
+            );
         }
         assert!(!links.iter().any(|link| link.starts_with("pipe:")), "{links:?}");
+        let layers = links.iter().filter(|link| *link == "/").count();
+        assert_eq!(layers, 2, "two mounts of their own: {links:?}");
         let status = std::fs::read_to_string(format!("/proc/{}/status", shim.pid)).unwrap();
         assert!(status.contains("CapEff:\t0000000000000020"), "only to kill: {status}");
         assert!(status.contains("NoNewPrivs:\t1") && status.contains("Name:\tsojourn-shim"));

@@ -45,7 +45,7 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
     layout::prepare(&config.data_dir.0, account)?;
     let runner_config = convert::runner(&config);
     let run_runner = |seed| builtin::run(seed, runner_config.clone());
-    let zygote = zygote::split(&zygote::Plan { runner: &run_runner, keep: &[] })
+    let zygote = zygote::split(&zygote::Plan { runner: &run_runner, keeper: &|_| 0, keep: &[] })
         .map_err(|error| Failure::Refused(format!("the zygote cannot be forked: {error}")))?;
     let _lock = lock::take(&config.data_dir.0)?;
     let runners = RunnerSource::begin(zygote, &config.data_dir.0)?;

@@ -24,6 +24,7 @@ use crate::clock;
 use crate::control::OnFailure;
 use crate::shim::channel::Channel;
 use crate::shim::gateway::Gateway;
+use crate::shim::remains::Remains;
 
 /// How long the last frame may take on its way to a gateway.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
@@ -208,6 +209,14 @@ impl Session {
             gateway.stop_hearing(&mut buf);
             tell_ended(gateway, summary);
         }
+    }
+
+    /// What the shim stays for when the session is over; none where nobody would come for it.
+    pub(in crate::shim) fn take_remains(&mut self) -> Option<Remains> {
+        let layers = self.sandbox.take_layers()?;
+        let comeback = self.comeback.take()?;
+        let signals = rustix::io::fcntl_dupfd_cloexec(&self.signals, 3).ok()?;
+        Some(Remains { layers, comeback, signals, control: self.control.take() })
     }
 
     /// Lets go of the sandbox's control groups.

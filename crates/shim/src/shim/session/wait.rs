@@ -24,6 +24,7 @@ pub(super) enum Source {
     Signals,
     Timer,
     Control,
+    Comeback,
     Listener,
     Gateway,
     Init,
@@ -65,6 +66,9 @@ impl Session {
         all.push((Source::Timer, self.timer.as_fd(), PollFlags::IN));
         if let Some(control) = &self.control {
             all.push((Source::Control, control.as_fd(), PollFlags::IN));
+        }
+        if let (Some(comeback), None) = (&self.comeback, &self.control) {
+            all.push((Source::Comeback, comeback.as_fd(), PollFlags::IN));
         }
         all.push((Source::Listener, self.listener.as_fd(), PollFlags::IN));
         if let Some(gateway) = &self.gateway {
