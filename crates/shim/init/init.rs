@@ -11,10 +11,20 @@
 // Or the loops that copy memory would be compiled into calls of themselves.
 #![no_builtins]
 
+mod files;
+mod input;
 mod kernel;
+mod program;
+mod request;
+mod text;
 
 use core::cell::UnsafeCell;
+use core::ffi::CStr;
 use core::ptr::null;
+
+use input::Input;
+use program::Program;
+use text::Text;
 
 use kernel::Errno;
 use kernel::Fd;
@@ -22,7 +32,7 @@ use kernel::Pid;
 use kernel::Received;
 
 /// Raised when either side of the protocol changes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The socket to the shim: the one descriptor kept across the exec.
 const SHIM: Fd = 3;
 /// Programs that may lead a channel at a time; more are refused with `EAGAIN`.
@@ -31,19 +41,16 @@ const MAX_CHANNELS: usize = 64;
 const MAX_MESSAGE: usize = 64 * 1024;
 /// Each string of a message takes three bytes or more; each of the two lists ends with a null.
 const MAX_STRINGS: usize = MAX_MESSAGE / 3 + 2;
-const MAX_PATH: usize = 4096;
 
 // shim -> init
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
+const FILES: u8 = 3;
 // init -> shim
 const READY: u8 = 1;
 const STARTED: u8 = 2;
 const REFUSED: u8 = 3;
 const EXITED: u8 = 4;
-
-const FLAG_TERMINAL: u8 = 1;
-const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The first process of a channel.
 #[derive(Clone, Copy)]
@@ -56,16 +63,6 @@ struct Leader {
 /// The channels with a program.
 struct Leaders([Option<Leader>; MAX_CHANNELS]);
 
-/// A program as a start message describes it.
-struct Program<'a> {
-    terminal: bool,
-    cwd: &'a [u8],
-    name: &'a [u8],
-    path: &'a [u8],
-    argv: *const *const u8,
-    env: *const *const u8,
-}
-
 /// Memory that is touched, and so costs anything, only as far as it is used.
 struct Scratch<T>(UnsafeCell<T>);
 
@@ -73,6 +70,8 @@ struct Scratch<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Scratch<T> {}
 
 static MESSAGE: Scratch<[u8; MAX_MESSAGE]> = Scratch(UnsafeCell::new([0; MAX_MESSAGE]));
+/// What the helpers work with; `init` itself never touches it.
+static ROOM: Scratch<[u8; files::ROOM]> = Scratch(UnsafeCell::new([0; files::ROOM]));
 static STRINGS: Scratch<[*const u8; MAX_STRINGS]> = Scratch(UnsafeCell::new([null(); MAX_STRINGS]));
 
 /// Where `kernel`'s start code goes.
@@ -117,20 +116,24 @@ fn obey(
     leaders: &mut Leaders,
 ) {
     let mut input = Input(message);
-    match (input.u8(), input.u16()) {
-        (Some(START), Some(channel)) => match start(channel, &mut input, fds, strings, leaders) {
-            Ok(()) => {
-                let [high, low] = channel.to_be_bytes();
-                send(&[STARTED, high, low]);
-            }
-            Err(errno) => report(REFUSED, channel, errno),
-        },
-        (Some(SIGNAL), Some(channel)) => {
+    let (Some(kind), Some(channel)) = (input.u8(), input.u16()) else { return };
+    let started = match kind {
+        START => start(channel, &mut input, fds, strings, leaders),
+        FILES => serve_files(channel, &mut input, fds, leaders),
+        SIGNAL => {
             if let (Some(signal), Some(leader)) = (input.u8(), leaders.of(channel)) {
                 kernel::kill_group(leader.foreground(), signal.into());
             }
+            return;
         }
-        _ => {}
+        _ => return,
+    };
+    match started {
+        Ok(()) => {
+            let [high, low] = channel.to_be_bytes();
+            send(&[STARTED, high, low]);
+        }
+        Err(errno) => report(REFUSED, channel, errno),
     }
 }
 
@@ -142,74 +145,46 @@ fn start(
     strings: &mut [*const u8; MAX_STRINGS],
     leaders: &mut Leaders,
 ) -> Result<(), Errno> {
-    if leaders.of(channel).is_some() {
-        return Err(kernel::EAGAIN);
-    }
-    let place = leaders.0.iter_mut().find(|place| place.is_none()).ok_or(kernel::EAGAIN)?;
-    let program = input.program(strings).ok_or(kernel::EINVAL)?;
+    let program = Program::read(input, strings).ok_or(kernel::EINVAL)?;
     let stdio = match (program.terminal, fds.as_slice()) {
         (true, &[terminal]) => [terminal; 3],
         (false, &[input, output, errors]) => [input, output, errors],
         _ => return Err(kernel::EINVAL),
     };
-    let (reason, child_reason) = kernel::pipe()?;
-    let forked = kernel::fork();
-    if let Ok(0) = forked {
-        let errno = become_program(&program, stdio);
-        let _told = kernel::write(child_reason, &errno.to_ne_bytes());
-        kernel::exit(127);
-    }
-    kernel::close(child_reason);
-    let mut errno = [0; 4];
-    // The program's end of the pipe closes when it is executed.
-    let failed = kernel::read(reason, &mut errno) == Ok(errno.len());
-    kernel::close(reason);
-    let pid = forked?;
-    if failed {
-        return Err(i32::from_ne_bytes(errno));
-    }
-    *place = Some(Leader { channel, pid, terminal: program.terminal });
-    Ok(())
+    leaders.begin(channel, program.terminal, || program.run(stdio))
 }
 
-/// Turns the forked child into the program; comes back only with the reason why it could not.
-fn become_program(program: &Program<'_>, stdio: [Fd; 3]) -> Errno {
+/// Starts the file helper.
+fn serve_files(
+    channel: u16,
+    input: &mut Input<'_>,
+    fds: &Received,
+    leaders: &mut Leaders,
+) -> Result<(), Errno> {
+    let directory = input.string().ok_or(kernel::EINVAL)?;
+    let &[from, to] = fds.as_slice() else { return Err(kernel::EINVAL) };
+    leaders.begin(channel, false, || {
+        help(c"sftp-server", &[from, to], || {
+            program::enter(directory);
+            // SAFETY: taken once in this process, which is new.
+            files::serve(unsafe { &mut *ROOM.0.get() })
+        })
+    })
+}
+
+/// Turns the forked child into a helper under a name, with only these descriptors, the first being
+/// 0; comes back only with the reason why it could not.
+fn help(name: &CStr, fds: &[Fd], work: impl FnOnce() -> i32) -> Errno {
     let arranged = kernel::new_session()
-        .and_then(|()| if program.terminal { kernel::take_terminal(stdio[0]) } else { Ok(()) })
-        .and_then(|()| (0..).zip(stdio).try_for_each(|(target, fd)| kernel::place(fd, target)))
-        .and_then(|()| kernel::reset_signals());
-    if let Err(errno) = arranged {
-        return errno;
+        .and_then(|()| (0..).zip(fds).try_for_each(|(target, fd)| kernel::place(*fd, target)))
+        .and_then(|()| kernel::reset_signals())
+        .and_then(|()| kernel::set_name(name))
+        // The socket to the shim among them, and what tells our parent that we are as we should be.
+        .and_then(|()| kernel::close_from(3));
+    match arranged {
+        Ok(()) => kernel::exit(work()),
+        Err(errno) => errno,
     }
-    // Everything above goes at exec. All of it is close-on-exec already; this is the net.
-    kernel::close_on_exec_from(3);
-    if kernel::chdir(program.cwd).is_err() {
-        let _root = kernel::chdir(b"/\0");
-    }
-    execute(program)
-}
-
-/// Executes the name itself if it holds a slash, else it in each directory of PATH.
-fn execute(program: &Program<'_>) -> Errno {
-    if program.name.contains(&b'/') {
-        return kernel::execute(program.name, program.argv, program.env);
-    }
-    let mut reason = kernel::ENOENT;
-    for directory in program.path.split(|byte| *byte == b':') {
-        let directory = if directory.is_empty() { b"." } else { directory };
-        let mut file = [0; MAX_PATH];
-        let length = directory.len() + 1 + program.name.len();
-        let Some(room) = file.get_mut(..length) else { continue };
-        let parts = directory.iter().chain(b"/").chain(program.name);
-        room.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
-        match kernel::execute(room, program.argv, program.env) {
-            kernel::ENOENT | kernel::ENOTDIR => {}
-            // Another directory may hold one that may be executed.
-            kernel::EACCES => reason = kernel::EACCES,
-            other => return other,
-        }
-    }
-    reason
 }
 
 /// Collects every ended child, ours or inherited, and reports those that led a channel.
@@ -224,6 +199,37 @@ fn reap(children: Fd, leaders: &mut Leaders) {
 }
 
 impl Leaders {
+    /// Forks the first process of a channel. `become_it` comes back only with the reason why it could
+    /// not; we, when our end of a pipe that it inherits is closed.
+    fn begin(
+        &mut self,
+        channel: u16,
+        terminal: bool,
+        become_it: impl FnOnce() -> Errno,
+    ) -> Result<(), Errno> {
+        if self.of(channel).is_some() {
+            return Err(kernel::EAGAIN);
+        }
+        let place = self.0.iter_mut().find(|place| place.is_none()).ok_or(kernel::EAGAIN)?;
+        let (reason, child_reason) = kernel::pipe()?;
+        let forked = kernel::fork();
+        if let Ok(0) = forked {
+            let errno = become_it();
+            let _told = kernel::write(child_reason, &errno.to_ne_bytes());
+            kernel::exit(127);
+        }
+        kernel::close(child_reason);
+        let mut errno = [0; 4];
+        let failed = kernel::read(reason, &mut errno) == Ok(errno.len());
+        kernel::close(reason);
+        let pid = forked?;
+        if failed {
+            return Err(i32::from_ne_bytes(errno));
+        }
+        *place = Some(Leader { channel, pid, terminal });
+        Ok(())
+    }
+
     fn of(&self, channel: u16) -> Option<Leader> {
         self.0.iter().flatten().find(|leader| leader.channel == channel).copied()
     }
@@ -240,17 +246,11 @@ impl Leader {
 /// The foreground group of a process's terminal: the eighth field of its stat, which is the sixth
 /// after its name, which may hold anything and ends with a parenthesis.
 fn terminal_group(pid: Pid) -> Option<Pid> {
-    let mut path = *b"/proc/0000000000/stat\0";
-    let mut rest = pid.unsigned_abs();
-    for digit in path.get_mut(6..16)?.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).ok()?;
-        rest /= 10;
-    }
-    // The kernel takes no leading zeros.
-    let zeros = path.get(6..15)?.iter().take_while(|digit| **digit == b'0').count();
-    path.copy_within(6 + zeros.., 6);
+    let mut path = Text::<32>::new(b"/proc/");
+    path.number(pid.unsigned_abs(), 10);
+    path.push(b"/stat");
     let mut stat = [0; 512];
-    let length = kernel::read_file(&path, &mut stat).ok()?;
+    let length = kernel::read_file(path.as_c_str()?, &mut stat).ok()?;
     let stat = stat.get(..length)?;
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     let field = stat.get(name_end + 2..)?.split(|byte| *byte == b' ').nth(5)?;
@@ -269,57 +269,4 @@ fn report(kind: u8, channel: u16, number: i32) {
 /// Waits while the shim does not read. If it is gone, the next receive ends us.
 fn send(message: &[u8]) {
     let _sent = kernel::send(SHIM, message);
-}
-
-/// What is left of a message. Every read is checked against its end.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    /// A string with its closing zero, which is the only one in it.
-    fn string(&mut self) -> Option<&'a [u8]> {
-        let length = self.u16()?;
-        let string = self.take(length.into())?;
-        (string.iter().position(|byte| *byte == 0)? + 1 == string.len()).then_some(string)
-    }
-
-    fn program(&mut self, strings: &mut [*const u8; MAX_STRINGS]) -> Option<Program<'a>> {
-        let terminal = self.u8()? & FLAG_TERMINAL != 0;
-        let cwd = self.string()?;
-        let (mut name, mut path): (&[u8], _) = (&[], DEFAULT_PATH);
-        let mut places = strings.iter_mut();
-        let argc = self.u16()?;
-        for index in 0..argc {
-            let argument = self.string()?;
-            *places.next()? = argument.as_ptr();
-            if index == 0 {
-                name = argument;
-            }
-        }
-        *places.next()? = null();
-        for _ in 0..self.u16()? {
-            let variable = self.string()?;
-            *places.next()? = variable.as_ptr();
-            if let Some(value) = variable.strip_prefix(b"PATH=") {
-                path = value.strip_suffix(b"\0")?;
-            }
-        }
-        *places.next()? = null();
-        let argv = strings.as_ptr();
-        let env = strings.get(usize::from(argc) + 1..)?.as_ptr();
-        (argc > 0).then_some(Program { terminal, cwd, name, path, argv, env })
-    }
 }

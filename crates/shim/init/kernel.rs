@@ -15,10 +15,16 @@ pub(crate) type Errno = i32;
 
 pub(crate) const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
+pub(crate) const EBADF: Errno = 9;
 pub(crate) const EAGAIN: Errno = 11;
 pub(crate) const EACCES: Errno = 13;
+pub(crate) const EEXIST: Errno = 17;
 pub(crate) const ENOTDIR: Errno = 20;
+pub(crate) const EISDIR: Errno = 21;
 pub(crate) const EINVAL: Errno = 22;
+pub(crate) const EMFILE: Errno = 24;
+pub(crate) const EFBIG: Errno = 27;
+pub(crate) const ENAMETOOLONG: Errno = 36;
 const EPROTO: Errno = 71;
 
 const AT_FDCWD: Fd = -100;
@@ -51,6 +57,8 @@ macro_rules! calls {
     };
 }
 
+pub(crate) mod files;
+
 calls! {
     READ = 0, 63;
     WRITE = 1, 64;
@@ -70,7 +78,6 @@ calls! {
     SETSID = 112, 157;
     PRCTL = 157, 167;
     EXIT_GROUP = 231, 94;
-    OPENAT = 257, 56;
     PPOLL = 271, 73;
     SIGNALFD4 = 289, 74;
     DUP3 = 292, 24;
@@ -160,6 +167,10 @@ pub(crate) fn close_on_exec_from(first: Fd) {
     let _done = plain(CLOSE_RANGE, [word(first), last, CLOSE_RANGE_CLOEXEC, 0, 0]);
 }
 
+pub(crate) fn close_from(first: Fd) -> Result<(), Errno> {
+    plain(CLOSE_RANGE, [word(first), u32::MAX as usize, 0, 0, 0]).map(drop)
+}
+
 pub(crate) fn place(fd: Fd, target: Fd) -> Result<(), Errno> {
     plain(DUP3, [word(fd), word(target), 0, 0, 0]).map(drop)
 }
@@ -221,12 +232,31 @@ pub(crate) fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
     unsafe { call(WRITE, [word(fd), bytes.as_ptr() as usize, bytes.len(), 0, 0]) }
 }
 
-/// Reads the beginning of a file. `path` ends with a zero.
-pub(crate) fn read_file(path: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
-    let arguments = [word(AT_FDCWD), path.as_ptr() as usize, word(O_CLOEXEC), 0, 0];
-    // SAFETY: the string outlives the call.
-    let fd = unsafe { call(OPENAT, arguments) }? as Fd;
-    let length = read(fd, buffer);
+/// Reads until the buffer is full, and says how much there was before the end.
+pub(crate) fn read_all(fd: Fd, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while let Some(room) = buffer.get_mut(done..).filter(|room| !room.is_empty()) {
+        match read(fd, room)? {
+            0 => break,
+            length => done += length,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes everything.
+pub(crate) fn write_all(fd: Fd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = write(fd, bytes)?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Reads the beginning of a file.
+pub(crate) fn read_file(path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let fd = files::open(path, 0, 0)?;
+    let length = read_all(fd, buffer);
     close(fd);
     length
 }

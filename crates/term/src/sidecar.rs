@@ -46,8 +46,11 @@ pub struct Sidecar {
     pub end_reason: Option<String>,
     /// What it was allowed, and what became of that.
     pub lease: Lease,
-    /// What ran, each channel with a recording of its own.
+    /// What ran, each program with a recording of its own.
     pub channels: Vec<Channel>,
+    /// Forwards that are not among them, because there were so many.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unlisted: u64,
     /// Command lines that were recognised in the terminal.
     pub commands: Vec<String>,
     /// Whether this was completed after the fact, because the recorder was cut off.
@@ -87,23 +90,41 @@ pub struct Attempt {
 pub struct Channel {
     /// Its number, from 0.
     pub n: u32,
-    /// `shell`, `exec`, `sftp`, …
+    /// `shell`, `exec`, `sftp`, `direct-tcpip`, `forwarded-tcpip`, …
     pub kind: String,
     /// The command as the client sent it, escaped.
     pub command: Option<String>,
+    /// Of a forward: where it leads, or where it was listened for; escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// What went in and came out, of what has no recording.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
     /// Whether it had a terminal.
     pub tty: bool,
     /// How the program ended; `None` while it runs, or when nobody knows.
     pub exit: Option<Exit>,
-    /// The recording's file name.
+    /// The recording's file name; empty where there is none: files and forwards.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub recording: String,
     /// The recording's length in bytes, when sealed.
     pub bytes: u64,
     /// The recording's SHA-256 in lower-case hexadecimal, when sealed.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub sha256: String,
     /// Marks along the recording, when sealed: where it was changed, if it ever is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub marks: Option<Marks>,
+}
+
+/// What went through a channel, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moved {
+    /// From the client.
+    pub input: u64,
+    /// To the client.
+    pub output: u64,
 }
 
 /// How a program ended.
@@ -176,6 +197,11 @@ impl Sidecar {
     pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]

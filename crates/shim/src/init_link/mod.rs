@@ -39,6 +39,16 @@ pub enum Stdio<'a> {
     Pipes([BorrowedFd<'a>; 3]),
 }
 
+/// Something that `init` does itself, in a process of its own, so that nothing is needed inside.
+#[derive(Clone, Copy, Debug)]
+pub enum Helper<'a> {
+    /// Serves the sandbox's files, in the frames of `sojourn_core::wire::files`.
+    Files {
+        /// Where paths begin that are not absolute.
+        cwd: &'a str,
+    },
+}
+
 /// What `init` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitEvent {
@@ -136,12 +146,7 @@ impl InitLink {
         command: &Command<'_, S>,
         stdio: Stdio<'_>,
     ) -> Result<(), StartError> {
-        if self.phase(channel).is_some() {
-            return Err(StartError::InUse(channel));
-        }
-        if self.channels.len() >= MAX_CHANNELS {
-            return Err(StartError::TooMany);
-        }
+        self.check_free(channel)?;
         let terminal = matches!(stdio, Stdio::Terminal(_));
         let message = wire::start(channel, terminal, command)?;
         match stdio {
@@ -149,6 +154,29 @@ impl InitLink {
             Stdio::Pipes(ends) => self.send(&message, &ends)?,
         }
         self.channels.push((channel, Phase::Starting));
+        Ok(())
+    }
+
+    /// Asks for a helper, which gets these as standard input and output. Answered as a program is.
+    pub fn help(
+        &mut self,
+        channel: u16,
+        helper: &Helper<'_>,
+        ends: [BorrowedFd<'_>; 2],
+    ) -> Result<(), StartError> {
+        self.check_free(channel)?;
+        self.send(&wire::help(channel, helper)?, &ends)?;
+        self.channels.push((channel, Phase::Starting));
+        Ok(())
+    }
+
+    fn check_free(&self, channel: u16) -> Result<(), StartError> {
+        if self.phase(channel).is_some() {
+            return Err(StartError::InUse(channel));
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return Err(StartError::TooMany);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | shim | 1 start | channel u16, flags u8 (1: terminal), directory, argv, environment; descriptors |
 //! | shim | 2 signal | channel u16, number u8 |
+//! | shim | 3 files | channel u16, directory; descriptors: standard input and output |
 //! | init | 1 ready | version u8 |
 //! | init | 2 started | channel u16 |
 //! | init | 3 refused | channel u16, errno i32 |
@@ -14,12 +15,13 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use super::Helper;
 use super::InitEvent;
 use super::LinkError;
 use super::StartError;
 
 /// The version both sides speak.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// The longest message to `init`.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// The longest message from it.
@@ -27,6 +29,7 @@ pub(super) const MAX_EVENT: usize = 7;
 
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
+const FILES: u8 = 3;
 const READY: u8 = 1;
 const STARTED: u8 = 2;
 const REFUSED: u8 = 3;
@@ -64,6 +67,22 @@ pub(super) fn start<S: AsRef<[u8]>>(
         }
     }
     Ok(message)
+}
+
+/// A message that starts a helper.
+pub(super) fn help(channel: u16, helper: &Helper<'_>) -> Result<Vec<u8>, StartError> {
+    let begin = |kind: u8| {
+        let mut message = vec![kind];
+        message.extend(channel.to_be_bytes());
+        message
+    };
+    match helper {
+        Helper::Files { cwd } => {
+            let mut message = begin(FILES);
+            string(&mut message, cwd.as_bytes())?;
+            Ok(message)
+        }
+    }
 }
 
 fn string(message: &mut Vec<u8>, string: &[u8]) -> Result<(), StartError> {

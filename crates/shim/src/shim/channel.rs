@@ -17,7 +17,9 @@ use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_core::wire::shim::cost;
 use sojourn_term::cast;
+use sojourn_term::sidecar::Moved;
 
+use super::program::Kind;
 use super::recorder::Recorder;
 use crate::control::InputPolicy;
 use crate::pty;
@@ -50,6 +52,7 @@ pub(super) enum Life {
 
 pub(super) struct Channel {
     pub(super) number: u16,
+    pub(super) kind: Kind,
     pub(super) life: Life,
     pub(super) ends: Ends,
     pub(super) input: Input,
@@ -60,6 +63,8 @@ pub(super) struct Channel {
     pub(super) tty: bool,
     /// What was read of its terminal since its leader ended.
     pub(super) afterwards: usize,
+    /// What went through it.
+    pub(super) moved: Moved,
 }
 
 impl Channel {

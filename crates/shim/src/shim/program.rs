@@ -11,12 +11,34 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What runs the profile's command, if it names nothing.
 const SHELL: &str = "/bin/sh";
 
+/// What a channel is to the session that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A program of the sandbox: recorded, and without a terminal at work for as long as it runs.
+    Program,
+    /// The sandbox's files, served by `init`: not recorded, and idle when nothing moves.
+    Files,
+    /// A connection: as files, and one of very many.
+    Forward,
+}
+
+impl Kind {
+    pub(super) fn of(program: &Program) -> Self {
+        match program {
+            Program::Shell | Program::Exec(_) => Self::Program,
+            Program::Files => Self::Files,
+            Program::Connect(_) | Program::Accept(_) => Self::Forward,
+        }
+    }
+}
+
 /// The command line: the profile's command, or its shell with `-c` and the client's line.
 pub(super) fn command(assign: &Assign, program: &Program) -> Vec<Vec<u8>> {
     match program {
         Program::Shell if assign.command.is_empty() => vec![SHELL.into()],
         Program::Shell => assign.command.iter().map(|word| word.0.clone()).collect(),
         Program::Exec(line) => vec![shell(assign), b"-c".to_vec(), line.0.clone()],
+        // Nothing of the sandbox's runs.
         Program::Files | Program::Connect(_) | Program::Accept(_) => Vec::new(),
     }
 }

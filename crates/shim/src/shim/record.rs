@@ -15,6 +15,7 @@ use sojourn_core::time::Mono;
 use sojourn_core::time::micros;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::shim::ChannelSpec;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::Summary;
@@ -25,8 +26,10 @@ use sojourn_term::cast::Origin;
 use sojourn_term::escape::escape;
 use sojourn_term::escape::escape_bytes;
 use sojourn_term::sidecar;
+use sojourn_term::sidecar::Moved;
 use sojourn_term::sidecar::Sidecar;
 
+use super::program::Kind;
 use super::recorder::SYNC_EVERY;
 use super::recorder::file_name;
 use crate::clock;
@@ -46,6 +49,9 @@ const LONGEST_NAME: usize = 256;
 /// Warnings that the sidecar remembers; a deadline may be moved, and warned of, without end.
 const MAX_WARNINGS: usize = 64;
 
+/// Forwards that the sidecar names one by one; a browser makes thousands. The audit log names all.
+const MAX_FORWARDS: usize = 1024;
+
 pub(super) struct Record {
     dir: OwnedFd,
     day: OwnedFd,
@@ -56,6 +62,8 @@ pub(super) struct Record {
     /// How that one ended, if it did by itself.
     first_exit: Option<Exit>,
     recordings: Vec<RecordingFacts>,
+    /// Forwards that are in the sidecar.
+    forwards: usize,
     /// Who ended it, as the gateway says.
     ended_by: Option<String>,
     /// Since when the state is out of date.
@@ -98,6 +106,7 @@ impl Record {
             first: None,
             first_exit: None,
             recordings: Vec::new(),
+            forwards: 0,
             ended_by: None,
             stale: None,
         })
@@ -115,29 +124,52 @@ impl Record {
     }
 
     /// The deadline was moved. A gateway may do that often: it is written with the next sync.
-    pub(super) fn moved(&mut self, deadline: Mono, now: Mono) {
+    pub(super) fn deadline_moved(&mut self, deadline: Mono, now: Mono) {
         self.state.deadline = (deadline != Mono::NEVER).then_some(deadline);
         self.stale.get_or_insert(now);
     }
 
-    /// A program is being started in a channel.
-    pub(super) fn channel(&mut self, number: u16, spec: &ChannelSpec) {
-        self.first.get_or_insert(number);
-        let (kind, command) = match &spec.program {
+    /// Something is being started in a channel. `listener`: where a connection was listened for.
+    pub(super) fn channel(&mut self, number: u16, spec: &ChannelSpec, listener: Option<&Endpoint>) {
+        let (kind, endpoint) = match &spec.program {
             Program::Shell => ("shell", None),
-            Program::Exec(line) => ("exec", Some(escape_bytes(&line.0, LONGEST_COMMAND))),
-            Program::Files => ("files", None),
-            Program::Connect(_) => ("connect", None),
-            Program::Accept(_) => ("accept", None),
+            Program::Exec(_) => ("exec", None),
+            Program::Files => ("sftp", None),
+            Program::Connect(to @ Endpoint::Tcp { .. }) => ("direct-tcpip", Some(to)),
+            Program::Connect(to @ Endpoint::Unix(_)) => ("direct-streamlocal", Some(to)),
+            Program::Accept(_) => match listener {
+                Some(Endpoint::Unix(_)) => ("forwarded-streamlocal", listener),
+                _ => ("forwarded-tcpip", listener),
+            },
         };
+        let is_forward = Kind::of(&spec.program) == Kind::Forward;
+        if !is_forward {
+            self.first.get_or_insert(number);
+        } else if self.forwards < MAX_FORWARDS {
+            self.forwards += 1;
+        } else {
+            self.sidecar.unlisted += 1;
+            return;
+        }
+        let is_recorded = Kind::of(&spec.program) == Kind::Program;
+        let name = || file_name(self.state.session, number);
         self.sidecar.channels.push(sidecar::Channel {
             n: number.into(),
             kind: kind.to_owned(),
-            command,
-            tty: spec.pty.is_some(),
-            recording: file_name(self.state.session, number),
+            command: command(&spec.program),
+            target: endpoint.map(target),
+            moved: None,
+            tty: is_recorded && spec.pty.is_some(),
+            recording: if is_recorded { name() } else { String::new() },
             ..sidecar::Channel::default()
         });
+    }
+
+    /// What went through a channel that has no recording.
+    pub(super) fn moved(&mut self, number: u16, moved: Moved) {
+        if let Some(channel) = self.sidecar_channel(number) {
+            channel.moved = Some(moved);
+        }
     }
 
     /// The header of a channel's recording.
@@ -148,11 +180,7 @@ impl Record {
             height: size.rows.into(),
             timestamp: u64::try_from(clock::wall().0 / 1_000_000).ok(),
             title: None,
-            command: match &spec.program {
-                Program::Shell => None,
-                Program::Exec(line) => Some(escape_bytes(&line.0, LONGEST_COMMAND)),
-                Program::Files | Program::Connect(_) | Program::Accept(_) => None,
-            },
+            command: command(&spec.program),
             sojourn: Some(Origin {
                 session: self.state.session.to_string(),
                 channel: number.into(),
@@ -284,6 +312,24 @@ impl Record {
             .to_json()
             .map_err(io::Error::from)
             .and_then(|json| files::replace(self.day.as_fd(), &name, &json, durability));
+    }
+}
+
+/// The command line of a program, if the client gave one.
+fn command(program: &Program) -> Option<String> {
+    match program {
+        Program::Exec(line) => Some(escape_bytes(&line.0, LONGEST_COMMAND)),
+        Program::Shell | Program::Files | Program::Connect(_) | Program::Accept(_) => None,
+    }
+}
+
+fn target(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Tcp { host, port } if host.0.contains(&b':') => {
+            format!("[{}]:{port}", escape_bytes(&host.0, LONGEST_NAME))
+        }
+        Endpoint::Tcp { host, port } => format!("{}:{port}", escape_bytes(&host.0, LONGEST_NAME)),
+        Endpoint::Unix(path) => escape_bytes(&path.0, LONGEST_NAME),
     }
 }
 

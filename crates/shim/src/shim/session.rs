@@ -8,6 +8,7 @@
 
 mod ending;
 mod frames;
+mod helpers;
 mod output;
 mod wait;
 
@@ -32,6 +33,7 @@ use super::channel::Channel;
 use super::channel::Ends;
 use super::channel::Life;
 use super::gateway::Gateway;
+use super::program::Kind;
 use super::record::Record;
 use super::remains;
 use super::timer::Timer;
@@ -218,15 +220,17 @@ impl Session {
     fn meet_gateway(&mut self) {
         let Some(mut gateway) = Gateway::accept(self.listener.as_fd(), self.now) else { return };
         let lease = self.lease.as_ref().map(|lease| lease_state(lease, self.now));
+        self.orphan_helpers();
+        let programs = self.channels.iter().filter(|channel| channel.kind == Kind::Program);
         gateway.tell(&FromShim::Hello(Box::new(ShimHello {
             version: VERSION,
             session: self.assign.session,
-            channels: self.channels.iter().map(|channel| channel.number).collect(),
+            channels: programs.map(|channel| channel.number).collect(),
             next_channel: u16::try_from(self.next_channel).unwrap_or(u16::MAX),
             lease,
             ending: self.reason(),
         })));
-        for channel in &mut self.channels {
+        for channel in self.channels.iter_mut().filter(|channel| channel.kind == Kind::Program) {
             // Both windows start anew: the gateway grants what it takes, if anything; we what we do.
             channel.credit = None;
             gateway.tell(&FromShim::InputCredit(channel.number, channel.input.credit_anew()));
@@ -274,7 +278,9 @@ impl Session {
         if let Life::Ended(exit) = &life {
             if self.phase == Phase::Live {
                 self.record.ended(number, exit);
-                self.last_exit = Some(exit.clone());
+                if self.channels[index].kind != Kind::Forward {
+                    self.last_exit = Some(exit.clone());
+                }
             }
             self.channels[index].close_input();
         } else {
@@ -294,6 +300,7 @@ impl Session {
     /// that does.
     fn settle_gateway(&mut self) {
         let now = self.now;
+        self.end_orphans();
         let Some(gateway) = &mut self.gateway else {
             if self.lease.is_none() && now >= self.attach_by {
                 self.end(EndReason::Closed, false);
@@ -311,6 +318,8 @@ impl Session {
         }
         if gateway.is_lost() {
             self.gateway = None;
+            self.orphan_helpers();
+            self.end_orphans();
             // Nobody will send to these any more; a terminal's person may come back.
             for channel in self.channels.iter_mut().filter(|channel| !channel.tty) {
                 channel.end_input();

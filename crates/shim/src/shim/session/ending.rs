@@ -25,6 +25,7 @@ use crate::control::OnFailure;
 use crate::shim::channel::Channel;
 use crate::shim::gateway::Gateway;
 use crate::shim::remains::Remains;
+use crate::shim::program::Kind;
 
 /// How long the last frame may take on its way to a gateway.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
@@ -169,8 +170,11 @@ impl Session {
         }
     }
 
-    /// Ends a channel's recording.
+    /// Ends a channel's recording, or notes what went through one that has none.
     pub(super) fn seal(&mut self, channel: &mut Channel) {
+        if channel.kind != Kind::Program {
+            self.record.moved(channel.number, channel.moved);
+        }
         if let Some(recorder) = channel.recorder.take() {
             let (facts, sealed) = recorder.seal(self.now);
             self.record.sealed(facts);

@@ -14,6 +14,7 @@ use sojourn_core::wire::shim::MAX_CHANNELS;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::ToShim;
 use sojourn_core::wire::shim::WindowSize;
+use sojourn_term::sidecar::Moved;
 
 use super::A_TURN;
 use super::Phase;
@@ -28,6 +29,7 @@ use crate::shim::channel::Ends;
 use crate::shim::channel::Input;
 use crate::shim::channel::Life;
 use crate::shim::program;
+use crate::shim::program::Kind;
 use crate::shim::recorder::Recorder;
 use crate::shim::signals;
 
@@ -79,7 +81,7 @@ impl Session {
             ToShim::MoveDeadline(left) => {
                 let lease = self.lease.as_mut().ok_or(OutOfTurn)?;
                 lease.move_deadline(self.now.after(left));
-                self.record.moved(lease.deadline(), self.now);
+                self.record.deadline_moved(lease.deadline(), self.now);
                 Ok(())
             }
             ToShim::End(request) => {
@@ -112,6 +114,7 @@ impl Session {
     fn input(&mut self, number: u16, bytes: &[u8]) -> Taken {
         let (now, policy) = (self.now, self.assign.recording.input);
         let Some(channel) = self.channel(number)? else { return Ok(()) };
+        channel.moved.input += bytes.len() as u64;
         let recorded = channel.record_input(now, policy, bytes);
         if !channel.input.push(bytes) {
             return Err(OutOfTurn);
@@ -178,7 +181,9 @@ impl Session {
     }
 
     fn close(&mut self, number: u16) -> Taken {
-        self.signal(number, "HUP")?;
+        if !self.kill_helper(number) {
+            self.signal(number, "HUP")?;
+        }
         if let Some(channel) = self.channel(number)? {
             channel.close();
         }
@@ -212,7 +217,10 @@ impl Session {
     }
 
     fn begin_channel(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Channel> {
-        self.record.channel(number, spec);
+        if Kind::of(&spec.program) != Kind::Program {
+            return self.begin_helper(number, spec);
+        }
+        self.record.channel(number, spec, None);
         let (ends, theirs) = match &spec.pty {
             Some(pty) => self.open_terminal(pty),
             None => open_pipes(),
@@ -220,6 +228,7 @@ impl Session {
         let recorder = self.begin_recording(number, spec)?;
         let mut channel = Channel {
             number,
+            kind: Kind::Program,
             life: Life::Starting,
             ends,
             input: Input::default(),
@@ -227,6 +236,7 @@ impl Session {
             recorder,
             tty: spec.pty.is_some(),
             afterwards: 0,
+            moved: Moved::default(),
         };
         let argv = program::command(&self.assign, &spec.program);
         let env = program::environment(&self.assign, spec);

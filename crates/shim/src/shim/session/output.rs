@@ -10,6 +10,7 @@ use super::Phase;
 use super::Session;
 use crate::shim::channel::Channel;
 use crate::shim::channel::Life;
+use crate::shim::program::Kind;
 
 /// What is read of one stream when everything has ended: more than any terminal or pipe holds.
 const MAX_REST: usize = 2 << 20;
@@ -87,6 +88,7 @@ impl Session {
         let now = self.now;
         let channel = &mut self.channels[index];
         let (number, tty) = (channel.number, channel.tty);
+        channel.moved.output += bytes.len() as u64;
         if channel.is_draining() {
             channel.afterwards += bytes.len();
         }
@@ -172,9 +174,10 @@ impl Session {
         }
     }
 
-    /// A program without a terminal is at work for as long as it runs.
+    /// A program without a terminal is at work for as long as it runs; files and forwards are not.
     pub(super) fn note_busy(&mut self) {
-        let busy = self.channels.iter().any(|channel| !channel.tty);
+        let at_work = |channel: &Channel| channel.kind == Kind::Program && !channel.tty;
+        let busy = self.channels.iter().any(at_work);
         if let Some(lease) = &mut self.lease {
             lease.set_busy(busy, self.now);
         }

@@ -132,7 +132,9 @@ impl Recordings {
 
     /// A session that is over: its files are exactly those it was sealed with.
     fn sealed(&mut self, stay: &Stay<'_>, sidecar: &Sidecar, ends: &Ends) {
-        for channel in &sidecar.channels {
+        // Files and forwards have none.
+        let recorded = || sidecar.channels.iter().filter(|channel| !channel.recording.is_empty());
+        for channel in recorded() {
             let is_own = u16::try_from(channel.n)
                 .is_ok_and(|n| recordings::file_name(stay.session, n) == channel.recording);
             if is_own {
@@ -144,7 +146,7 @@ impl Recordings {
             }
         }
         for n in &stay.channels {
-            if !sidecar.channels.iter().any(|channel| channel.n == u32::from(*n)) {
+            if !recorded().any(|channel| channel.n == u32::from(*n)) {
                 let file = stay.shown.join(recordings::file_name(stay.session, *n));
                 self.add(file, None, "added: its session's sidecar does not know it");
             }
