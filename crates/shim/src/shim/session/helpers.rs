@@ -20,7 +20,6 @@ use crate::shim::channel::Channel;
 use crate::shim::channel::Ends;
 use crate::shim::channel::Input;
 use crate::shim::channel::Life;
-use crate::shim::program;
 use crate::shim::program::Kind;
 
 impl Session {
@@ -28,7 +27,7 @@ impl Session {
     pub(super) fn begin_helper(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Channel> {
         self.record.channel(number, spec, None);
         let helper = match &spec.program {
-            Program::Files => Helper::Files { cwd: program::HOME },
+            Program::Files => Helper::Files { cwd: &self.assign.account.home },
             _ => return Err(io::Error::other("not possible yet")),
         };
         let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
