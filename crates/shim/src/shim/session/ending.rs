@@ -24,8 +24,8 @@ use crate::clock;
 use crate::control::OnFailure;
 use crate::shim::channel::Channel;
 use crate::shim::gateway::Gateway;
-use crate::shim::remains::Remains;
 use crate::shim::program::Kind;
+use crate::shim::remains::Remains;
 
 /// How long the last frame may take on its way to a gateway.
 const LAST_WORD_WITHIN: Duration = Duration::from_secs(2);
