@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStdin;
 use std::process::Command;
+use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -156,7 +157,17 @@ impl Running {
     /// When it cannot be started.
     #[must_use]
     pub fn new(mut command: Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped());
+        Self::silent(command)
+    }
+
+    /// Starts a command whose standard input is as the command says.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn silent(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let started = Instant::now();
         let mut child = command.spawn().expect("a client");
         let stdin = child.stdin.take();
@@ -231,10 +242,44 @@ impl Running {
     #[track_caller]
     pub fn finish(mut self, patience: Duration) -> Output {
         drop(self.stdin.take());
-        let status =
-            until(&format!("the client's end; so far {:?}", self.so_far()), patience, || {
-                self.child.try_wait().expect("its status")
-            });
+        let status = self.wait(patience);
+        self.collected(status)
+    }
+
+    /// The same for one that leads a process group: what it left of that is killed, in good time or not.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    #[track_caller]
+    pub fn finish_group(mut self, patience: Duration) -> Output {
+        drop(self.stdin.take());
+        let deadline = Instant::now() + patience;
+        let ended = loop {
+            match self.child.try_wait().expect("its status") {
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                ended => break ended,
+            }
+        };
+        // What it left would hold its output open.
+        if let Some(group) = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw)
+        {
+            let _empty = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        let status = ended.unwrap_or_else(|| {
+            let err = String::from_utf8_lossy(&self.err.lock().expect("errors")).into_owned();
+            panic!("not over after {patience:?}; so far {:?}, {err:?}", self.so_far())
+        });
+        self.collected(status)
+    }
+
+    #[track_caller]
+    fn wait(&mut self, patience: Duration) -> ExitStatus {
+        until(&format!("the client's end; so far {:?}", self.so_far()), patience, || {
+            self.child.try_wait().expect("its status")
+        })
+    }
+
+    fn collected(mut self, status: ExitStatus) -> Output {
         let took = self.started.elapsed();
         for reader in std::mem::take(&mut self.readers) {
             reader.join().expect("a reader");

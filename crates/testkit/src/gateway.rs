@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::Client;
 use crate::PATIENCE;
+use crate::Peer;
 use crate::Scratch;
 use crate::until;
 
@@ -160,6 +161,18 @@ impl Gateway {
     #[must_use]
     pub fn alice(&self) -> Client {
         Client::new(self.port, "alice", &self.scratch.path().join("key"), self.scratch.path())
+    }
+
+    /// This gateway, as alice, for recipes.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer_as("alice")
+    }
+
+    /// This gateway for recipes, with another user name.
+    #[must_use]
+    pub fn peer_as(&self, user: &str) -> Peer {
+        Peer::new(self.port, user, &self.scratch.path().join("key"))
     }
 
     /// Runs a command of ours against it and gives what it printed.

@@ -6,14 +6,18 @@
 
 mod client;
 mod gateway;
+mod peer;
 mod scratch;
+mod sshd;
 
 pub use client::Client;
 pub use client::Output;
 pub use client::Running;
 pub use gateway::Gateway;
 pub use gateway::Options;
+pub use peer::Peer;
 pub use scratch::Scratch;
+pub use sshd::Sshd;
 
 use std::time::Duration;
 use std::time::Instant;

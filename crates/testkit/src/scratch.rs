@@ -28,6 +28,14 @@ impl Scratch {
         Self(path)
     }
 
+    /// A new empty directory below another.
+    pub(crate) fn name_in(parent: &Path) -> PathBuf {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = parent.join(format!("run-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&path).expect("a directory");
+        path
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

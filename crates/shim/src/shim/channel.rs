@@ -31,6 +31,9 @@ const PORTION: u32 = INPUT_WINDOW / 4;
 pub(super) enum Ends {
     /// The master of its terminal.
     Terminal(OwnedFd),
+    /// The same while nobody holds the other side open: nothing can be read or written. It is kept,
+    /// since closing it would hang up a program that is just about to end by itself.
+    Quiet(OwnedFd),
     /// Pipes; each is none once it is closed.
     Pipes { input: Option<OwnedFd>, output: Option<OwnedFd>, errors: Option<OwnedFd> },
     /// All closed.
@@ -84,18 +87,35 @@ impl Channel {
             _ if self.input.closed => None,
             Ends::Terminal(master) => Some(master.as_fd()),
             Ends::Pipes { input, .. } => input.as_ref().map(AsFd::as_fd),
-            Ends::Closed => None,
+            Ends::Quiet(_) | Ends::Closed => None,
         }
     }
 
     /// Closes a stream that has ended.
     pub(super) fn close_output(&mut self, stream: Stream) {
-        match (&mut self.ends, stream) {
-            (Ends::Terminal(_), _) => self.ends = Ends::Closed,
-            (Ends::Pipes { output, .. }, Stream::Out) => *output = None,
-            (Ends::Pipes { errors, .. }, Stream::Err) => *errors = None,
-            (Ends::Closed, _) => {}
-        }
+        self.ends = match (std::mem::replace(&mut self.ends, Ends::Closed), stream) {
+            (Ends::Terminal(master), _) if self.life == Life::Running => {
+                self.close_input();
+                Ends::Quiet(master)
+            }
+            (Ends::Pipes { input, errors, .. }, Stream::Out) => {
+                Ends::Pipes { input, output: None, errors }
+            }
+            (Ends::Pipes { input, output, .. }, Stream::Err) => {
+                Ends::Pipes { input, output, errors: None }
+            }
+            (Ends::Terminal(_) | Ends::Quiet(_) | Ends::Closed, _) => Ends::Closed,
+        };
+    }
+
+    /// Its program has ended, as the sandbox claims. What is left in its terminal is still read.
+    pub(super) fn ended(&mut self, exit: Exit) {
+        self.close_input();
+        self.life = Life::Ended(exit);
+        self.ends = match std::mem::replace(&mut self.ends, Ends::Closed) {
+            Ends::Quiet(master) => Ends::Terminal(master),
+            ends => ends,
+        };
     }
 
     /// Closes the way in.

@@ -275,18 +275,18 @@ impl Session {
         let Some(index) = self.channels.iter().position(|channel| channel.number == number) else {
             return;
         };
-        if let Life::Ended(exit) = &life {
+        if let Life::Ended(exit) = life {
             if self.phase == Phase::Live {
-                self.record.ended(number, exit);
+                self.record.ended(number, &exit);
                 if self.channels[index].kind != Kind::Forward {
                     self.last_exit = Some(exit.clone());
                 }
             }
-            self.channels[index].close_input();
+            self.channels[index].ended(exit);
         } else {
             self.tell(&FromShim::Started(number));
+            self.channels[index].life = life;
         }
-        self.channels[index].life = life;
     }
 
     /// Tells the gateway, if one is attached and the session has not begun to end.

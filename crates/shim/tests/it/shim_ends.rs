@@ -52,6 +52,22 @@ fn a_program_that_traps_hup_and_term_is_gone_after_the_grace() {
 }
 
 #[test]
+fn a_program_that_lets_go_of_its_terminal_is_not_hung_up() {
+    as_runner(|zygote| {
+        let shim = Shim::make(&zygote);
+        let house = House::new();
+        let mut gateway = house.open(&shim);
+        let line = "at=$(tty); echo one; exec 0<&- >&- 2>&-; sleep 0.3; echo two >$at; exit 6";
+        gateway.start(0, Program::Exec(line.into()), true, OUTPUT_WINDOW);
+        assert_eq!(gateway.until_exit(0), Exit::Code(6));
+        assert_eq!(gateway.seen.text(0), "one\r\ntwo\r\n");
+        gateway.end(EndReason::Exited);
+        gateway.until_ended();
+        shim.is_gone();
+    });
+}
+
+#[test]
 fn a_session_whose_programs_leave_does_not_wait_for_the_grace() {
     as_runner(|zygote| {
         let shim = Shim::make(&zygote);

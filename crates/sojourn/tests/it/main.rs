@@ -1,6 +1,7 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
 mod cli;
+mod edges;
 mod leaving;
 mod limits;
 mod prison;
@@ -17,6 +18,11 @@ use sojourn_testkit::Options;
 /// Starts a gateway.
 fn gateway(options: &Options) -> Gateway {
     Gateway::start(env!("CARGO_BIN_EXE_sojourn"), options)
+}
+
+/// Whether everything is run at its full length.
+fn is_long_run() -> bool {
+    std::env::var_os("SOJOURN_TEST_LONG").is_some()
 }
 
 /// Memory of a process that is its alone, in bytes.

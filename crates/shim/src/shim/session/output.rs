@@ -9,6 +9,7 @@ use sojourn_term::cast;
 use super::Phase;
 use super::Session;
 use crate::shim::channel::Channel;
+use crate::shim::channel::Ends;
 use crate::shim::channel::Life;
 use crate::shim::program::Kind;
 
@@ -62,7 +63,10 @@ impl Session {
                 let channel = &mut self.channels[index];
                 channel.close_output(stream);
                 let number = channel.number;
-                self.tell(&FromShim::OutputEof(number, stream));
+                // More may come of a quiet terminal.
+                if !matches!(channel.ends, Ends::Quiet(_)) {
+                    self.tell(&FromShim::OutputEof(number, stream));
+                }
             }
         }
         self.buffer = buf;
