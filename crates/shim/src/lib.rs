@@ -32,5 +32,6 @@ pub mod shim;
 pub mod state;
 pub mod zygote;
 
+mod builder;
 mod kernel;
 mod sys;

@@ -1,13 +1,9 @@
-//! The builder: a short-lived child of the shim that makes one sandbox and lets go of it.
-//!
-//! It exists so that what building costs (memory, mounts, the container library's state on disk)
-//! ends with it, and so that it can be killed when it takes too long.
+//! The builder of a native sandbox: all of its steps, in a mount namespace of its own.
 
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
-use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -19,8 +15,6 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::Executor;
 use libcontainer::workload::ExecutorError;
 use libcontainer::workload::ExecutorValidationError;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 use rustix::mount::MountPropagationFlags;
 use rustix::process::Pid;
@@ -38,63 +32,28 @@ use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::rootfs;
 use super::spec;
+use crate::builder;
+use crate::builder::Built;
+use crate::builder::Channel;
+use crate::builder::out_of_the_way;
+use crate::builder::terminals_of;
 use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
-use crate::layers::Layers;
-use crate::seqpacket;
 use crate::sys;
 
-/// Descriptors that must not be in the way of those that `init` inherits are moved to here.
-const OUT_OF_THE_WAY: RawFd = 10;
 /// Any directory will do that every system has: it is covered in the builder's own namespace only.
 const STAGING: &str = "/tmp";
-const MAX_REPORT: usize = 4096;
 const OPEN_FILES: u64 = 1024;
 const MAX_OPEN_FILES: u64 = 65536;
-
-const REACHED: u8 = 0;
-const FAILED: u8 = 1;
-const DONE: u8 = 2;
-
-/// How a builder is getting on.
-pub(super) enum Progress {
-    /// It has come to a step.
-    Reached(Stage),
-    /// It could not go on.
-    Failed(BuildError),
-    /// The sandbox is there: its process 1, the `ptmx` of its devpts, and its layers.
-    Done(Pid, OwnedFd, Layers),
-}
-
-/// The socket on which a builder reports.
-pub(super) struct Channel(OwnedFd);
 
 /// Starts a builder.
 pub(super) fn spawn(
     profile: &NativeProfile,
     supplies: Supplies<'_>,
-    init_socket: OwnedFd,
+    init_socket: &OwnedFd,
 ) -> Result<(Pid, Channel), BuildError> {
-    let (ours, theirs) = seqpacket::pair().at(Stage::Prepare, "socket to the builder")?;
-    let shim = rustix::process::getpid();
-    let pid = sys::process::fork(|| {
-        let theirs = match out_of_the_way(theirs.as_fd()) {
-            Ok(theirs) => Channel(theirs),
-            Err(_) => return 1,
-        };
-        match run(profile, supplies, &init_socket, &theirs, shim) {
-            Ok(()) => 0,
-            Err(error) => {
-                theirs.fail(&error);
-                1
-            }
-        }
-    })
-    .at(Stage::Prepare, "starting the builder")?;
-    // Done on both sides, for whichever comes first. An error: the builder has already ended.
-    let _grouped = rustix::process::setpgid(Some(pid), Some(pid));
-    Ok((pid, Channel(ours)))
+    builder::spawn(|report| run(profile, supplies, init_socket, report))
 }
 
 /// What the builder does.
@@ -103,14 +62,8 @@ fn run(
     supplies: Supplies<'_>,
     init_socket: &OwnedFd,
     report: &Channel,
-    shim: Pid,
 ) -> Result<(), BuildError> {
     let stage = Stage::Prepare;
-    rustix::process::setpgid(None, None).at(stage, "own process group")?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(stage, "prctl")?;
-    if rustix::process::getppid() != Some(shim) {
-        return Err(BuildError { stage, message: "the shim is gone".to_owned() });
-    }
     let image = out_of_the_way(supplies.init.as_fd()).at(stage, "the program init")?;
     let template = match supplies.disk.map(DiskTemplate::parts) {
         None => None,
@@ -119,7 +72,7 @@ fn run(
             Some(DiskTemplate::from_parts(parts.at(stage, "the template of the disk")?))
         }
     };
-    arrange_descriptors(init_socket).at(stage, "descriptors")?;
+    builder::inherit(init_socket).at(stage, "descriptors")?;
     limit_resources().at(stage, "resource limits")?;
     sys::process::unshare(UnshareFlags::NEWNS).at(stage, "mount namespace")?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -153,19 +106,7 @@ fn run(
     container
         .start()
         .map_err(|error| BuildError { stage: Stage::Start, message: chain(&error) })?;
-    report.done(pid, &ptmx, &layers).at(Stage::Start, "reporting")
-}
-
-/// What is needed after [`arrange_descriptors`].
-fn out_of_the_way(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    sys::process::duplicate_above(fd, OUT_OF_THE_WAY)
-}
-
-/// Leaves `init` with nothing on its standard descriptors and its socket behind them.
-fn arrange_descriptors(init_socket: &OwnedFd) -> io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let null = null.as_fd();
-    sys::process::inherit(&[null, null, null, init_socket.as_fd()])
+    report.done(&Built { pid, ptmx, layers: Some(layers) }).at(Stage::Start, "reporting")
 }
 
 /// Limits that are not the control groups' business; inherited by everything inside.
@@ -221,18 +162,6 @@ impl Executor for ExecuteInit {
     }
 }
 
-/// The `ptmx` node of the sandbox's devpts, for opening terminals there later. Nothing hostile runs
-/// yet.
-fn terminals_of(pid: Pid) -> io::Result<OwnedFd> {
-    let path = format!("/proc/{}/root/dev/pts/ptmx", pid.as_raw_nonzero());
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let ptmx = rustix::fs::open(path, flags, Mode::empty())?;
-    match sys::pty::is_ptmx(ptmx.as_fd())? {
-        true => Ok(ptmx),
-        false => Err(io::Error::other("not a devpts")),
-    }
-}
-
 fn raise_loopback_of(pid: Pid) -> io::Result<()> {
     let path = format!("/proc/{}/ns/net", pid.as_raw_nonzero());
     let namespace = fs::File::open(path)?;
@@ -278,59 +207,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     line
-}
-
-impl Channel {
-    /// What the builder says next. Waits.
-    pub(super) fn receive(&mut self) -> io::Result<Progress> {
-        let mut buffer = [0; MAX_REPORT];
-        let mut received = seqpacket::recv(&self.0, &mut buffer)?;
-        let message = buffer.get(..received.len).unwrap_or_default();
-        let progress = match message {
-            [REACHED, stage] => Stage::from_number(*stage).map(Progress::Reached),
-            [FAILED, stage, message @ ..] => Stage::from_number(*stage).map(|stage| {
-                let message = String::from_utf8_lossy(message).into_owned();
-                Progress::Failed(BuildError { stage, message })
-            }),
-            [DONE, pid @ ..] => {
-                let pid = pid.try_into().ok().map(i32::from_ne_bytes).and_then(Pid::from_raw);
-                let ptmx = received.fds.pop();
-                let parts = (pid, ptmx, Layers::from_received(received.fds));
-                match parts {
-                    (Some(pid), Some(ptmx), Some(layers)) => {
-                        Some(Progress::Done(pid, ptmx, layers))
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        };
-        progress.ok_or_else(|| io::Error::other("it died"))
-    }
-
-    fn reached(&self, stage: Stage) {
-        // Only of use to explain a timeout.
-        let _sent = seqpacket::send(&self.0, &[REACHED, stage.number()], &[]);
-    }
-
-    fn fail(&self, error: &BuildError) {
-        let mut message = vec![FAILED, error.stage.number()];
-        message.extend(error.message.bytes().take(MAX_REPORT - message.len()));
-        // If it cannot be sent, the shim is gone or sees the builder die.
-        let _sent = seqpacket::send(&self.0, &message, &[]);
-    }
-
-    fn done(&self, pid: Pid, ptmx: &OwnedFd, layers: &Layers) -> io::Result<()> {
-        let mut message = vec![DONE];
-        message.extend(pid.as_raw_nonzero().get().to_ne_bytes());
-        let mut fds = layers.parts();
-        fds.push(ptmx.as_fd());
-        seqpacket::send(&self.0, &message, &fds)
-    }
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }

@@ -14,7 +14,6 @@ mod seccomp;
 mod spec;
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -24,6 +23,8 @@ use rustix::process::Signal;
 use rustix::process::WaitId;
 use rustix::process::WaitIdOptions;
 
+use crate::builder::Built;
+use crate::builder::Channel;
 use crate::cgroup::Cgroup;
 use crate::error::At;
 use crate::error::BuildError;
@@ -33,7 +34,6 @@ use crate::init_link::InitLink;
 use crate::sandbox::Deadline;
 use crate::sandbox::Parts;
 use crate::sandbox::Sandbox;
-use builder::Progress;
 
 pub use disk::DiskTemplate;
 pub use disk::MAX_IN_MEMORY;
@@ -64,8 +64,9 @@ pub fn build(
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).at(Stage::Prepare, "becoming a subreaper")?;
     let (link, theirs) = InitLink::pair().at(Stage::Prepare, "socket to init")?;
-    let (builder, mut progress) = builder::spawn(profile, supplies, theirs)?;
-    let adopted = adopt(profile, link, &mut progress, &deadline);
+    let (builder, progress) = builder::spawn(profile, supplies, &theirs)?;
+    drop(theirs);
+    let adopted = adopt(profile, link, &progress, &deadline);
     match adopted {
         // It has nothing left to do but to exit.
         Ok(_) => reap(WaitId::Pid(builder)).at(Stage::Init, "the builder")?,
@@ -78,25 +79,15 @@ pub fn build(
 fn adopt(
     profile: &NativeProfile,
     link: InitLink,
-    progress: &mut builder::Channel,
+    progress: &Channel,
     deadline: &Deadline,
 ) -> Result<Sandbox, BuildError> {
-    let mut stage = Stage::Prepare;
-    let (pid, ptmx, layers) = loop {
-        if !deadline.wait(&[progress.as_fd()]).at(stage, "waiting for the builder")? {
-            return Err(BuildError { stage, message: "not done in time".to_owned() });
-        }
-        match progress.receive().at(stage, "the builder")? {
-            Progress::Reached(next) => stage = next,
-            Progress::Failed(error) => return Err(error),
-            Progress::Done(pid, ptmx, layers) => break (pid, ptmx, layers),
-        }
-    };
+    let Built { pid, ptmx, layers } = progress.follow(deadline)?;
     let stage = Stage::Init;
     // It is the builder's child, which reaps nothing, or ours by now: the number is still its own.
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(stage, "holding it")?;
     let cgroup = Cgroup::find(&profile.cgroup_parent, &profile.id).at(stage, "its cgroup")?;
-    let mut sandbox = Sandbox::new(Parts { pid, pidfd, link, ptmx, cgroup, layers: Some(layers) });
+    let mut sandbox = Sandbox::new(Parts { pid, pidfd, link, ptmx, cgroup, layers });
     match sandbox.wait_until_ready(deadline) {
         Ok(()) => Ok(sandbox),
         Err(message) => Err(BuildError { stage, message }),
