@@ -5,11 +5,13 @@
 //! - [`pool`]: the pools; one is taken by a message.
 //! - [`prepared`]: a sandbox that waits for a session, and the shim that holds it.
 //! - [`forge`]: asks the zygote for shims.
+//! - [`left`]: what a session left in its sandbox, read when everything of it is dead.
 //! - [`slots`]: user ids, so that no two sandboxes share one.
 //! - [`packets`]: a seqpacket socket on the runtime.
 #![cfg(target_os = "linux")]
 
 pub mod forge;
+pub mod left;
 pub mod packets;
 pub mod pool;
 pub mod prepared;

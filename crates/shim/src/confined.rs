@@ -68,7 +68,7 @@ const CALLS: &[libc::c_long] = &[
 /// What a confined process may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Address space, in bytes.
+    /// Memory of its own, in bytes.
     pub memory: u64,
     /// Processor time.
     pub cpu: Duration,
@@ -154,7 +154,7 @@ fn confine(root: BorrowedFd<'_>, bounds: Bounds, parent: Pid) -> io::Result<()> 
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     };
     limit(Resource::Core, 0)?;
-    limit(Resource::As, bounds.memory)?;
+    limit(Resource::Data, bounds.memory)?;
     limit(Resource::Cpu, bounds.cpu.as_secs().max(1))?;
     limit(Resource::Nofile, bounds.descriptors)?;
     limit(Resource::Fsize, bounds.file)?;

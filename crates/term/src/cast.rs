@@ -135,7 +135,7 @@ impl Code {
 }
 
 /// Lower-case hexadecimal, as every digest of ours is written.
-fn hex(digest: &[u8]) -> String {
+pub fn hex(digest: &[u8]) -> String {
     use std::fmt::Write as _;
     digest.iter().fold(String::with_capacity(digest.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
