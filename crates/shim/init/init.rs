@@ -11,18 +11,28 @@
 // Or the loops that copy memory would be compiled into calls of themselves.
 #![no_builtins]
 
+mod connect;
+mod dns;
+mod endpoint;
 mod files;
 mod input;
 mod kernel;
+mod listeners;
 mod program;
+mod relay;
 mod request;
+mod resolve;
 mod text;
 
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::ptr::null;
 
+use endpoint::Endpoint;
 use input::Input;
+use kernel::sockets::POLLIN;
+use kernel::sockets::Polled;
+use listeners::Listeners;
 use program::Program;
 use text::Text;
 
@@ -46,11 +56,17 @@ const MAX_STRINGS: usize = MAX_MESSAGE / 3 + 2;
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
 const FILES: u8 = 3;
+const CONNECT: u8 = 4;
+const LISTEN: u8 = 5;
+const UNLISTEN: u8 = 6;
+const ACCEPT: u8 = 7;
 // init -> shim
 const READY: u8 = 1;
 const STARTED: u8 = 2;
 const REFUSED: u8 = 3;
 const EXITED: u8 = 4;
+const LISTENING: u8 = 5;
+const NOT_LISTENING: u8 = 6;
 
 /// The first process of a channel.
 #[derive(Clone, Copy)]
@@ -62,6 +78,12 @@ struct Leader {
 
 /// The channels with a program.
 struct Leaders([Option<Leader>; MAX_CHANNELS]);
+
+/// All that is held for the shim.
+struct Held {
+    leaders: Leaders,
+    listeners: Listeners,
+}
 
 /// Memory that is touched, and so costs anything, only as far as it is used.
 struct Scratch<T>(UnsafeCell<T>);
@@ -79,19 +101,22 @@ fn main() -> i32 {
     // SAFETY: taken once, here, at the start of the only thread.
     let (message, strings) = unsafe { (&mut *MESSAGE.0.get(), &mut *STRINGS.0.get()) };
     let Ok(children) = prepare() else { return 70 };
-    let mut leaders = Leaders([None; MAX_CHANNELS]);
+    let mut held = Held { leaders: Leaders([None; MAX_CHANNELS]), listeners: Listeners::new() };
     send(&[READY, VERSION]);
     loop {
-        let [told, ended] = kernel::wait_for([SHIM, children]);
+        let mut polled = [SHIM, children].map(|fd| Polled::new(fd, POLLIN));
+        kernel::sockets::wait(&mut polled, None);
+        let [told, ended] = polled.map(|polled| polled.happened());
         if ended {
-            reap(children, &mut leaders);
+            reap(children, &mut held.leaders);
         }
         if told {
             match kernel::receive(SHIM, message) {
                 // The shim is gone, or sent what it never would.
                 Err(_) | Ok((0, _)) => return 0,
                 Ok((length, fds)) => {
-                    obey(message.get(..length).unwrap_or_default(), &fds, strings, &mut leaders);
+                    let message = message.get(..length).unwrap_or_default();
+                    held.obey(message, &fds, strings);
                 }
             }
         }
@@ -109,25 +134,76 @@ fn prepare() -> Result<Fd, Errno> {
     kernel::child_ends()
 }
 
-fn obey(
-    message: &[u8],
-    fds: &Received,
-    strings: &mut [*const u8; MAX_STRINGS],
-    leaders: &mut Leaders,
-) {
-    let mut input = Input(message);
-    let (Some(kind), Some(channel)) = (input.u8(), input.u16()) else { return };
-    let started = match kind {
-        START => start(channel, &mut input, fds, strings, leaders),
-        FILES => serve_files(channel, &mut input, fds, leaders),
-        SIGNAL => {
-            if let (Some(signal), Some(leader)) = (input.u8(), leaders.of(channel)) {
-                kernel::kill_group(leader.foreground(), signal.into());
+impl Held {
+    fn obey(&mut self, message: &[u8], fds: &Received, strings: &mut [*const u8; MAX_STRINGS]) {
+        let mut input = Input(message);
+        // Of a channel, or of a listener.
+        let (Some(kind), Some(number)) = (input.u8(), input.u16()) else { return };
+        match kind {
+            START => started(number, start(number, &mut input, fds, strings, &mut self.leaders)),
+            FILES | CONNECT | ACCEPT => {
+                started(number, self.start_helper(kind, number, &mut input, fds));
             }
-            return;
+            SIGNAL => {
+                if let (Some(signal), Some(leader)) = (input.u8(), self.leaders.of(number)) {
+                    kernel::kill_group(leader.foreground(), signal.into());
+                }
+            }
+            LISTEN => {
+                let endpoint = Endpoint::read(&mut input).ok_or(kernel::EINVAL);
+                match endpoint.and_then(|endpoint| self.listeners.add(number, &endpoint)) {
+                    Ok(port) => {
+                        let ([a, b], [c, d]) = (number.to_be_bytes(), port.to_be_bytes());
+                        send(&[LISTENING, a, b, c, d]);
+                    }
+                    Err(errno) => report(NOT_LISTENING, number, errno),
+                }
+            }
+            UNLISTEN => self.listeners.remove(number),
+            _ => {}
         }
-        _ => return,
-    };
+    }
+
+    /// Starts something that we do ourselves, in a process of its own.
+    fn start_helper(
+        &mut self,
+        kind: u8,
+        channel: u16,
+        input: &mut Input<'_>,
+        fds: &Received,
+    ) -> Result<(), Errno> {
+        let &[from, to] = fds.as_slice() else { return Err(kernel::EINVAL) };
+        // SAFETY: called once, in a process that is new and has one thread.
+        let room = || unsafe { &mut *ROOM.0.get() }.as_mut_slice();
+        match kind {
+            CONNECT => {
+                let endpoint = Endpoint::read(input).ok_or(kernel::EINVAL)?;
+                self.leaders.begin(channel, false, || {
+                    help(c"sshd", &[from, to], || connect::serve_connect(&endpoint, room()))
+                })
+            }
+            ACCEPT => {
+                let listener = input.u16().and_then(|number| self.listeners.find(number));
+                let listener = listener.ok_or(kernel::EBADF)?;
+                self.leaders.begin(channel, false, || {
+                    help(c"sshd", &[from, to, listener], || connect::serve_accept(room()))
+                })
+            }
+            _ => {
+                let directory = input.string().ok_or(kernel::EINVAL)?;
+                self.leaders.begin(channel, false, || {
+                    help(c"sftp-server", &[from, to], || {
+                        program::enter(directory);
+                        files::serve(room())
+                    })
+                })
+            }
+        }
+    }
+}
+
+/// Says how asking for a channel's first process came out.
+fn started(channel: u16, started: Result<(), Errno>) {
     match started {
         Ok(()) => {
             let [high, low] = channel.to_be_bytes();
@@ -152,24 +228,6 @@ fn start(
         _ => return Err(kernel::EINVAL),
     };
     leaders.begin(channel, program.terminal, || program.run(stdio))
-}
-
-/// Starts the file helper.
-fn serve_files(
-    channel: u16,
-    input: &mut Input<'_>,
-    fds: &Received,
-    leaders: &mut Leaders,
-) -> Result<(), Errno> {
-    let directory = input.string().ok_or(kernel::EINVAL)?;
-    let &[from, to] = fds.as_slice() else { return Err(kernel::EINVAL) };
-    leaders.begin(channel, false, || {
-        help(c"sftp-server", &[from, to], || {
-            program::enter(directory);
-            // SAFETY: taken once in this process, which is new.
-            files::serve(unsafe { &mut *ROOM.0.get() })
-        })
-    })
 }
 
 /// Turns the forked child into a helper under a name, with only these descriptors, the first being

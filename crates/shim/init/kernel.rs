@@ -13,6 +13,7 @@ pub(crate) type Pid = i32;
 /// Why a call failed.
 pub(crate) type Errno = i32;
 
+pub(crate) const EPERM: Errno = 1;
 pub(crate) const ENOENT: Errno = 2;
 const EINTR: Errno = 4;
 pub(crate) const EBADF: Errno = 9;
@@ -26,6 +27,16 @@ pub(crate) const EMFILE: Errno = 24;
 pub(crate) const EFBIG: Errno = 27;
 pub(crate) const ENAMETOOLONG: Errno = 36;
 const EPROTO: Errno = 71;
+pub(crate) const ENOTSOCK: Errno = 88;
+pub(crate) const EPROTOTYPE: Errno = 91;
+pub(crate) const EAFNOSUPPORT: Errno = 97;
+pub(crate) const EADDRNOTAVAIL: Errno = 99;
+pub(crate) const ENETUNREACH: Errno = 101;
+pub(crate) const ECONNABORTED: Errno = 103;
+pub(crate) const ETIMEDOUT: Errno = 110;
+pub(crate) const ECONNREFUSED: Errno = 111;
+pub(crate) const EHOSTUNREACH: Errno = 113;
+pub(crate) const EINPROGRESS: Errno = 115;
 
 const AT_FDCWD: Fd = -100;
 const O_CLOEXEC: i32 = 0o2_000_000;
@@ -36,7 +47,6 @@ const SIGCHLD: u32 = 17;
 const SIGNALS: u32 = 64;
 const SIGNAL_SET: usize = 8;
 const SIG_SETMASK: i32 = 2;
-const POLLIN: i16 = 1;
 const WNOHANG: i32 = 1;
 const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
@@ -58,6 +68,7 @@ macro_rules! calls {
 }
 
 pub(crate) mod files;
+pub(crate) mod sockets;
 
 calls! {
     READ = 0, 63;
@@ -78,7 +89,6 @@ calls! {
     SETSID = 112, 157;
     PRCTL = 157, 167;
     EXIT_GROUP = 231, 94;
-    PPOLL = 271, 73;
     SIGNALFD4 = 289, 74;
     DUP3 = 292, 24;
     PIPE2 = 293, 59;
@@ -266,20 +276,6 @@ pub(crate) fn send(fd: Fd, message: &[u8]) -> Result<(), Errno> {
     let (start, length) = (message.as_ptr() as usize, message.len());
     // SAFETY: the buffer outlives the call and its length is given.
     unsafe { call(SENDTO, [word(fd), start, length, word(MSG_NOSIGNAL), 0]) }.map(drop)
-}
-
-/// Waits until one of two descriptors has something to say, and tells which.
-pub(crate) fn wait_for(fds: [Fd; 2]) -> [bool; 2] {
-    #[repr(C)]
-    struct Polled {
-        fd: Fd,
-        events: i16,
-        revents: i16,
-    }
-    let mut polled = fds.map(|fd| Polled { fd, events: POLLIN, revents: 0 });
-    // SAFETY: the array outlives the call and its length is given.
-    let _ready = unsafe { call(PPOLL, [polled.as_mut_ptr() as usize, polled.len(), 0, 0, 0]) };
-    polled.map(|fd| fd.revents != 0)
 }
 
 /// Blocks the signal that a child has ended, and gives a descriptor that becomes readable instead.

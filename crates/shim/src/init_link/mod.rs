@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use rustix::net::RecvAncillaryBuffer;
 use rustix::net::RecvFlags;
 use rustix::net::ReturnFlags;
+use sojourn_core::wire::shim::Endpoint;
 
 use crate::seqpacket;
 
@@ -29,6 +30,9 @@ pub use wire::Command;
 
 /// Programs that lead a channel at a time.
 pub const MAX_CHANNELS: usize = 64;
+
+/// Sockets that are listened at, at a time.
+pub const MAX_LISTENERS: usize = 8;
 
 /// What a program gets as standard input, output and error.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,13 @@ pub enum Helper<'a> {
     Files {
         /// Where paths begin that are not absolute.
         cwd: &'a str,
+    },
+    /// A connection that is made from inside.
+    Connect(&'a Endpoint),
+    /// The next connection that a listener takes.
+    Accept {
+        /// Which; it listens.
+        listener: u16,
     },
 }
 
@@ -72,6 +83,20 @@ pub enum InitEvent {
         channel: u16,
         /// How.
         status: ExitStatus,
+    },
+    /// It listens.
+    Listening {
+        /// The listener.
+        listener: u16,
+        /// Its port, as the sandbox claims; 0 for a Unix socket.
+        port: u16,
+    },
+    /// It does not listen.
+    NotListening {
+        /// The listener.
+        listener: u16,
+        /// Why: an `errno`.
+        errno: i32,
     },
 }
 
@@ -104,9 +129,21 @@ pub enum StartError {
     /// Command line, environment and directory exceed a message.
     #[error("command line and environment are too long")]
     TooLong,
+    /// No host has such a name, no socket such a path.
+    #[error("the name of the host, or the path of the socket, is too long")]
+    LongEndpoint,
     /// A zero byte, or no program at all.
-    #[error("not a command line: {0}")]
+    #[error("it cannot be started: {0}")]
     Malformed(&'static str),
+    /// The number of a listener is taken.
+    #[error("listener {0} is in use")]
+    Listens(u16),
+    /// There is no such listener.
+    #[error("nothing listens as {0}")]
+    NoListener(u16),
+    /// As many as there may be.
+    #[error("no more than {MAX_LISTENERS} listeners at a time")]
+    TooManyListeners,
     /// The link itself failed.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -118,12 +155,23 @@ enum Phase {
     Running,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ListenerPhase {
+    /// `init` has been asked.
+    Asked,
+    /// It said so.
+    Listening,
+    /// It has been told to end it before it had answered.
+    Unwanted,
+}
+
 /// The link. All of its calls return at once.
 #[derive(Debug)]
 pub struct InitLink {
     socket: OwnedFd,
     ready: bool,
     channels: Vec<(u16, Phase)>,
+    listeners: Vec<(u16, ListenerPhase)>,
 }
 
 impl InitLink {
@@ -136,7 +184,7 @@ impl InitLink {
     /// A link over a connected `SOCK_SEQPACKET` socket, whose other end has said nothing yet.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         seqpacket::set_nonblocking(&socket)?;
-        Ok(Self { socket, ready: false, channels: Vec::new() })
+        Ok(Self { socket, ready: false, channels: Vec::new(), listeners: Vec::new() })
     }
 
     /// Asks for a program. [`InitEvent::Started`] or [`InitEvent::Refused`] answers.
@@ -165,9 +213,41 @@ impl InitLink {
         ends: [BorrowedFd<'_>; 2],
     ) -> Result<(), StartError> {
         self.check_free(channel)?;
+        if let Helper::Accept { listener } = helper
+            && !self.listeners.contains(&(*listener, ListenerPhase::Listening))
+        {
+            return Err(StartError::NoListener(*listener));
+        }
         self.send(&wire::help(channel, helper)?, &ends)?;
         self.channels.push((channel, Phase::Starting));
         Ok(())
+    }
+
+    /// Asks to listen. [`InitEvent::Listening`] or [`InitEvent::NotListening`] answers, also when it
+    /// is no longer wanted by then.
+    pub fn listen(&mut self, listener: u16, endpoint: &Endpoint) -> Result<(), StartError> {
+        if self.listeners.iter().any(|(known, _)| *known == listener) {
+            return Err(StartError::Listens(listener));
+        }
+        if self.listeners.len() >= MAX_LISTENERS {
+            return Err(StartError::TooManyListeners);
+        }
+        self.send(&wire::listen(listener, endpoint)?, &[])?;
+        self.listeners.push((listener, ListenerPhase::Asked));
+        Ok(())
+    }
+
+    /// Ends a listener, and what waits for its connections. Nothing happens when there is none.
+    pub fn unlisten(&mut self, listener: u16) -> Result<(), LinkError> {
+        let Some(index) = self.listeners.iter().position(|(known, _)| *known == listener) else {
+            return Ok(());
+        };
+        match self.listeners[index].1 {
+            ListenerPhase::Unwanted => return Ok(()),
+            ListenerPhase::Asked => self.listeners[index].1 = ListenerPhase::Unwanted,
+            ListenerPhase::Listening => drop(self.listeners.swap_remove(index)),
+        }
+        self.send(&wire::unlisten(listener), &[])
     }
 
     fn check_free(&self, channel: u16) -> Result<(), StartError> {
@@ -227,6 +307,10 @@ impl InitLink {
                 (channel, Phase::Starting)
             }
             InitEvent::Exited { channel, .. } => (channel, Phase::Running),
+            InitEvent::Listening { listener, .. } => return self.answered(listener, true, event),
+            InitEvent::NotListening { listener, .. } => {
+                return self.answered(listener, false, event);
+            }
         };
         let index = self
             .channels
@@ -236,6 +320,25 @@ impl InitLink {
         self.channels.swap_remove(index);
         if let InitEvent::Started { .. } = event {
             self.channels.push((channel, Phase::Running));
+        }
+        Ok(event)
+    }
+
+    /// The same for what answers [`InitLink::listen`].
+    fn answered(
+        &mut self,
+        listener: u16,
+        listens: bool,
+        event: InitEvent,
+    ) -> Result<InitEvent, LinkError> {
+        let asked = |(known, phase): &(u16, ListenerPhase)| {
+            *known == listener && *phase != ListenerPhase::Listening
+        };
+        let index = self.listeners.iter().position(asked);
+        let index = index.ok_or(LinkError::Protocol("spoke of a listener out of turn"))?;
+        let (_, phase) = self.listeners.swap_remove(index);
+        if listens && phase == ListenerPhase::Asked {
+            self.listeners.push((listener, ListenerPhase::Listening));
         }
         Ok(event)
     }

@@ -23,6 +23,7 @@ use sojourn_core::end::Exit;
 use sojourn_core::lease::Lease;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::MAX_MESSAGE;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::ShimHello;
@@ -94,6 +95,8 @@ pub(super) struct Session {
     comeback: Option<OwnedFd>,
     gateway: Option<Gateway>,
     channels: Vec<Channel>,
+    /// What is listened for inside, or is about to be.
+    listeners: Vec<(u16, Endpoint)>,
     /// The lowest number that no channel had; one past the last when all had.
     next_channel: u32,
     starts: usize,
@@ -142,6 +145,7 @@ impl Session {
             comeback: fds.comeback,
             gateway: None,
             channels: Vec::new(),
+            listeners: Vec::new(),
             next_channel: 0,
             starts: 0,
             lease: None,
@@ -271,6 +275,12 @@ impl Session {
                 return self.refuse(channel, &io::Error::from_raw_os_error(errno).to_string());
             }
             InitEvent::Exited { channel, status } => (channel, Life::Ended(exit(status))),
+            InitEvent::Listening { listener, port } => {
+                return self.heed_listener(listener, Ok(port));
+            }
+            InitEvent::NotListening { listener, errno } => {
+                return self.heed_listener(listener, Err(errno));
+            }
         };
         let Some(index) = self.channels.iter().position(|channel| channel.number == number) else {
             return;

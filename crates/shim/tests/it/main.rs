@@ -7,6 +7,7 @@ mod native_start;
 mod native_walls;
 mod shim_ends;
 mod shim_files;
+mod shim_forwards;
 mod shim_house;
 mod shim_session;
 mod shim_zygote;

@@ -2,18 +2,15 @@
 
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
-use sojourn_core::wire::MAX_PAYLOAD;
 use sojourn_core::wire::files::Answer;
 use sojourn_core::wire::files::Attributes;
 use sojourn_core::wire::files::Change;
 use sojourn_core::wire::files::Fields;
 use sojourn_core::wire::files::MAX_DATA;
 use sojourn_core::wire::files::Request;
-use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::ToShim;
-use sojourn_core::wire::shim::cost;
 
 use crate::shim_house::Gateway;
 use crate::shim_house::House;
@@ -33,33 +30,20 @@ struct Files<'a> {
     next: u32,
     /// Answers that were read, in bytes.
     read: usize,
-    spent: u32,
 }
 
 impl<'a> Files<'a> {
     fn open(gateway: &'a mut Gateway, channel: u16) -> Self {
         gateway.start(channel, Program::Files, false, OUTPUT_WINDOW);
         gateway.until("the helper", |seen| seen.started.contains(&channel));
-        Self { gateway, channel, next: 0, read: 0, spent: 0 }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(MAX_PAYLOAD) {
-            let (channel, spent) = (self.channel, self.spent + cost(chunk.len()));
-            self.gateway.until("credit for input", |seen| {
-                let returned = seen.input_credit.get(&channel).copied().unwrap_or(0);
-                spent - returned <= INPUT_WINDOW || seen.exits.contains_key(&channel)
-            });
-            self.spent = spent;
-            self.gateway.say(&ToShim::Input(self.channel, chunk));
-        }
+        Self { gateway, channel, next: 0, read: 0 }
     }
 
     fn ask(&mut self, request: &Request<'_>) -> Result<Vec<u8>, u32> {
         let mut frame = Vec::new();
         self.next += 1;
         request.encode(self.next, &mut frame);
-        self.send(&frame);
+        self.gateway.feed(self.channel, &frame);
         self.answer()
     }
 

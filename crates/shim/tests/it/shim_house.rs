@@ -19,11 +19,13 @@ use sojourn_core::end::Limit;
 use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::MAX_MESSAGE;
+use sojourn_core::wire::MAX_PAYLOAD;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::EndRequest;
 use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::Program;
@@ -237,6 +239,7 @@ impl House {
             seen: Seen::default(),
             grants: true,
             silent: Vec::new(),
+            spent: HashMap::new(),
         };
         gateway.say(&ToShim::Hello { version: VERSION });
         gateway.until("its hello", |_| true);
@@ -277,6 +280,7 @@ pub(crate) struct Seen {
     pub(crate) exits: HashMap<u16, Exit>,
     pub(crate) started: Vec<u16>,
     pub(crate) failed: HashMap<u16, String>,
+    pub(crate) ends: Vec<(u16, Stream)>,
     pub(crate) input_closed: Vec<u16>,
     pub(crate) input_credit: HashMap<u16, u32>,
     pub(crate) warned: Vec<(Limit, Duration)>,
@@ -322,6 +326,8 @@ pub(crate) struct Gateway {
     pub(crate) grants: bool,
     /// Channels whose output is counted and thrown away.
     pub(crate) silent: Vec<u16>,
+    /// Credit for input that was spent.
+    spent: HashMap<u16, u32>,
 }
 
 impl Gateway {
@@ -354,6 +360,19 @@ impl Gateway {
 
     pub(crate) fn type_in(&self, channel: u16, text: &str) {
         self.say(&ToShim::Input(channel, text.as_bytes()));
+    }
+
+    /// Sends bytes of any number, as the shim takes them.
+    pub(crate) fn feed(&mut self, channel: u16, bytes: &[u8]) {
+        for chunk in bytes.chunks(MAX_PAYLOAD) {
+            let spent = self.spent.get(&channel).copied().unwrap_or(0) + cost(chunk.len());
+            self.until("credit for input", |seen| {
+                let returned = seen.input_credit.get(&channel).copied().unwrap_or(0);
+                spent - returned <= INPUT_WINDOW || seen.exits.contains_key(&channel)
+            });
+            self.spent.insert(channel, spent);
+            self.say(&ToShim::Input(channel, chunk));
+        }
     }
 
     pub(crate) fn end(&self, reason: EndReason) {
@@ -411,7 +430,7 @@ impl Gateway {
                     self.say(&ToShim::Credit(channel, cost(bytes.len())));
                 }
             }
-            FromShim::OutputEof(..) => {}
+            FromShim::OutputEof(channel, stream) => seen.ends.push((channel, stream)),
             FromShim::InputCredit(channel, credit) => {
                 *seen.input_credit.entry(channel).or_default() += credit;
             }

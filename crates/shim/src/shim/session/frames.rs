@@ -33,7 +33,8 @@ use crate::shim::program::Kind;
 use crate::shim::recorder::Recorder;
 use crate::shim::signals;
 
-/// Programs that one session may start. Each leaves a recording and a place in the sidecar.
+/// Programs that one session may start. Each leaves a recording and a place in the sidecar; forwards
+/// do not, and are as many as channels have numbers.
 const MAX_STARTS: usize = 4096;
 
 /// What a recording of pipes claims for a screen.
@@ -97,9 +98,15 @@ impl Session {
                 }
                 Ok(())
             }
-            ToShim::Listen(..) | ToShim::Unlisten(_) | ToShim::Attach(..) | ToShim::Detach(_) => {
-                Err(OutOfTurn)
+            ToShim::Listen(listener, endpoint) => {
+                self.listen(listener, endpoint);
+                Ok(())
             }
+            ToShim::Unlisten(listener) => {
+                self.unlisten(listener);
+                Ok(())
+            }
+            ToShim::Attach(..) | ToShim::Detach(_) => Err(OutOfTurn),
         }
     }
 
@@ -196,12 +203,13 @@ impl Session {
             return if self.phase == Phase::Live { Err(OutOfTurn) } else { Ok(()) };
         }
         self.next_channel = u32::from(number) + 1;
-        if self.channels.len() >= MAX_CHANNELS || self.starts >= MAX_STARTS {
+        let counts = Kind::of(&spec.program) != Kind::Forward;
+        if self.channels.len() >= MAX_CHANNELS || (counts && self.starts >= MAX_STARTS) {
             let why = "too many channels in this session";
             self.tell(&FromShim::StartFailed(number, why.to_owned()));
             return Ok(());
         }
-        self.starts += 1;
+        self.starts += usize::from(counts);
         let is_first = self.lease.is_none();
         self.lease.get_or_insert_with(|| Lease::start(self.assign.limits.clone(), self.now));
         match self.begin_channel(number, &spec) {

@@ -1,4 +1,5 @@
-//! Channels that `init` serves itself: the sandbox's files.
+//! What `init` serves itself: the sandbox's files, connections made from inside, and those that are
+//! taken there.
 //!
 //! They leave no recording: what moves is in the audit log. They serve the gateway that asked for
 //! them, so they end with its connection, and are killed rather than told: nothing of theirs is lost
@@ -10,11 +11,15 @@ use std::os::fd::AsFd;
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 use sojourn_core::wire::shim::ChannelSpec;
+use sojourn_core::wire::shim::Endpoint;
+use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::Program;
 use sojourn_term::sidecar::Moved;
 
+use super::Phase;
 use super::Session;
 use crate::init_link::Helper;
+use crate::init_link::StartError;
 use crate::seqpacket;
 use crate::shim::channel::Channel;
 use crate::shim::channel::Ends;
@@ -25,10 +30,16 @@ use crate::shim::program::Kind;
 impl Session {
     /// Has `init` serve a channel.
     pub(super) fn begin_helper(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Channel> {
-        self.record.channel(number, spec, None);
+        let listener = match &spec.program {
+            Program::Accept(listener) => self.listeners.iter().find(|known| known.0 == *listener),
+            _ => None,
+        };
+        self.record.channel(number, spec, listener.map(|(_, endpoint)| endpoint));
         let helper = match &spec.program {
             Program::Files => Helper::Files { cwd: &self.assign.account.home },
-            _ => return Err(io::Error::other("not possible yet")),
+            Program::Connect(endpoint) => Helper::Connect(endpoint),
+            Program::Accept(listener) => Helper::Accept { listener: *listener },
+            Program::Shell | Program::Exec(_) => return Err(io::ErrorKind::InvalidInput.into()),
         };
         let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (output, theirs_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -65,8 +76,46 @@ impl Session {
         true
     }
 
+    /// Has `init` listen. It answers.
+    pub(super) fn listen(&mut self, number: u16, endpoint: Endpoint) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        match self.sandbox.link().listen(number, &endpoint) {
+            Ok(()) => self.listeners.push((number, endpoint)),
+            Err(StartError::Link(_)) => self.lose_sandbox(),
+            Err(error) => self.tell(&FromShim::ListenFailed(number, error.to_string())),
+        }
+    }
+
+    /// Has `init` listen no more.
+    pub(super) fn unlisten(&mut self, number: u16) {
+        self.listeners.retain(|(known, _)| *known != number);
+        if self.phase == Phase::Live && self.sandbox.link().unlisten(number).is_err() {
+            self.lose_sandbox();
+        }
+    }
+
+    /// `init` says how listening came out, which may not be wanted any more.
+    pub(super) fn heed_listener(&mut self, number: u16, listens: Result<u16, i32>) {
+        let Some(index) = self.listeners.iter().position(|(known, _)| *known == number) else {
+            return;
+        };
+        match listens {
+            Ok(port) => self.tell(&FromShim::Listening(number, port)),
+            Err(errno) => {
+                self.listeners.swap_remove(index);
+                let why = io::Error::from_raw_os_error(errno).to_string();
+                self.tell(&FromShim::ListenFailed(number, why));
+            }
+        }
+    }
+
     /// The gateway that all helpers served is gone.
     pub(super) fn orphan_helpers(&mut self) {
+        while let Some((number, _)) = self.listeners.last() {
+            self.unlisten(*number);
+        }
         for channel in self.channels.iter_mut().filter(|channel| channel.kind != Kind::Program) {
             channel.credit = None;
         }
