@@ -1,6 +1,7 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
 mod cli;
+mod clients;
 mod edges;
 mod leaving;
 mod limits;
