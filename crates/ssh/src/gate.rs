@@ -26,6 +26,8 @@ pub struct Caller<'a> {
     pub peer: SocketAddr,
     /// The client's version string, as it sent it.
     pub client: &'a str,
+    /// The HASSH of its first key exchange, once that has been seen.
+    pub hassh: Option<&'a str>,
 }
 
 /// A certificate that holds: its signature, its time, its principals and its options are checked.

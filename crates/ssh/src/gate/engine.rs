@@ -69,7 +69,11 @@ impl Gate for Engine {
 }
 
 fn peer(caller: Caller<'_>) -> Peer {
-    Peer { address: caller.peer.ip(), client: caller.client.to_owned() }
+    Peer {
+        address: caller.peer.ip(),
+        client: caller.client.to_owned(),
+        hassh: caller.hassh.map(str::to_owned),
+    }
 }
 
 /// To a client every no is the same.
