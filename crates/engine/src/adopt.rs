@@ -109,7 +109,15 @@ impl Engine {
         {
             let user = kept.and_then(|session| session.new.user);
             let slot = self.inner.admission().take_over(user);
-            let arrival = Arrival { id, principal: None, policy, slot, attached: false };
+            let arrival = Arrival {
+                id,
+                principal: None,
+                policy,
+                slot,
+                attached: false,
+                // Nothing more is uploaded to one whose connection is gone.
+                honeypot: false,
+            };
             let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
             if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {
                 session.shared.next_channel.fetch_max(1, Ordering::Relaxed);

@@ -75,6 +75,7 @@ enum Frame {
     Warned(Limit, Duration),
     Expired { reason: EndReason, reached: u64, configured: u64 },
     Lease(Box<LeaseState>),
+    Listens(u16, Result<u16, String>),
     Ended(Box<Summary>),
 }
 
@@ -96,6 +97,7 @@ impl Broker {
     pub(crate) async fn run(mut self) {
         let summary = self.follow().await;
         self.routes.clear();
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         self.inner.finish(&self.shared, summary).await;
         self.progress.send_modify(|p| p.over = true);
     }
@@ -156,6 +158,7 @@ impl Broker {
                 p.lease = Some(Arc::new(*state));
                 p.lease_answers += 1;
             }),
+            Frame::Listens(listener, answer) => self.listens(listener, answer),
             Frame::Ended(_) => {}
         }
         Ok(())
@@ -218,6 +221,14 @@ impl Broker {
         let reason = if signalled { EndReason::Signalled } else { EndReason::Exited };
         let session = Session { shared: self.shared.clone() };
         tokio::spawn(async move { session.request_end(reason).await });
+    }
+
+    fn listens(&self, listener: u16, answer: Result<u16, String>) {
+        let mut listeners = self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever asked may have given up: then it was told to listen no more.
+        if let Some(heard) = listeners.waiting.remove(&listener) {
+            let _gone = heard.send(answer);
+        }
     }
 
     fn start_failed(&mut self, channel: u16, why: String) {
@@ -326,10 +337,9 @@ fn own(bytes: &[u8]) -> Result<Frame, WireError> {
         }
         FromShim::Lease(state) => Frame::Lease(state),
         FromShim::Ended(summary) => Frame::Ended(summary),
-        FromShim::Listening(..)
-        | FromShim::ListenFailed(..)
-        | FromShim::Attached(..)
-        | FromShim::NotAttached(_) => {
+        FromShim::Listening(listener, port) => Frame::Listens(listener, Ok(port)),
+        FromShim::ListenFailed(listener, why) => Frame::Listens(listener, Err(why)),
+        FromShim::Attached(..) | FromShim::NotAttached(_) => {
             return Err(WireError::Malformed("not asked for".to_owned()));
         }
     })

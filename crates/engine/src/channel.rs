@@ -138,8 +138,9 @@ impl ChannelOutput {
         if self.owed >= OUTPUT_WINDOW / 4 {
             let mut frame = Vec::new();
             ToShim::Credit(self.number, self.owed).encode(&mut frame);
-            self.owed = 0;
+            // Whole or not at all: whoever gives up waiting here has given nothing back yet.
             let _broken = self.link.send(&frame).await;
+            self.owed = 0;
         }
         let event = self.events.recv().await?;
         if let ChannelEvent::Output(_, bytes) = &event {

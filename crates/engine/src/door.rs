@@ -15,8 +15,13 @@ use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::Stream;
 
-use crate::honeypot::Visitor;
 use crate::identity::Principal;
+
+/// Bytes from elsewhere, safe to be shown and put on record, at most `most` characters long.
+#[must_use]
+pub fn shown(bytes: &[u8], most: usize) -> String {
+    sojourn_term::escape::escape_bytes(bytes, most)
+}
 
 /// The door somebody came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,48 +43,17 @@ impl Door {
     }
 }
 
-/// Who asks for a session, as the gate has let them in.
-#[derive(Clone, Debug)]
-pub enum Who {
-    /// Somebody with an account.
-    User(Principal),
-    /// Somebody at a honeypot: a member of nothing, whose session is nobody's.
-    Visitor(Visitor),
-}
-
-impl Who {
-    /// The account's name, or the one that was given at a honeypot.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::User(principal) => &principal.name,
-            Self::Visitor(visitor) => &visitor.name,
-        }
-    }
-
-    /// The account, where there is one.
-    #[must_use]
-    pub const fn user(&self) -> Option<&Principal> {
-        match self {
-            Self::User(principal) => Some(principal),
-            Self::Visitor(_) => None,
-        }
-    }
-}
-
 /// A session somebody asks for.
 #[derive(Clone, Debug)]
 pub struct Stay {
-    /// Who.
-    pub who: Who,
+    /// Who, as the gate has let them in.
+    pub principal: Principal,
     /// By which door.
     pub door: Door,
     /// From where.
     pub peer: SocketAddr,
     /// The client's version string, as it sent it.
     pub client: String,
-    /// The HASSH of an SSH client.
-    pub hassh: Option<String>,
     /// The profile's name; none is the default one.
     pub profile: Option<String>,
     /// Limits lower than the profile's.
@@ -101,6 +75,16 @@ pub struct ChannelRequest {
     pub pty: Option<Pty>,
     /// The environment as the client sent it; the profile's allow-list is applied here.
     pub env: Vec<(Text, Text)>,
+    /// What the door itself adds to it.
+    pub own_env: Vec<(Text, Text)>,
+}
+
+impl ChannelRequest {
+    /// A program without a terminal and without an environment of its own.
+    #[must_use]
+    pub const fn new(program: Program) -> Self {
+        Self { program, pty: None, env: Vec::new(), own_env: Vec::new() }
+    }
 }
 
 /// What comes out of a channel, in order.
@@ -127,6 +111,17 @@ pub struct Cut {
     pub status: u32,
 }
 
+/// A file that a honeypot's visitor's upload is kept in.
+#[derive(Debug)]
+pub struct Evidence {
+    /// To append to.
+    pub file: std::fs::File,
+    /// Its name, for the record.
+    pub name: String,
+    /// The most bytes it may get.
+    pub most: u64,
+}
+
 /// Why a session or a channel is refused. Each is one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -146,12 +141,6 @@ pub enum Refusal {
     UserFull {
         /// Sessions now.
         active: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The honeypot has as many sessions as it may have.
-    #[error("this honeypot has its {max} sessions, which is the most it may have")]
-    PotFull {
         /// The limit.
         max: usize,
     },
@@ -187,6 +176,9 @@ pub enum Refusal {
     /// The session is over or ending.
     #[error("the session is over")]
     Over,
+    /// It cannot be listened there, inside.
+    #[error("{0}")]
+    Listen(String),
     /// Too many channels at the same time.
     #[error("this session has {0} channels open, which is the most it may have")]
     Channels(usize),
@@ -199,7 +191,6 @@ impl Refusal {
         match self {
             Self::GatewayFull { .. } => "max_concurrent_sessions",
             Self::UserFull { .. } => "max_sessions_per_user",
-            Self::PotFull { .. } => "max_sessions",
             Self::UnknownProfile(_) => "profile",
             Self::Account => "account",
             Self::WhyRequired => "why_required",
@@ -209,6 +200,7 @@ impl Refusal {
             Self::Store => "store",
             Self::ShuttingDown => "shutting_down",
             Self::Over => "over",
+            Self::Listen(_) => "listen",
             Self::Channels(_) => "channels",
         }
     }

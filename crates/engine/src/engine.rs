@@ -15,7 +15,6 @@ use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::runner::About;
-use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::runner::Event as RunnerEvent;
 use sojourn_core::wire::runner::MAX_ATTEMPTS;
 use sojourn_core::wire::runner::Note;
@@ -37,13 +36,14 @@ use crate::admission::Slot;
 use crate::audit::AuditHandle;
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::door::Evidence;
 use crate::door::Refusal;
 use crate::door::Stay;
-use crate::door::Who;
 use crate::ending::EndedBy;
 use crate::identity::Identity;
 use crate::identity::Principal;
 use crate::profiles::DEFAULT;
+use crate::profiles::Forward;
 use crate::profiles::ProfilePolicy;
 use crate::profiles::Profiles;
 use crate::records::Records;
@@ -112,8 +112,7 @@ pub(crate) struct Inner {
 /// A session in motion.
 pub(crate) struct Live {
     pub(crate) session: Session,
-    /// Who opened it; none for a honeypot's visitor, and for a session of the gateway before this
-    /// one.
+    /// Who opened it; none for a session of the gateway before this one.
     principal: Option<Principal>,
     pub(crate) attached: bool,
     released: Option<oneshot::Sender<Option<Summary>>>,
@@ -202,6 +201,32 @@ impl Engine {
         opened
     }
 
+    /// Whether somebody may forward so in a session of this profile; none is the default one.
+    #[must_use]
+    pub fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool {
+        let policy = self.inner.profiles.usable(profile.unwrap_or(DEFAULT), who);
+        policy.is_some_and(|policy| policy.forward.contains(&kind))
+    }
+
+    /// A file to keep an upload of a honeypot's session in; none, when there is no room for one, or
+    /// the session is no honeypot's.
+    pub async fn evidence(&self, id: SessionId) -> Option<Evidence> {
+        let session = self.inner.session(id).filter(Session::is_honeypot)?;
+        match self.inner.runner.ask(Request::Evidence { session: session.id() }).await {
+            Ok((Reply::Evidence { file: name, most }, Some(fd))) => {
+                Some(Evidence { file: fd.into(), name, most })
+            }
+            Ok((Reply::Failed { message, .. }, _)) => {
+                tracing::warn!(session = %id, message, "no evidence is kept");
+                None
+            }
+            answer => {
+                tracing::warn!(session = %id, ?answer, "no evidence is kept");
+                None
+            }
+        }
+    }
+
     /// Puts a refusal on record.
     pub async fn refused(&self, stay: &Stay, refusal: &Refusal) {
         self.inner.records.refused(stay, refusal).await;
@@ -215,36 +240,28 @@ impl Engine {
         if !inner.audit.is_writable() {
             return Err(Refusal::Audit);
         }
+        match inner.identity.may_begin(&stay.principal).await {
+            Ok(true) => {}
+            Ok(false) => return Err(Refusal::Account),
+            Err(_) => return Err(Refusal::Store),
+        }
         let name = stay.profile.as_deref().unwrap_or(DEFAULT);
-        let unknown = || Refusal::UnknownProfile(name.to_owned());
-        let (policy, slot) = match &stay.who {
-            Who::User(principal) => {
-                match inner.identity.may_begin(principal).await {
-                    Ok(true) => {}
-                    Ok(false) => return Err(Refusal::Account),
-                    Err(_) => return Err(Refusal::Store),
-                }
-                let policy = inner.profiles.usable(name, principal).ok_or_else(unknown)?;
-                let stated = stay.why.as_deref().is_some_and(|why| !why.trim().is_empty());
-                if policy.require_why && !stated {
-                    return Err(Refusal::WhyRequired);
-                }
-                (policy, inner.admission.take(Some(principal.id))?)
-            }
-            // The operator has chosen the profile for everybody who comes.
-            Who::Visitor(visitor) => {
-                let policy = inner.profiles.0.get(name).ok_or_else(unknown)?;
-                let place = visitor.pot.take()?;
-                (policy, inner.admission.take(None)?.with(Some(place)))
-            }
-        };
+        let policy = inner
+            .profiles
+            .usable(name, &stay.principal)
+            .ok_or_else(|| Refusal::UnknownProfile(name.to_owned()))?;
+        if policy.require_why && stay.why.as_deref().is_none_or(|why| why.trim().is_empty()) {
+            return Err(Refusal::WhyRequired);
+        }
+        let user = stay.principal.id;
+        let slot = inner.admission.take(Some(user))?;
         let id = SessionId::new();
         let open = Request::Open(Box::new(Open {
             session: id,
             profile: name.to_owned(),
             lower: stay.lower.clone(),
             about: about(stay),
-            honeypot: stay.who.user().is_none(),
+            honeypot: false,
         }));
         let failed =
             |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
@@ -259,12 +276,19 @@ impl Engine {
             }
         };
         tracing::info!(
-            session = %id, user = %stay.who.name(), source = %stay.peer.ip(),
+            session = %id, user = %stay.principal.name, source = %stay.peer.ip(),
             profile = name, sandbox, warm, event = "session_opened", "session opened",
         );
         let (recorded, is_recorded) = watch::channel(None);
-        let principal = stay.who.user().cloned();
-        let live = Arrival { id, principal, policy: policy.clone(), slot, attached: true };
+        let principal = Some(stay.principal.clone());
+        let live = Arrival {
+            id,
+            principal,
+            policy: policy.clone(),
+            slot,
+            attached: true,
+            honeypot: false,
+        };
         let session = inner.hold(live, fd, is_recorded).await?;
         let record = inner.clone();
         let stay = stay.clone();
@@ -376,6 +400,7 @@ pub(crate) struct Arrival {
     pub(crate) policy: ProfilePolicy,
     pub(crate) slot: Slot,
     pub(crate) attached: bool,
+    pub(crate) honeypot: bool,
 }
 
 impl Inner {
@@ -404,11 +429,13 @@ impl Inner {
             registrations,
             starting: tokio::sync::Mutex::new(()),
             attached: arrival.attached,
+            honeypot: arrival.honeypot,
             next_channel: AtomicU16::new(0),
             open: AtomicUsize::new(0),
             progress: watched,
             recorded,
             ended_by: Mutex::new(None),
+            listeners: Mutex::default(),
         });
         let session = Session { shared: shared.clone() };
         let live = Live {
@@ -507,22 +534,14 @@ async fn listen(inner: std::sync::Weak<Inner>, mut events: mpsc::Receiver<Runner
 }
 
 fn about(stay: &Stay) -> About {
-    let is_visitor = stay.who.user().is_none();
-    let told = stay.attempts.len().saturating_sub(MAX_ATTEMPTS);
-    let attempt = |attempt: &Attempt| Attempt {
-        // Whatever a door says: a password goes on record at a honeypot only.
-        password: attempt.password.clone().filter(|_| is_visitor),
-        ..attempt.clone()
-    };
     About {
-        user: stay.who.user().map(|user| user.name.clone()).unwrap_or_default(),
+        user: stay.principal.name.clone(),
         door: stay.door.name().to_owned(),
         peer: stay.peer.to_string(),
         client: stay.client.chars().take(256).collect(),
-        // The last ones: that is where it says how they came in.
-        attempts: stay.attempts.iter().skip(told).map(attempt).collect(),
+        attempts: stay.attempts.iter().take(MAX_ATTEMPTS).cloned().collect(),
         connected_at: stay.connected_at,
-        hassh: stay.hassh.clone(),
+        hassh: None,
     }
 }
 

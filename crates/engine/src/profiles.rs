@@ -18,6 +18,17 @@ const MAX_VARIABLES: usize = 128;
 /// The longest value of one.
 const MAX_VALUE: usize = 4096;
 
+/// A kind of forwarding that a profile may allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// Connections that the client asks for, made from inside (`-L`, `-D`).
+    Local,
+    /// Connections that are made inside, passed on to the client (`-R`).
+    Remote,
+    /// The client's key agent, reached from inside (`-A`).
+    Agent,
+}
+
 /// One profile, as far as the gate is concerned.
 #[derive(Clone, Debug)]
 pub struct ProfilePolicy {
@@ -25,6 +36,8 @@ pub struct ProfilePolicy {
     pub allow: Vec<Allow>,
     /// Names of variables that pass; `*` stands for any letters, `?` for one.
     pub accept_env: Vec<String>,
+    /// Which forwards are allowed.
+    pub forward: Vec<Forward>,
     /// Whether a reason must be given.
     pub require_why: bool,
     /// The sandbox's kind, for lists.
@@ -90,6 +103,7 @@ mod tests {
         let policy = ProfilePolicy {
             allow: vec![Allow::Everybody],
             accept_env: vec!["LANG".to_owned(), "LC_*".to_owned()],
+            forward: Vec::new(),
             require_why: false,
             sandbox: "native".to_owned(),
             limits: Limits::default(),

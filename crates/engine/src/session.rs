@@ -1,6 +1,8 @@
 //! The handle a door holds of one session.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -10,6 +12,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::EndRequest;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::MAX_CHANNELS;
@@ -35,6 +38,12 @@ use crate::seqpacket::SeqPacket;
 /// How long a program may take to start before its channel is refused.
 const START: Duration = Duration::from_secs(30);
 
+/// How long it may take until it is listened inside.
+const LISTEN: Duration = Duration::from_secs(10);
+
+/// The most places inside that a session may listen at.
+const MAX_LISTENERS: usize = 8;
+
 /// How long a shim may take to say how its lease stands.
 const QUERY: Duration = Duration::from_millis(500);
 
@@ -55,12 +64,32 @@ pub(crate) struct Shared {
     pub(crate) starting: tokio::sync::Mutex<()>,
     /// Whether a door holds it; one of the gateway before this one nobody does.
     pub(crate) attached: bool,
+    /// Whether it is a honeypot's.
+    pub(crate) honeypot: bool,
     pub(crate) next_channel: AtomicU16,
     pub(crate) open: AtomicUsize,
     pub(crate) progress: watch::Receiver<Progress>,
     /// Whether the start is on record: nothing is shown before.
     pub(crate) recorded: watch::Receiver<Option<Result<(), Refusal>>>,
     pub(crate) ended_by: std::sync::Mutex<Option<EndedBy>>,
+    pub(crate) listeners: std::sync::Mutex<Listeners>,
+}
+
+/// A place inside that is listened at, until it is given up.
+#[derive(Debug)]
+pub struct Listening {
+    /// Its number, for [`Session::unlisten`] and `Program::Accept`.
+    pub listener: u16,
+    /// Its port; 0 for a Unix socket.
+    pub port: u16,
+}
+
+/// Listeners whose word is awaited, and the number of the next.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    next: u16,
+    open: usize,
+    pub(crate) waiting: HashMap<u16, oneshot::Sender<Result<u16, String>>>,
 }
 
 /// How far a session is, for whoever waits for it.
@@ -117,12 +146,10 @@ impl Session {
 
     async fn start_counted(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
         let shared = &self.shared;
-        let spec = ChannelSpec {
-            env: shared.policy.passing(&request.env),
-            program: request.program,
-            pty: request.pty,
-            credit: OUTPUT_WINDOW,
-        };
+        let mut env = shared.policy.passing(&request.env);
+        env.extend(request.own_env);
+        let spec =
+            ChannelSpec { env, program: request.program, pty: request.pty, credit: OUTPUT_WINDOW };
         let in_order = shared.starting.lock().await;
         let number = shared.next_channel.load(Ordering::Relaxed);
         let mut frame = Vec::new();
@@ -162,6 +189,50 @@ impl Session {
             Ok(result) => result.clone().unwrap_or(Err(Refusal::Over)),
             Err(_) => Err(Refusal::Over),
         }
+    }
+
+    /// Whether it is a honeypot's.
+    #[must_use]
+    pub fn is_honeypot(&self) -> bool {
+        self.shared.honeypot
+    }
+
+    /// Listens inside. Connections are then taken by `Program::Accept`.
+    ///
+    /// # Errors
+    /// When the session is over, has too many listeners, cannot be put on record, or cannot listen
+    /// there.
+    pub async fn listen(&self, endpoint: Endpoint) -> Result<Listening, Refusal> {
+        self.recorded().await?;
+        let (listening, heard) = oneshot::channel();
+        let listener = self.listeners().add(listening)?;
+        let mut frame = Vec::new();
+        ToShim::Listen(listener, endpoint).encode(&mut frame);
+        let answer = async {
+            self.shared.link.send(&frame).await.map_err(|_| Refusal::Over)?;
+            heard.await.map_err(|_| Refusal::Over)?.map_err(Refusal::Listen)
+        };
+        let late = || Refusal::Listen("it took too long".to_owned());
+        let answer = tokio::time::timeout(LISTEN, answer).await.unwrap_or_else(|_| Err(late()));
+        match answer {
+            Ok(port) => Ok(Listening { listener, port }),
+            Err(refusal) => {
+                self.unlisten(listener).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Listens there no more. Connections that were taken go on.
+    pub async fn unlisten(&self, listener: u16) {
+        self.listeners().remove(listener);
+        let mut frame = Vec::new();
+        ToShim::Unlisten(listener).encode(&mut frame);
+        let _broken = self.shared.link.send(&frame).await;
+    }
+
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves when the session was ended from outside: by a limit, a person, a shutdown, a loss. A
@@ -225,5 +296,24 @@ impl Session {
             let _late = tokio::time::timeout(QUERY, ask).await;
         }
         self.shared.progress.borrow().lease.clone()
+    }
+}
+
+impl Listeners {
+    fn add(&mut self, heard: oneshot::Sender<Result<u16, String>>) -> Result<u16, Refusal> {
+        let full =
+            || Refusal::Listen(format!("this session listens at {MAX_LISTENERS} places already"));
+        if self.open >= MAX_LISTENERS || self.next == u16::MAX {
+            return Err(full());
+        }
+        self.open += 1;
+        self.next += 1;
+        self.waiting.insert(self.next, heard);
+        Ok(self.next)
+    }
+
+    fn remove(&mut self, listener: u16) {
+        self.waiting.remove(&listener);
+        self.open = self.open.saturating_sub(1);
     }
 }

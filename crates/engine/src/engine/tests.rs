@@ -76,6 +76,7 @@ impl House {
         accounts.add("alice", role, None, Actor::local(0)).await.unwrap();
         let user = store.user_by_name("alice").await.unwrap().unwrap();
         let policy = ProfilePolicy {
+            forward: Vec::new(),
             allow: vec![Allow::Everybody],
             accept_env: Vec::new(),
             require_why: false,
@@ -137,11 +138,10 @@ impl House {
 
     fn stay(&self) -> Stay {
         Stay {
-            who: Who::User(self.principal.clone()),
+            principal: self.principal.clone(),
             door: Door::Ssh,
             peer: "192.0.2.7:4242".parse().unwrap(),
             client: "SSH-2.0-Test".to_owned(),
-            hassh: None,
             profile: None,
             lower: Lower::default(),
             why: None,
@@ -208,7 +208,7 @@ impl Shim {
 
     /// Starts a channel, as a shim does.
     async fn start(&self, session: &Session, number: u16) -> Channel {
-        let request = ChannelRequest { program: Program::Shell, pty: None, env: Vec::new() };
+        let request = ChannelRequest::new(Program::Shell);
         let serve = async {
             while self.hear().await != 0x02 {}
             self.say(&FromShim::Started(number)).await;

@@ -6,6 +6,7 @@ use std::io;
 use super::Config;
 use super::Mode;
 use super::node::Node;
+use super::profile::Forward;
 use super::profile::Profile;
 use super::report::Report;
 use super::sections::Ssh;
@@ -14,11 +15,8 @@ use super::sections::Ssh;
 const UIDS_A_SANDBOX: u64 = 65_536;
 
 /// Keys of a listener that only a honeypot has.
-const HONEYPOT_KEYS: [&str; 5] =
-    ["profile", "credentials", "accept_after_failures", "max_sessions", "refusal_delay"];
-
-/// Keys of a listener that only real accounts have a use for.
-const USERS_KEYS: [&str; 2] = ["trusted_user_ca", "connects_per_minute"];
+const HONEYPOT_KEYS: [&str; 4] =
+    ["profile", "credentials", "accept_after_failures", "max_sessions"];
 
 /// Reports values that are fine alone and wrong together.
 pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
@@ -48,17 +46,10 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
             let node = node.get("listen").unwrap_or(node);
             report.problem(node, format_args!("ssh[{other}] listens on {address} already"));
         }
-        let (others, mode) = match listener.mode {
-            Mode::Users => (&HONEYPOT_KEYS[..], "honeypot"),
-            Mode::Honeypot => (&USERS_KEYS[..], "users"),
-        };
-        for node in others.iter().filter_map(|key| node.get(key)) {
-            let message = format_args!("only a listener with mode = {mode:?} has this key");
-            report.problem(node, message);
-        }
-        if let Err(error) = listener.algorithms().check() {
-            let node = node.get(error.key()).unwrap_or(node);
-            report.problem(node, error);
+        if listener.mode == Mode::Users {
+            for node in HONEYPOT_KEYS.iter().filter_map(|key| node.get(key)) {
+                report.problem(node, "only a listener with mode = \"honeypot\" has this key");
+            }
         }
         if let Some(file) = &listener.trusted_user_ca.0 {
             let node = node.get("trusted_user_ca").unwrap_or(node);
@@ -68,6 +59,10 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
 }
 
 fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
+    if profile.forward.contains(&Forward::X11) {
+        let node = node.get("forward").unwrap_or(node);
+        report.problem(node, "\"x11\" is not in this version; leave it out");
+    }
     if profile.command.first().is_none_or(String::is_empty) {
         let node = node.get("command").unwrap_or(node);
         report.problem(node, "no program: the first entry is the program, the rest its arguments");
@@ -107,18 +102,17 @@ pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
             .note("[web] is read, but nothing listens there: the web door is not in this version");
     }
     for (index, listener) in config.ssh.iter().enumerate() {
-        let failures = listener.accept_after_failures.unwrap_or(0);
-        if failures >= listener.max_auth_tries {
+        if listener.mode == Mode::Honeypot {
             report.note(format!(
-                "ssh[{index}] never accepts after {failures} failures: max_auth_tries is {}",
-                listener.max_auth_tries
+                "ssh[{index}] is read, but nothing listens on {}: honeypots are not in this version",
+                listener.listen
             ));
         }
     }
     if root.get("runner").is_some() {
         report.note("[runner] is for \"sojourn runner\", which is not in this version");
     }
-    if !config.ssh.iter().any(|listener| listener.mode == Mode::Users) {
+    if config.ssh_listeners().next().is_none() {
         report.note("nobody can come in: there is no [[ssh]] listener with mode = \"users\"");
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn profiles(config: &Config) -> Profiles {
     let policy = |profile: &Profile| ProfilePolicy {
         allow: profile.allow.clone(),
         accept_env: profile.accept_env.iter().map(|pattern| pattern.0.clone()).collect(),
+        forward: profile.forward.iter().filter_map(|forward| forward.policy()).collect(),
         require_why: profile.require_why,
         sandbox: "native".to_owned(),
         limits: config.limits_for(profile),
