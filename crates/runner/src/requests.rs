@@ -24,7 +24,6 @@ use sojourn_shim::clock;
 use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
-use sojourn_shim::control::InputPolicy;
 use tokio::sync::broadcast;
 
 use crate::directories::Directories;
@@ -130,7 +129,7 @@ impl Requests {
     }
 
     async fn open(self: &Arc<Self>, open: Open) -> Result<Answer, Failure> {
-        let Open { session, profile: name, lower, about, honeypot } = open;
+        let Open { session, profile: name, lower, about, honeypot: _ } = open;
         let unknown = || Failure::new(Stage::Profile, format!("no profile {name:?} here"));
         let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
         let pool = self.lock().get(&name).cloned();
@@ -155,20 +154,12 @@ impl Requests {
                 return Err(failure);
             }
         };
-        let mut limits = profile.limits.clone().lowered(&lower);
-        let mut recording = profile.recording.clone();
-        if honeypot {
-            // What is typed there is what it is for; and nobody comes back.
-            recording.input = InputPolicy::All;
-            limits.detach_grace = Duration::ZERO;
-        }
         let assign = Assign {
             session,
-            honeypot,
             profile: name.clone(),
             about: about.clone(),
-            limits,
-            recording,
+            limits: profile.limits.clone().lowered(&lower),
+            recording: profile.recording.clone(),
             day: day.clone(),
             command: profile.command.clone(),
             env: profile.env.clone(),

@@ -7,7 +7,6 @@ use russh::keys::HashAlg;
 use russh::keys::ssh_key::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::KeyData;
-use sojourn_core::network::Network;
 use sojourn_core::time::Wall;
 
 /// Names longer than this name nobody; for the record they are cut.
@@ -51,11 +50,16 @@ pub(crate) struct Terms {
     pub(crate) force_command: Option<String>,
     /// Whether there may be a terminal.
     pub(crate) pty: bool,
+    /// Whether connections may be forwarded.
+    pub(crate) port_forwarding: bool,
+    /// Whether the key agent may be forwarded.
+    pub(crate) agent_forwarding: bool,
 }
 
 impl Terms {
     /// Those of somebody who came without a certificate.
-    pub(crate) const FREE: Self = Self { force_command: None, pty: true };
+    pub(crate) const FREE: Self =
+        Self { force_command: None, pty: true, port_forwarding: true, agent_forwarding: true };
 }
 
 /// Why a certificate does not hold.
@@ -107,8 +111,13 @@ pub(crate) fn check(
     if !certificate.valid_principals().iter().any(|principal| principal == user) {
         return Err(CertificateError::Principal);
     }
-    let mut terms =
-        Terms { force_command: None, pty: certificate.extensions().contains_key("permit-pty") };
+    let permits = |what: &str| certificate.extensions().contains_key(what);
+    let mut terms = Terms {
+        force_command: None,
+        pty: permits("permit-pty"),
+        port_forwarding: permits("permit-port-forwarding"),
+        agent_forwarding: permits("permit-agent-forwarding"),
+    };
     for (name, value) in certificate.critical_options().iter() {
         match name.as_str() {
             "force-command" => terms.force_command = Some(value.clone()),
@@ -123,8 +132,28 @@ pub(crate) fn check(
 /// Whether a list of addresses and networks has this address. A list with anything else in it has
 /// none.
 fn admits(list: &str, address: IpAddr) -> bool {
-    let networks: Result<Vec<Network>, _> = list.split(',').map(str::parse).collect();
-    networks.is_ok_and(|networks| networks.iter().any(|network| network.contains(address)))
+    let address = address.to_canonical();
+    let found: Option<Vec<bool>> = list.split(',').map(|entry| covers(entry, address)).collect();
+    found.is_some_and(|found| found.contains(&true))
+}
+
+fn covers(network: &str, address: IpAddr) -> Option<bool> {
+    let (base, prefix) = match network.split_once('/') {
+        Some((base, prefix)) => (base, Some(prefix.parse::<u32>().ok()?)),
+        None => (network, None),
+    };
+    let same = |a: u128, b: u128, width: u32| {
+        let prefix = prefix.unwrap_or(width);
+        // The bits after the prefix are shifted out; all of them, where it is 0.
+        (prefix <= width).then(|| (a ^ b).checked_shr(width - prefix).unwrap_or(0) == 0)
+    };
+    match (base.parse::<IpAddr>().ok()?, address) {
+        (IpAddr::V4(base), IpAddr::V4(address)) => {
+            same(base.to_bits().into(), address.to_bits().into(), 32)
+        }
+        (IpAddr::V6(base), IpAddr::V6(address)) => same(base.to_bits(), address.to_bits(), 128),
+        _ => Some(false),
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +218,9 @@ mod tests {
         let ca = key();
         let for_alice = certificate(&ca, |builder| {
             builder.valid_principal("bob").unwrap().valid_principal("alice").unwrap();
-            builder.extension("permit-pty", "").unwrap();
+            for what in ["permit-pty", "permit-port-forwarding", "permit-agent-forwarding"] {
+                builder.extension(what, "").unwrap();
+            }
         });
         assert_eq!(verdict(&for_alice, &ca), Ok(Terms::FREE));
         let for_bob = certificate(&ca, |builder| {
@@ -234,7 +265,7 @@ mod tests {
         };
         let forced = with("force-command", "uptime").unwrap();
         assert_eq!(forced.force_command.as_deref(), Some("uptime"));
-        assert!(!forced.pty, "permit-pty was not given");
+        assert!(!forced.pty && !forced.port_forwarding && !forced.agent_forwarding, "not given");
         assert!(with("source-address", "192.0.2.0/24").is_ok());
         assert_eq!(with("source-address", "10.0.0.0/8"), Err(CertificateError::Source));
         assert!(matches!(with("verify-required", ""), Err(CertificateError::Option(_))));

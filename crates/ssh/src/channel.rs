@@ -26,6 +26,9 @@ use tokio::sync::oneshot;
 use crate::connection::Connection;
 use crate::connection::TIMEOUT;
 use crate::connection::WHY;
+use crate::files::EitherInput;
+use crate::files::EitherOutput;
+use crate::files::Service;
 use crate::gate::Gate;
 use crate::gate::GateInput;
 use crate::gate::GateOutput;
@@ -56,6 +59,13 @@ struct Line<G: Gate> {
     terminal: bool,
 }
 
+/// What is to be started in a channel.
+pub(crate) struct Start {
+    pub(crate) request: ChannelRequest,
+    /// What the door serves itself over it.
+    pub(crate) service: Option<Service>,
+}
+
 /// How a channel ends.
 enum Ending {
     /// Its program ended.
@@ -73,7 +83,7 @@ pub(crate) fn serve<G: Gate>(
     connection: Arc<Connection<G>>,
     channel: russh::Channel<Msg>,
     handle: Handle,
-    request: oneshot::Receiver<ChannelRequest>,
+    request: oneshot::Receiver<Start>,
     place: OwnedSemaphorePermit,
 ) {
     let (read, write) = channel.split();
@@ -92,16 +102,16 @@ pub(crate) fn serve<G: Gate>(
     });
 }
 
-type Input<G> = <<G as Gate>::Session as GateSession>::Input;
+type Input<G> = EitherInput<<<G as Gate>::Session as GateSession>::Input>;
 
 impl<G: Gate> Line<G> {
     async fn run(
         mut self,
-        request: oneshot::Receiver<ChannelRequest>,
+        request: oneshot::Receiver<Start>,
         give_input: oneshot::Sender<Input<G>>,
         mut over: oneshot::Receiver<Over>,
     ) {
-        let mut request = tokio::select! {
+        let Start { mut request, service } = tokio::select! {
             request = request => match request {
                 Ok(request) => request,
                 // Closed, or the connection is gone.
@@ -113,16 +123,24 @@ impl<G: Gate> Line<G> {
         let connection = self.connection.clone();
         let session = match connection.session(&request.env).await {
             Ok(session) => session,
-            Err(denial) => return self.say(&connection.excuse(denial), EXIT_REFUSED).await,
+            Err(denial) => return self.say(&denial.to_string(), EXIT_REFUSED).await,
         };
         request.env.retain(|(name, _)| ![TIMEOUT.as_bytes(), WHY.as_bytes()].contains(&&*name.0));
-        let (input, mut output) = tokio::select! {
+        request.own_env.extend(connection.agent.environment(&connection, session).await);
+        let (input, output) = tokio::select! {
             biased;
             cut = session.cut() => return self.say(&cut.message, cut.status).await,
             started = session.start(request) => match started {
                 Ok(started) => started,
-                Err(refusal) => return self.say(&connection.excuse(refusal), EXIT_REFUSED).await,
+                Err(refusal) => return self.say(&refusal.to_string(), EXIT_REFUSED).await,
             },
+        };
+        let (input, mut output) = match service {
+            Some(service) => {
+                let (input, output) = service.serve(connection.clone(), session, input, output);
+                (EitherInput::Served(input), EitherOutput::Served(output))
+            }
+            None => (EitherInput::Program(input), EitherOutput::Program(output)),
         };
         if give_input.send(input.clone()).is_err() {
             // The client closed the channel before its program ran.

@@ -8,14 +8,18 @@ use std::net::SocketAddr;
 use sojourn_core::audit::Event;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::channel::InputClosed;
 use sojourn_engine::door::ChannelEvent;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
+use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::identity::Principal;
+use sojourn_engine::profiles::Forward;
+use sojourn_engine::session::Listening;
 
 /// Somebody who tries to sign in.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +30,6 @@ pub struct Caller<'a> {
     pub peer: SocketAddr,
     /// The client's version string, as it sent it.
     pub client: &'a str,
-    /// The HASSH of its first key exchange, once that has been seen.
-    pub hassh: Option<&'a str>,
 }
 
 /// A certificate that holds: its signature, its time, its principals and its options are checked.
@@ -76,6 +78,12 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// Opens a session: takes a sandbox.
     fn open(&self, stay: Stay) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
 
+    /// Whether somebody may forward so in a session of this profile; none is the default one.
+    fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool;
+
+    /// A file to keep an upload of a honeypot's session in; none, when there is no room for one.
+    fn evidence(&self, session: SessionId) -> impl Future<Output = Option<Evidence>> + Send;
+
     /// Puts on record, soon, what the door decided by itself.
     fn record(&self, event: Event);
 
@@ -98,6 +106,16 @@ pub trait GateSession: Clone + Send + Sync + 'static {
         &self,
         request: ChannelRequest,
     ) -> impl Future<Output = Result<(Self::Input, Self::Output), Refusal>> + Send;
+
+    /// Whether it is a honeypot's: what comes into it is evidence.
+    fn is_honeypot(&self) -> bool;
+
+    /// Listens inside. Connections are then taken by `Program::Accept`.
+    fn listen(&self, endpoint: Endpoint)
+    -> impl Future<Output = Result<Listening, Refusal>> + Send;
+
+    /// Listens there no more. Connections that were taken go on.
+    fn unlisten(&self, listener: u16) -> impl Future<Output = ()> + Send;
 
     /// Resolves when the session was ended from outside, and never otherwise.
     fn cut(&self) -> impl Future<Output = Cut> + Send;

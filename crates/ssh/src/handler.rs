@@ -17,17 +17,26 @@ use russh::server::Msg;
 use russh::server::PublicKeyOffer;
 use russh::server::Session;
 use russh::server::VerifiedPublicKey;
-use sojourn_core::audit::Action;
 use sojourn_core::wire::Text;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelRequest;
+use sojourn_engine::profiles::Forward;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
 
 use crate::channel;
+use crate::channel::Start;
 use crate::connection::Connection;
+use crate::files::Service;
+use crate::forward;
+use crate::forward::Remotes;
+use crate::forward::Wanted;
+use crate::forward::Where;
 use crate::gate::Gate;
+use crate::scp;
 use crate::sign_in::Rules;
 use crate::sign_in::SignIn;
 use crate::valve::SMALL_WINDOW;
@@ -44,6 +53,9 @@ const LONGEST_TERM: usize = 256;
 /// we closed first.
 const MOST_CHANNELS_EVER: usize = 10_000;
 
+/// A certificate's forced command that is no program of the sandbox.
+const INTERNAL_SFTP: &str = "internal-sftp";
+
 /// How many refused forwards of one connection are put on record; a browser makes hundreds a page.
 const RECORDED_FORWARDS: usize = 16;
 
@@ -58,6 +70,15 @@ pub(crate) struct SshHandler<G: Gate> {
     opened: HashMap<ChannelId, Opened>,
     opened_ever: usize,
     forwards_refused: usize,
+    remotes: Remotes,
+}
+
+/// What a channel is to do.
+enum Job {
+    /// A program of the sandbox runs.
+    Run(Program),
+    /// The door serves it itself.
+    Serve(Service),
 }
 
 /// A channel before its program: what was asked for so far.
@@ -65,7 +86,7 @@ struct Opened {
     pty: Option<Pty>,
     env: Vec<(Text, Text)>,
     env_bytes: usize,
-    start: oneshot::Sender<ChannelRequest>,
+    start: oneshot::Sender<Start>,
 }
 
 impl<G: Gate> SshHandler<G> {
@@ -82,32 +103,80 @@ impl<G: Gate> SshHandler<G> {
             opened: HashMap::new(),
             opened_ever: 0,
             forwards_refused: 0,
+            remotes: Remotes::default(),
         }
+    }
+
+    /// Whether this may be forwarded; that it may not is on record.
+    fn may_forward(&mut self, kind: Forward, target: &str) -> bool {
+        let allowed = self.connection.may_forward(kind);
+        if !allowed {
+            self.refuse_forward(forward::name(kind), target);
+        }
+        allowed
     }
 
     fn refuse_forward(&mut self, kind: &str, target: &str) {
         self.forwards_refused += 1;
         if self.forwards_refused <= RECORDED_FORWARDS {
-            let target: String = target.chars().take(256).collect();
-            let details = [("code", "forward"), ("kind", kind), ("target", &target)];
-            self.connection.record(Action::SessionRefused, &details);
+            self.connection.refused_forward(kind, target, "forbidden", "");
+        }
+    }
+
+    /// A place for one more channel.
+    fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        let place = self.connection.places.clone().try_acquire_owned().ok()?;
+        let more = self.opened_ever < MOST_CHANNELS_EVER;
+        self.opened_ever += usize::from(more);
+        more.then_some(place)
+    }
+
+    /// Answers a client that wants a connection made inside.
+    async fn connect(&mut self, wanted: Wanted, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        if !self.may_forward(Forward::Local, &wanted.target) {
+            return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        }
+        match self.place() {
+            Some(place) => wanted.open(self.connection.clone(), channel, reply, place),
+            None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+        }
+    }
+
+    /// Has it listened inside, if that may be. The client waits for the answer, and so does all else
+    /// that it sends; a listener is mostly the first thing it asks for.
+    async fn listen(&mut self, place: Where) -> Option<u32> {
+        match self.may_forward(Forward::Remote, &place.shown()) {
+            true => self.remotes.add(&self.connection, place).await,
+            false => None,
         }
     }
 
     /// Starts a channel's program, once.
-    fn start(
-        &mut self,
-        channel: ChannelId,
-        program: Program,
-        session: &mut Session,
-    ) -> Result<(), Error> {
+    fn start(&mut self, channel: ChannelId, job: Job, session: &mut Session) -> Result<(), Error> {
         let Some(opened) = self.opened.remove(&channel) else {
             return session.channel_failure(channel);
         };
         let forced = self.connection.guest().and_then(|guest| guest.terms.force_command.clone());
-        let program = forced.map_or(program, |command| Program::Exec(command.into()));
-        let request = ChannelRequest { program, pty: opened.pty, env: opened.env };
-        match opened.start.send(request) {
+        let job = match forced.as_deref().map(str::trim) {
+            Some(INTERNAL_SFTP) => Job::Serve(Service::Sftp),
+            Some(command) => Job::Run(Program::Exec(command.into())),
+            None => job,
+        };
+        let start = match job {
+            Job::Run(program) => Start {
+                request: ChannelRequest {
+                    pty: opened.pty,
+                    env: opened.env,
+                    ..ChannelRequest::new(program)
+                },
+                service: None,
+            },
+            Job::Serve(service) => Start {
+                request: ChannelRequest { env: opened.env, ..ChannelRequest::new(Program::Files) },
+                service: Some(service),
+            },
+        };
+        match opened.start.send(start) {
             Ok(()) => session.channel_success(channel),
             Err(_) => session.channel_failure(channel),
         }
@@ -174,12 +243,10 @@ impl<G: Gate> Handler for SshHandler<G> {
         session: &mut Session,
     ) -> Result<(), Error> {
         self.opened.retain(|_, opened| !opened.start.is_closed());
-        let place = self.connection.places.clone().try_acquire_owned();
-        let (Ok(place), true) = (place, self.opened_ever < MOST_CHANNELS_EVER) else {
+        let Some(place) = self.place() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };
-        self.opened_ever += 1;
         let (start, request) = oneshot::channel();
         let opened = Opened { pty: None, env: Vec::new(), env_bytes: 0, start };
         self.opened.insert(channel.id(), opened);
@@ -266,7 +333,7 @@ impl<G: Gate> Handler for SshHandler<G> {
         channel: ChannelId,
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.start(channel, Program::Shell, session)
+        self.start(channel, Job::Run(Program::Shell), session)
     }
 
     async fn exec_request(
@@ -275,16 +342,25 @@ impl<G: Gate> Handler for SshHandler<G> {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.start(channel, Program::Exec(Text(command.to_vec())), session)
+        // On a terminal nobody copies files.
+        let terminal = self.opened.get(&channel).is_some_and(|opened| opened.pty.is_some());
+        let job = match scp::Command::parse(command).filter(|_| !terminal) {
+            Some(command) => Job::Serve(Service::Scp(command)),
+            None => Job::Run(Program::Exec(Text(command.to_vec()))),
+        };
+        self.start(channel, job, session)
     }
 
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         session: &mut Session,
     ) -> Result<(), Error> {
-        session.channel_failure(channel)
+        match name {
+            "sftp" => self.start(channel, Job::Serve(Service::Sftp), session),
+            _ => session.channel_failure(channel),
+        }
     }
 
     async fn x11_request(
@@ -301,34 +377,49 @@ impl<G: Gate> Handler for SshHandler<G> {
     }
 
     async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Error> {
-        self.refuse_forward("agent", "");
-        Ok(false)
+        let allowed = self.may_forward(Forward::Agent, "");
+        if allowed {
+            self.connection.agent.offer();
+        }
+        Ok(allowed)
     }
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         host: &str,
         port: u32,
-        _from_address: &str,
-        _from_port: u32,
+        from_address: &str,
+        from_port: u32,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.refuse_forward("direct-tcpip", &format!("{host}:{port}"));
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        let Ok(to) = u16::try_from(port) else {
+            reply.reject(ChannelOpenFailure::ConnectFailed).await;
+            return Ok(());
+        };
+        let wanted = Wanted {
+            endpoint: Endpoint::Tcp { host: host.into(), port: to },
+            target: format!("{host}:{port}"),
+            from: format!("{from_address}:{from_port}"),
+        };
+        self.connect(wanted, channel, reply).await;
         Ok(())
     }
 
     async fn channel_open_direct_streamlocal(
         &mut self,
-        _channel: Channel<Msg>,
+        channel: Channel<Msg>,
         socket_path: &str,
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.refuse_forward("direct-streamlocal", socket_path);
-        reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        let wanted = Wanted {
+            endpoint: Endpoint::Unix(socket_path.into()),
+            target: socket_path.to_owned(),
+            from: String::new(),
+        };
+        self.connect(wanted, channel, reply).await;
         Ok(())
     }
 
@@ -365,13 +456,32 @@ impl<G: Gate> Handler for SshHandler<G> {
         port: &mut u32,
         _session: &mut Session,
     ) -> Result<bool, Error> {
-        self.refuse_forward("tcpip-forward", &format!("{address}:{port}"));
-        Ok(false)
+        let Some(listening) = self.listen(Where::Tcp(address.to_owned(), *port)).await else {
+            return Ok(false);
+        };
+        *port = listening;
+        Ok(true)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(self.remotes.remove(&Where::Tcp(address.to_owned(), port)))
     }
 
     async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Error> {
-        self.refuse_forward("streamlocal-forward", path);
-        Ok(false)
+        Ok(self.listen(Where::Unix(path.to_owned())).await.is_some())
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(self.remotes.remove(&Where::Unix(path.to_owned())))
     }
 }
 

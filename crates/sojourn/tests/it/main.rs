@@ -1,15 +1,13 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
-mod abuse;
 mod cli;
-mod clients;
 mod edges;
-mod honeypot;
+mod files;
+mod forward;
 mod leaving;
 mod limits;
 mod prison;
 mod record;
-mod relay;
 mod ssh;
 
 use std::fs;

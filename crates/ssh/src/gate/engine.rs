@@ -3,6 +3,7 @@
 use sojourn_core::audit::Event;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::Engine;
 use sojourn_engine::channel::ChannelInput;
@@ -11,12 +12,15 @@ use sojourn_engine::channel::InputClosed;
 use sojourn_engine::door::ChannelEvent;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
+use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::identity;
 use sojourn_engine::identity::Peer;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::identity::Verdict;
+use sojourn_engine::profiles::Forward;
+use sojourn_engine::session::Listening;
 use sojourn_engine::session::Session;
 
 use super::Caller;
@@ -59,6 +63,14 @@ impl Gate for Engine {
         Self::open(self, stay).await
     }
 
+    fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool {
+        Self::may_forward(self, who, profile, kind)
+    }
+
+    async fn evidence(&self, session: SessionId) -> Option<Evidence> {
+        Self::evidence(self, session).await
+    }
+
     fn record(&self, event: Event) {
         self.audit().record_soon(event);
     }
@@ -69,11 +81,7 @@ impl Gate for Engine {
 }
 
 fn peer(caller: Caller<'_>) -> Peer {
-    Peer {
-        address: caller.peer.ip(),
-        client: caller.client.to_owned(),
-        hassh: caller.hassh.map(str::to_owned),
-    }
+    Peer { address: caller.peer.ip(), client: caller.client.to_owned() }
 }
 
 /// To a client every no is the same.
@@ -98,6 +106,18 @@ impl GateSession for Session {
     ) -> Result<(ChannelInput, ChannelOutput), Refusal> {
         let channel = Self::start(self, request).await?;
         Ok((channel.input, channel.output))
+    }
+
+    fn is_honeypot(&self) -> bool {
+        Self::is_honeypot(self)
+    }
+
+    async fn listen(&self, endpoint: Endpoint) -> Result<Listening, Refusal> {
+        Self::listen(self, endpoint).await
+    }
+
+    async fn unlisten(&self, listener: u16) {
+        Self::unlisten(self, listener).await;
     }
 
     async fn cut(&self) -> Cut {

@@ -129,7 +129,7 @@ async fn a_timeout_that_is_none_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_offered_is_refused_properly() {
     let house = House::open().await;
-    let outcome = house.exec_with(&["-s"], "sftp", b"").await;
+    let outcome = house.exec_with(&["-s"], "netconf", b"").await;
     assert_ne!(outcome.code(), 0);
     assert!(outcome.err.contains("subsystem request failed"), "{}", outcome.err);
     let outcome = house.exec_with(&["-v", "-W", "127.0.0.1:22"], "", b"").await;
@@ -139,6 +139,6 @@ async fn what_is_not_offered_is_refused_properly() {
     assert!(outcome.err.contains("remote port forwarding failed"), "{}", outcome.err);
     let kinds: Vec<String> =
         house.gate.events().iter().map(|event| event.details["kind"].to_string()).collect();
-    assert_eq!(kinds, ["\"direct-tcpip\"", "\"tcpip-forward\""]);
+    assert_eq!(kinds, ["\"local\"", "\"remote\""]);
     assert_eq!(house.gate.stays().len(), 0, "and none of it took a sandbox");
 }

@@ -15,12 +15,16 @@ use sojourn_core::authz::Role;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
+use sojourn_core::wire::shim::Endpoint;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
+use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::identity::How;
 use sojourn_engine::identity::Principal;
+use sojourn_engine::profiles::Forward;
+use sojourn_engine::session::Listening;
 use sojourn_ssh::Door;
 use sojourn_ssh::Gate;
 use sojourn_ssh::HostKeys;
@@ -229,6 +233,14 @@ impl Gate for TestGate {
         Ok(session)
     }
 
+    fn may_forward(&self, _: &Principal, _: Option<&str>, _: Forward) -> bool {
+        false
+    }
+
+    async fn evidence(&self, _: SessionId) -> Option<Evidence> {
+        None
+    }
+
     fn record(&self, event: Event) {
         self.inner().events.push(event);
     }
@@ -273,6 +285,16 @@ impl GateSession for TestSession {
     ) -> Result<(ProgramInput, ProgramOutput), Refusal> {
         Program::start(request, self.gone.subscribe())
     }
+
+    fn is_honeypot(&self) -> bool {
+        false
+    }
+
+    async fn listen(&self, _: Endpoint) -> Result<Listening, Refusal> {
+        Err(Refusal::Listen("not here".to_owned()))
+    }
+
+    async fn unlisten(&self, _: u16) {}
 
     async fn cut(&self) -> Cut {
         let mut cut = self.cut.subscribe();

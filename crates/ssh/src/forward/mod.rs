@@ -1,0 +1,58 @@
+//! Forwarded connections: what a client may reach from inside the sandbox (`local`), what is reached
+//! at the client from inside (`remote`, `agent`). All off unless the profile says otherwise; each is on
+//! record with its target and its bytes.
+
+mod agent;
+mod greeting;
+mod local;
+mod passage;
+mod remote;
+
+pub(crate) use agent::AgentSocket;
+pub(crate) use local::Wanted;
+pub(crate) use remote::Remotes;
+pub(crate) use remote::Where;
+
+use sojourn_core::audit::Action;
+use sojourn_engine::door::shown;
+use sojourn_engine::profiles::Forward;
+
+use crate::caller::Place;
+use crate::connection::Connection;
+use crate::gate::Gate;
+
+/// The longest target in the audit log, in characters.
+const LONGEST_TARGET: usize = 512;
+
+/// The name of a kind, as the configuration and the audit log have it.
+pub(crate) const fn name(kind: Forward) -> &'static str {
+    match kind {
+        Forward::Local => "local",
+        Forward::Remote => "remote",
+        Forward::Agent => "agent",
+    }
+}
+
+impl<G: Gate> Connection<G> {
+    /// Whether this connection may forward so: its certificate and its profile have to let it.
+    pub(crate) fn may_forward(&self, kind: Forward) -> bool {
+        let Some(guest) = self.guest() else { return false };
+        let terms = match kind {
+            Forward::Local | Forward::Remote => guest.terms.port_forwarding,
+            Forward::Agent => guest.terms.agent_forwarding,
+        };
+        let Place::Profile(profile) = &guest.wish.place else { return false };
+        terms && self.gate.may_forward(&guest.principal, profile.as_deref(), kind)
+    }
+
+    /// Puts on record that something was not forwarded.
+    pub(crate) fn refused_forward(&self, kind: &str, target: &str, code: &str, why: &str) {
+        let event = self
+            .event(Action::ForwardRefused)
+            .detail("kind", kind)
+            .detail("target", shown(target.as_bytes(), LONGEST_TARGET))
+            .detail("code", code);
+        let why = shown(why.as_bytes(), LONGEST_TARGET);
+        self.gate.record(if why.is_empty() { event } else { event.detail("reason", why) });
+    }
+}

@@ -1,0 +1,280 @@
+//! `-R`: it is listened inside the sandbox, and each connection that is made there is passed on to the
+//! client.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Channel;
+use russh::Error;
+use russh::server::Handle;
+use russh::server::Msg;
+use sojourn_core::wire::shim::Endpoint;
+use sojourn_core::wire::shim::Greeting;
+use sojourn_core::wire::shim::Program;
+use sojourn_engine::door::ChannelRequest;
+use sojourn_engine::profiles::Forward;
+use sojourn_engine::session::Listening;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::greeting;
+use super::name;
+use super::passage::Inside;
+use super::passage::Passage;
+use crate::connection::Connection;
+use crate::gate::Gate;
+use crate::gate::GateInput;
+use crate::gate::GateSession;
+
+/// How many places one connection may have listened at.
+const MOST: usize = 8;
+
+/// How many channels wait for the next connection of each: the one after it is taken while the door
+/// still passes on the first.
+const WAITING: usize = 2;
+
+/// How long a client's request may wait until it is listened; a sandbox may have to be made for it.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long a client may take to say whether it wants a connection.
+const CONFIRM: Duration = Duration::from_secs(30);
+
+/// Where connections come from, and how the client knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Where {
+    /// A port, with the address as the client gave it.
+    Tcp(String, u32),
+    /// A socket.
+    Unix(String),
+    /// The key agent's socket.
+    Agent(String),
+}
+
+/// What one connection's client has had listened at.
+#[derive(Default)]
+pub(crate) struct Remotes(HashMap<Where, Listener>);
+
+/// Somewhere that is listened at; no more, when it is dropped.
+pub(super) struct Listener {
+    stop: CancellationToken,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Remotes {
+    /// Has it listened there; gives the port. None, when that cannot be.
+    pub(crate) async fn add<G: Gate>(
+        &mut self,
+        connection: &Arc<Connection<G>>,
+        place: Where,
+    ) -> Option<u32> {
+        let why = if self.0.len() >= MOST {
+            format!("{MOST} places are listened at already")
+        } else if self.0.contains_key(&place) {
+            "it is listened there already".to_owned()
+        } else {
+            match listen(connection, &place).await {
+                Ok((listener, port)) => {
+                    let place = match place {
+                        Where::Tcp(address, 0) => Where::Tcp(address, port),
+                        named => named,
+                    };
+                    self.0.insert(place, listener);
+                    return Some(port);
+                }
+                Err(why) => why,
+            }
+        };
+        connection.refused_forward(name(Forward::Remote), &place.shown(), "listen", &why);
+        None
+    }
+
+    /// Listens there no more. False, when it did not.
+    pub(crate) fn remove(&mut self, place: &Where) -> bool {
+        self.0.remove(place).is_some()
+    }
+}
+
+impl Where {
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Tcp(address, port) => format!("{address}:{port}"),
+            Self::Unix(path) | Self::Agent(path) => path.clone(),
+        }
+    }
+
+    fn endpoint(&self) -> Option<Endpoint> {
+        Some(match self {
+            Self::Tcp(address, port) => {
+                // As OpenSSH has it, both mean every address.
+                let host = if address == "*" { "" } else { address };
+                Endpoint::Tcp { host: host.into(), port: u16::try_from(*port).ok()? }
+            }
+            Self::Unix(path) | Self::Agent(path) => Endpoint::Unix(path.as_str().into()),
+        })
+    }
+
+    const fn kind(&self) -> Forward {
+        match self {
+            Self::Tcp(..) | Self::Unix(_) => Forward::Remote,
+            Self::Agent(_) => Forward::Agent,
+        }
+    }
+
+    /// Offers a connection to the client.
+    async fn offer(&self, handle: &Handle, peer: (String, u16)) -> Result<Channel<Msg>, Error> {
+        match self {
+            Self::Tcp(address, port) => {
+                let (from, from_port) = (peer.0, u32::from(peer.1));
+                handle.channel_open_forwarded_tcpip(address.as_str(), *port, from, from_port).await
+            }
+            Self::Unix(path) => handle.channel_open_forwarded_streamlocal(path.as_str()).await,
+            Self::Agent(_) => handle.channel_open_agent().await,
+        }
+    }
+}
+
+/// Has it listened, in a session that may have to be made for it.
+async fn listen<G: Gate>(
+    connection: &Arc<Connection<G>>,
+    place: &Where,
+) -> Result<(Listener, u32), String> {
+    let (found, outcome) = oneshot::channel();
+    let (connection, place) = (connection.clone(), place.clone());
+    // A session is opened to its end, whoever still waits for it.
+    connection.tasks.clone().spawn(async move {
+        let listener = match connection.session(&[]).await {
+            Ok(session) => begin(&connection, session, place).await,
+            Err(denial) => Err(denial.to_string()),
+        };
+        // Nobody waits: it is dropped, and so is the listener.
+        let _late = found.send(listener);
+    });
+    match tokio::time::timeout(PATIENCE, outcome).await {
+        Ok(Ok(listener)) => listener,
+        _ => Err("it took too long".to_owned()),
+    }
+}
+
+/// Listens in a session, and passes on what comes until the listener is dropped.
+pub(super) async fn begin<G: Gate>(
+    connection: &Arc<Connection<G>>,
+    session: &G::Session,
+    place: Where,
+) -> Result<(Listener, u32), String> {
+    let endpoint = place.endpoint().ok_or("there is no such port")?;
+    let Listening { listener, port } =
+        session.listen(endpoint).await.map_err(|refusal| refusal.to_string())?;
+    let place = match place {
+        Where::Tcp(address, 0) => Where::Tcp(address, port.into()),
+        named => named,
+    };
+    let stop = CancellationToken::new();
+    for _ in 0..WAITING {
+        let taker = Taker {
+            connection: connection.clone(),
+            session: session.clone(),
+            place: place.clone(),
+            listener,
+            stop: stop.clone(),
+        };
+        connection.tasks.spawn(taker.run());
+    }
+    let (session, stopped) = (session.clone(), stop.clone());
+    connection.tasks.spawn(async move {
+        stopped.cancelled().await;
+        session.unlisten(listener).await;
+    });
+    Ok((Listener { stop }, port.into()))
+}
+
+/// Takes one connection after the other.
+struct Taker<G: Gate> {
+    connection: Arc<Connection<G>>,
+    session: G::Session,
+    place: Where,
+    listener: u16,
+    stop: CancellationToken,
+}
+
+impl<G: Gate> Taker<G> {
+    async fn run(self) {
+        loop {
+            let taken = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return,
+                () = self.connection.gone.cancelled() => {
+                    self.stop.cancel();
+                    return;
+                }
+                _ = self.session.cut() => return,
+                taken = self.take() => taken,
+            };
+            let Some((inside, peer, permit)) = taken else {
+                tracing::debug!(place = ?self.place, "nothing more is taken there");
+                return;
+            };
+            self.pass_on(inside, peer, permit);
+        }
+    }
+
+    /// The next connection, and a channel's place for it.
+    async fn take(&self) -> Option<(Inside<G>, (String, u16), OwnedSemaphorePermit)> {
+        let permit = self.connection.places.clone().acquire_owned().await.ok()?;
+        let request = ChannelRequest::new(Program::Accept(self.listener));
+        let (input, output) = self.session.start(request).await.ok()?;
+        let mut waiting = Waiting::<G> { input: Some(input), tasks: self.connection.tasks.clone() };
+        let mut output = output;
+        match greeting::read(&mut output).await {
+            Some((Greeting::Open { peer }, early)) => {
+                let input = waiting.input.take()?;
+                let peer = peer.unwrap_or_else(|| (String::new(), 0));
+                Some((Inside { input, output, early }, peer, permit))
+            }
+            _ => None,
+        }
+    }
+
+    fn pass_on(&self, inside: Inside<G>, peer: (String, u16), permit: OwnedSemaphorePermit) {
+        let (connection, session) = (self.connection.clone(), self.session.clone());
+        let (place, tasks) = (self.place.clone(), connection.tasks.clone());
+        tasks.spawn(async move {
+            let Some(guest) = connection.guest() else { return };
+            let from =
+                if peer.0.is_empty() { String::new() } else { format!("{}:{}", peer.0, peer.1) };
+            let offer = tokio::time::timeout(CONFIRM, place.offer(&guest.handle, peer));
+            let why = match offer.await {
+                Ok(Ok(channel)) => {
+                    let (kind, target) = (place.kind(), place.shown());
+                    let passage = Passage { connection: connection.clone(), kind, target, from };
+                    return passage.carry(channel, inside, &session).await;
+                }
+                Ok(Err(_)) => "the client did not take it",
+                Err(_) => "the client did not answer",
+            };
+            inside.input.close().await;
+            connection.refused_forward(name(place.kind()), &place.shown(), "client", why);
+            drop(permit);
+        });
+    }
+}
+
+/// A channel that waits for a connection; it is closed when nobody waits any more.
+struct Waiting<G: Gate> {
+    input: Option<<G::Session as GateSession>::Input>,
+    tasks: tokio_util::task::TaskTracker,
+}
+
+impl<G: Gate> Drop for Waiting<G> {
+    fn drop(&mut self) {
+        if let Some(input) = self.input.take() {
+            self.tasks.spawn(async move { input.close().await });
+        }
+    }
+}
