@@ -88,6 +88,7 @@ fn run(
         .at(Stage::Disk, "mounting")?;
     report.reached(Stage::Rootfs);
     rootfs::assemble(profile, &lower).at(Stage::Rootfs, "putting it together")?;
+    let lowers = lower.names();
     drop(lower);
 
     report.reached(Stage::Container);
@@ -99,7 +100,7 @@ fn run(
     report.reached(Stage::Terminals);
     let ptmx = terminals_of(pid).at(Stage::Terminals, "opening ptmx")?;
     // Only now: no process of the sandbox has ever had these descriptors.
-    let layers = rootfs::layers().at(Stage::Rootfs, "holding its layers")?;
+    let layers = rootfs::layers(&lowers).at(Stage::Rootfs, "holding its layers")?;
     report.reached(Stage::Network);
     raise_loopback_of(pid).at(Stage::Network, "raising lo")?;
     report.reached(Stage::Start);

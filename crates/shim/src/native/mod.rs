@@ -8,6 +8,7 @@
 
 mod builder;
 mod disk;
+mod made;
 mod profile;
 mod rootfs;
 mod seccomp;

@@ -33,6 +33,8 @@ pub struct NativeProfile {
     pub cgroup_parent: String,
     /// Where its files come from.
     pub rootfs: Rootfs,
+    /// A directory laid over them, which stays as it is.
+    pub overlay: Option<PathBuf>,
     /// Its host name.
     pub hostname: String,
     /// Memory, swap included, in bytes.
@@ -83,6 +85,7 @@ mod tests {
             id: "0191-abc".to_owned(),
             cgroup_parent: "sojourn".to_owned(),
             rootfs: Rootfs::Host,
+            overlay: None,
             hostname: "room".to_owned(),
             memory: 1 << 28,
             cpu: 0.5,

@@ -7,13 +7,8 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::lchown;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -22,6 +17,7 @@ use rustix::mount::MountFlags;
 use rustix::mount::MoveMountFlags;
 use rustix::mount::OpenTreeFlags;
 
+use super::made::Made;
 use super::profile::NativeProfile;
 use super::profile::Rootfs;
 use crate::layers::Layers;
@@ -33,74 +29,107 @@ const SHOWN: [&str; 3] = ["usr", "etc/alternatives", "etc/ld.so.cache"];
 /// Of what is shown, what is not: whatever the administrator put there is nobody's business.
 const HIDDEN: [&str; 2] = ["usr/local", "usr/src"];
 
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
-    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
-const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
-    networks: files\nprotocols: files\nservices: files\n";
-const PROFILE: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-    export PATH\numask 022\n\
-    if [ -n \"${BASH_VERSION-}\" ]; then . /etc/bash.bashrc; else PS1='# '; fi\n";
-const BASHRC: &str = "[ -n \"${PS1-}\" ] || return\nPS1='\\u@\\h:\\w\\$ '\nshopt -s checkwinsize\n";
+/// Lower layers by their names in the staging directory: a profile's overlay, and what is below it.
+const OVER: &str = "over";
+const BASE: &str = "base";
 
-/// The lower layer, taken from the host while its paths can still be reached.
-pub(super) enum Lower {
+/// What the profile shows of the host, taken while its paths can still be reached.
+pub(super) struct Lower {
+    base: Base,
+    overlay: Option<OwnedFd>,
+}
+
+enum Base {
     /// Trees to attach, and where.
     Host(Vec<(String, OwnedFd)>),
     /// The whole layer.
     Directory(OwnedFd),
 }
 
-/// Takes what the profile shows of the host. `ids` is a user namespace with the sandbox's map.
+impl Lower {
+    /// The names of the layers in the staging directory, the topmost first.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        self.overlay.iter().map(|_| OVER).chain([BASE]).collect()
+    }
+}
+
+/// Takes what the profile shows of the host. `ids` makes a user namespace with the sandbox's map.
 pub(super) fn take(
     profile: &NativeProfile,
     ids: impl FnOnce() -> io::Result<OwnedFd>,
 ) -> io::Result<Lower> {
-    match &profile.rootfs {
-        Rootfs::Host => {
-            let beside = fs::read_dir("/")?.filter_map(Result::ok).filter(is_system_directory);
-            let names = beside.filter_map(|entry| entry.file_name().into_string().ok());
-            let mut trees = Vec::new();
-            for name in names.chain(SHOWN.map(str::to_owned)) {
-                match clone(&Path::new("/").join(&name)) {
-                    Ok(tree) => trees.push((name, tree)),
-                    Err(Errno::NOENT) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            for (_, tree) in &trees {
-                let (read_only, no_suid, no_dev) = (true, true, true);
-                let attributes = Attributes { read_only, no_suid, no_dev, ids: None };
-                set_attributes(tree.as_fd(), attributes)?;
-            }
-            Ok(Lower::Host(trees))
+    let directory = match &profile.rootfs {
+        Rootfs::Host => None,
+        Rootfs::Directory(path) => Some(path),
+    };
+    let is_mapped = directory.is_some() || profile.overlay.is_some();
+    let ids = if is_mapped { Some(ids()?) } else { None };
+    let base = match directory {
+        None => Base::Host(take_host()?),
+        Some(path) => Base::Directory(take_mapped(path, ids.as_ref())?),
+    };
+    let overlay = profile.overlay.as_ref().map(|path| take_mapped(path, ids.as_ref()));
+    Ok(Lower { base, overlay: overlay.transpose()? })
+}
+
+/// A directory whose owners are shown through a user namespace's map.
+fn take_mapped(path: &Path, ids: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let tree = clone(path).map_err(|error| named(error.into()))?;
+    let (read_only, no_suid, no_dev) = (true, true, true);
+    let attributes = Attributes { read_only, no_suid, no_dev, ids: ids.map(AsFd::as_fd) };
+    match set_attributes(tree.as_fd(), attributes) {
+        Ok(()) => Ok(tree),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(io::Error::other(format!(
+                "{}: owners on its file system cannot be shown by another map (idmapped mounts): keep it \
+             on ext4, xfs or btrfs",
+                path.display()
+            )))
         }
-        Rootfs::Directory(path) => {
-            let tree = clone(path)?;
-            let ids = ids()?;
-            let ids = Some(ids.as_fd());
-            let attributes = Attributes { read_only: true, no_suid: true, no_dev: true, ids };
-            set_attributes(tree.as_fd(), attributes)?;
-            Ok(Lower::Directory(tree))
-        }
+        Err(error) => Err(named(error)),
     }
 }
 
-/// Puts the root together at `root`, from `base` (made here) and the writable layer at `disk`. All
-/// are directories below the current one.
+fn take_host() -> io::Result<Vec<(String, OwnedFd)>> {
+    let beside = fs::read_dir("/")?.filter_map(Result::ok).filter(is_system_directory);
+    let names = beside.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut trees = Vec::new();
+    for name in names.chain(SHOWN.map(str::to_owned)) {
+        match clone(&Path::new("/").join(&name)) {
+            Ok(tree) => trees.push((name, tree)),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for (_, tree) in &trees {
+        let (read_only, no_suid, no_dev) = (true, true, true);
+        set_attributes(tree.as_fd(), Attributes { read_only, no_suid, no_dev, ids: None })?;
+    }
+    Ok(trees)
+}
+
+/// Puts the root together at `root`, from `base` (made here), what is laid over it, and the writable
+/// layer at `disk`. All are directories below the current one.
 pub(super) fn assemble(profile: &NativeProfile, lower: &Lower) -> io::Result<()> {
     let owner = profile.ids.start;
-    for directory in ["base", "root", "disk/u", "disk/w"] {
-        Base { owner }.directory(directory, 0o755)?;
+    let made = Made { owner };
+    for directory in [BASE, OVER, "root", "disk/u", "disk/w"] {
+        made.directory(directory, 0o755)?;
     }
-    match lower {
-        Lower::Host(_) => Base { owner }.fill(profile)?,
-        Lower::Directory(tree) => attach(tree, Path::new("base"))?,
+    match &lower.base {
+        Base::Host(_) => made.fill(profile)?,
+        Base::Directory(tree) => attach(tree, Path::new(BASE))?,
     }
-    let options = c"lowerdir=base,upperdir=disk/u,workdir=disk/w";
+    if let Some(tree) = &lower.overlay {
+        attach(tree, Path::new(OVER))?;
+    }
+    let options = format!("lowerdir={},upperdir=disk/u,workdir=disk/w", lower.names().join(":"));
+    let options = CString::new(options)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    rustix::mount::mount("overlay", "root", "overlay", flags, options)?;
-    if let Lower::Host(trees) = lower {
+    rustix::mount::mount("overlay", "root", "overlay", flags, options.as_c_str())?;
+    if let Base::Host(trees) = &lower.base {
         for (name, tree) in trees {
             attach(tree, &Path::new("root").join(name))?;
         }
@@ -118,14 +147,15 @@ pub(super) fn assemble(profile: &NativeProfile, lower: &Lower) -> io::Result<()>
 
 /// The layers of the root that [`assemble`] put together, each as a mount of its own that nobody can
 /// write through and that shows nothing but the layer.
-pub(super) fn layers() -> io::Result<Layers> {
+pub(super) fn layers(lowers: &[&str]) -> io::Result<Layers> {
     let hold = |path: &str| -> io::Result<OwnedFd> {
         let tree = clone(Path::new(path))?;
         let (read_only, no_suid, no_dev) = (true, true, true);
         set_attributes(tree.as_fd(), Attributes { read_only, no_suid, no_dev, ids: None })?;
         Ok(tree)
     };
-    Ok(Layers { upper: hold("disk/u")?, lowers: vec![hold("base")?] })
+    let lowers = lowers.iter().map(|name| hold(name)).collect::<io::Result<_>>()?;
+    Ok(Layers { upper: hold("disk/u")?, lowers })
 }
 
 /// `/bin`, `/sbin`, `/lib*`, where they are directories and not links into `/usr`.
@@ -133,7 +163,8 @@ fn is_system_directory(entry: &fs::DirEntry) -> bool {
     is_system_name(entry) && entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
-fn is_system_name(entry: &fs::DirEntry) -> bool {
+/// Whether an entry of `/` holds programs or libraries, beside `/usr`.
+pub(super) fn is_system_name(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     name == "bin" || name == "sbin" || name.to_str().is_some_and(|name| name.starts_with("lib"))
 }
@@ -147,65 +178,4 @@ fn clone(path: &Path) -> Result<OwnedFd, Errno> {
 fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(rustix::mount::move_mount(tree, "", CWD, target, flags)?)
-}
-
-/// The made-up lower layer of a sandbox with the host's programs. All of it is the sandbox's root's.
-struct Base {
-    owner: u32,
-}
-
-impl Base {
-    fn fill(&self, profile: &NativeProfile) -> io::Result<()> {
-        for name in ["etc", "etc/alternatives", "dev", "home", "proc", "run", "sys", "usr", "var"] {
-            self.directory(format!("base/{name}"), 0o755)?;
-        }
-        self.directory("base/root", 0o700)?;
-        self.directory("base/tmp", 0o1777)?;
-        for entry in fs::read_dir("/")?.filter_map(Result::ok).filter(is_system_name) {
-            let place = Path::new("base").join(entry.file_name());
-            match entry.file_type()? {
-                kind if kind.is_symlink() => self.link(&fs::read_link(entry.path())?, &place)?,
-                kind if kind.is_dir() => self.directory(&place, 0o755)?,
-                _ => {}
-            }
-        }
-        let hostname = &profile.hostname;
-        let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
-        for (name, text) in [
-            ("passwd", PASSWD),
-            ("group", GROUP),
-            ("hosts", &hosts),
-            ("hostname", &format!("{hostname}\n")),
-            ("resolv.conf", ""),
-            ("nsswitch.conf", NSSWITCH),
-            ("profile", PROFILE),
-            ("bash.bashrc", BASHRC),
-            ("ld.so.cache", ""),
-        ] {
-            self.file(&Path::new("base/etc").join(name), text)?;
-        }
-        self.link(Path::new("../usr/lib/os-release"), Path::new("base/etc/os-release"))?;
-        self.link(Path::new("../proc/self/mounts"), Path::new("base/etc/mtab"))
-    }
-
-    fn directory(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
-        fs::DirBuilder::new().mode(mode).create(&path)?;
-        self.own(path)
-    }
-
-    fn file(&self, path: &Path, text: &str) -> io::Result<()> {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)?;
-        file.write_all(text.as_bytes())?;
-        self.own(path)
-    }
-
-    fn link(&self, to: &Path, path: &Path) -> io::Result<()> {
-        symlink(to, path)?;
-        self.own(path)
-    }
-
-    fn own(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        lchown(path, Some(self.owner), Some(self.owner))
-    }
 }

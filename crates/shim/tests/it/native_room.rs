@@ -69,6 +69,7 @@ pub(crate) fn profile() -> NativeProfile {
         id: format!("{process}-{number}"),
         cgroup_parent: PARENT.to_owned(),
         rootfs: Rootfs::Host,
+        overlay: None,
         hostname: "room".to_owned(),
         memory: 256 * MB,
         cpu: 1.0,

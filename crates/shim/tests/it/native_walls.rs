@@ -203,3 +203,36 @@ fn a_directory_is_shown_with_its_owners_and_stays_as_it_is() {
     drop(room);
     std::fs::remove_dir_all(&directory).expect("root may");
 }
+
+#[test]
+fn an_overlay_lies_over_the_root_and_stays_as_it_is() {
+    if !possible() {
+        return;
+    }
+    let mut profile = crate::native_room::profile();
+    let directory = std::env::temp_dir().join(format!("overlay-{}", profile.id));
+    let write = |name: &str, text: &str, owner: u32| {
+        let path = directory.join(name);
+        std::fs::create_dir_all(path.parent().expect("it has one")).expect("root may");
+        std::fs::write(&path, text).expect("root may");
+        std::os::unix::fs::chown(&path, Some(owner), Some(owner)).expect("root may");
+    };
+    write("etc/motd", "welcome\n", 0);
+    write("etc/passwd", "root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n", 0);
+    write("home/anna/notes", "hers\n", 1000);
+    write("usr/bin/planted", "#!/bin/sh\n", 0);
+    profile.overlay = Some(directory.clone());
+    let script =
+        "cat /etc/motd; stat -c %U,%u /home/anna/notes /etc/motd; id -un; ls /usr/bin/planted;
+        echo changed >/etc/motd; cat /etc/motd; rm /home/anna/notes; ls /home/anna; ls /etc/hosts;
+        grep -c overlay- /proc/self/mountinfo; grep -c ' /etc/alternatives ' /proc/self/mountinfo";
+    let mut room = Room::of(&profile);
+    let outcome = room.sh(script);
+    let wanted = "welcome\nanna,1000\nroot,0\nroot\nchanged\n/etc/hosts\n0\n1\n";
+    assert_eq!(outcome.out, wanted, "{}", outcome.err);
+    assert!(outcome.err.contains("/usr/bin/planted"), "the host's trees lie above: {outcome:?}");
+    drop(room);
+    let kept = std::fs::read_to_string(directory.join("etc/motd")).expect("it is there");
+    assert!(kept == "welcome\n" && directory.join("home/anna/notes").exists());
+    std::fs::remove_dir_all(&directory).expect("root may");
+}
