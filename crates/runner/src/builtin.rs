@@ -5,14 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sojourn_sandbox::bait;
 use sojourn_sandbox::forge::Forge;
 use sojourn_sandbox::pool::PARALLEL;
 use sojourn_sandbox::pool::Shared;
+use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::cgroup;
@@ -147,6 +150,7 @@ fn prepare(
 ) -> io::Result<Requests> {
     let mut templates: BTreeMap<u64, Arc<native::DiskTemplate>> = BTreeMap::new();
     let mut profiles = BTreeMap::new();
+    let images = config.data_dir.join("images");
     for mut profile in config.profiles {
         if profile.disk_size > native::MAX_IN_MEMORY {
             let template = match templates.get(&profile.disk_size) {
@@ -160,6 +164,10 @@ fn prepare(
                 }
             };
             profile.disk = Some(template);
+        }
+        if profile.overlay == Overlay::Bait {
+            let name = bait::ensure(dirs.images().as_fd())?;
+            profile.overlay = Overlay::Directory(images.join(name));
         }
         profile.cgroup = config.cgroup.clone();
         profiles.insert(profile.name.clone(), Arc::new(profile));

@@ -36,6 +36,7 @@ const DIRECTORY: OFlags =
 pub(crate) struct Directories {
     recordings: OwnedFd,
     sessions: OwnedFd,
+    images: OwnedFd,
 }
 
 impl Directories {
@@ -45,12 +46,18 @@ impl Directories {
         Ok(Self {
             recordings: rustix::fs::openat(&data, "recordings", DIRECTORY, Mode::empty())?,
             sessions: rustix::fs::openat(&data, "sessions", DIRECTORY, Mode::empty())?,
+            images: rustix::fs::openat(&data, "images", DIRECTORY, Mode::empty())?,
         })
     }
 
     /// `recordings/`.
     pub(crate) fn recordings(&self) -> &OwnedFd {
         &self.recordings
+    }
+
+    /// `images/`: trees that sandboxes are made of.
+    pub(crate) fn images(&self) -> &OwnedFd {
+        &self.images
     }
 
     /// Where unlinked images of sandboxes' disks may lie: on the data directory's own disk.

@@ -6,10 +6,12 @@
 //! - [`prepared`]: a sandbox that waits for a session, and the shim that holds it.
 //! - [`forge`]: asks the zygote for shims.
 //! - [`left`]: what a session left in its sandbox, read when everything of it is dead.
+//! - [`bait`]: what the profile for honeypots is made to look like.
 //! - [`slots`]: user ids, so that no two sandboxes share one.
 //! - [`packets`]: a seqpacket socket on the runtime.
 #![cfg(target_os = "linux")]
 
+pub mod bait;
 pub mod forge;
 pub mod left;
 pub mod packets;

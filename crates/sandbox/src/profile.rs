@@ -1,5 +1,6 @@
 //! A profile as the runner knows it: how its sandbox is built and what a session in it gets.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sojourn_core::limits::Limits;
@@ -11,6 +12,17 @@ use sojourn_shim::native::Rootfs;
 
 use crate::slots::Slot;
 
+/// What is laid over a root file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Overlay {
+    /// Nothing.
+    None,
+    /// The files of [`crate::bait`].
+    Bait,
+    /// A directory.
+    Directory(PathBuf),
+}
+
 /// One profile.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -18,6 +30,8 @@ pub struct Profile {
     pub name: String,
     /// Where its files come from.
     pub rootfs: Rootfs,
+    /// What is laid over them; the runner has the directory of [`Overlay::Bait`] made.
+    pub overlay: Overlay,
     /// Its host name; empty: made from the sandbox's id.
     pub hostname: String,
     /// Memory in bytes.
@@ -57,6 +71,10 @@ impl Profile {
             id: id.to_owned(),
             cgroup_parent: self.cgroup.clone(),
             rootfs: self.rootfs.clone(),
+            overlay: match &self.overlay {
+                Overlay::Directory(path) => Some(path.clone()),
+                Overlay::None | Overlay::Bait => None,
+            },
             hostname,
             memory: self.memory,
             cpu: self.cpu,

@@ -10,9 +10,13 @@ use super::profile::Forward;
 use super::profile::Profile;
 use super::report::Report;
 use super::sections::Ssh;
+use super::value::Laid;
 
 /// Kernel user ids of one sandbox.
 const UIDS_A_SANDBOX: u64 = 65_536;
+
+/// What no overlay changes where the root file system is the host's.
+const COVERED: [&str; 6] = ["usr", "bin", "sbin", "lib", "etc/alternatives", "etc/ld.so.cache"];
 
 /// Keys of a listener that only a honeypot has.
 const HONEYPOT_KEYS: [&str; 4] =
@@ -66,6 +70,19 @@ fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
     if profile.command.first().is_none_or(String::is_empty) {
         let node = node.get("command").unwrap_or(node);
         report.problem(node, "no program: the first entry is the program, the rest its arguments");
+    }
+    if let Laid::Directory(overlay) = &profile.overlay.0 {
+        let place = node.get("overlay").unwrap_or(node);
+        expect_path(place, std::fs::metadata(overlay), std::fs::Metadata::is_dir, report);
+        if profile.rootfs.0.is_none() {
+            let hidden = COVERED.iter().filter(|name| overlay.join(name).exists());
+            for name in hidden {
+                report.note(format!(
+                    "overlay {}: {name} in it is not seen, the host's own lies over it",
+                    overlay.display()
+                ));
+            }
+        }
     }
     if let Some(directory) = &profile.rootfs.0 {
         let node = node.get("rootfs").unwrap_or(node);

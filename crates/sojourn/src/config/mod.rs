@@ -36,6 +36,7 @@ pub(crate) use sections::Ssh;
 pub(crate) use source::ConfigError;
 pub(crate) use source::check_file;
 pub(crate) use source::load;
+pub(crate) use value::Laid;
 
 use node::Node;
 use report::Report;

@@ -14,7 +14,8 @@ use super::node::Kind;
 use super::node::Node;
 use super::report::Report;
 use super::value::HostName;
-use super::value::MaybePath;
+use super::value::Laid;
+use super::value::Overlay;
 use super::value::Pattern;
 use super::value::RootFs;
 use super::value::Value;
@@ -101,8 +102,8 @@ keys! {
         rootfs: RootFs = RootFs(None);
         /// Docker: the image.
         image: String = String::new(), later;
-        /// A directory laid over the root file system.
-        overlay: MaybePath = MaybePath(None), later;
+        /// A directory laid over the root file system, or "bait" for the files of a made-up server.
+        overlay: Overlay = Overlay(Laid::Nothing);
         /// The host name inside; empty: a neutral one.
         hostname: HostName = HostName(String::new());
         /// Environment variables that programs get.
@@ -161,7 +162,12 @@ keys! {
 impl Profile {
     fn built_in(name: &str) -> Self {
         match name {
-            BAIT => Self { allow: Vec::new(), ..Self::default() },
+            BAIT => Self {
+                allow: Vec::new(),
+                overlay: Overlay(Laid::Bait),
+                hostname: HostName("web01".to_owned()),
+                ..Self::default()
+            },
             HOST => Self { sandbox: SandboxKind::Host, allow: Vec::new(), ..Self::default() },
             _ => Self::default(),
         }

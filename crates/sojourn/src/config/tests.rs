@@ -102,7 +102,6 @@ fn what_is_not_built_is_refused_unless_it_is_the_default() {
         ("[limits]\ndetach_grace = \"1m\"", "limits.detach_grace"),
         ("[profiles.a]\nsandbox = \"docker\"", "profiles.a.sandbox"),
         ("[profiles.a]\nshare = \"user\"", "profiles.a.share"),
-        ("[profiles.a]\noverlay = \"/o\"", "profiles.a.overlay"),
         ("[profiles.host]\nallow = [\"*\"]", "profiles.host"),
         ("[runner]\nnotify = false", "runner.notify"),
         ("[[ssh]]\nmode = \"honeypot\"\ncredentials = [[\"a\", \"b\"]]", "ssh[0].credentials"),
@@ -110,6 +109,18 @@ fn what_is_not_built_is_refused_unless_it_is_the_default() {
         let told = errors(text);
         assert_eq!(told.len(), 1, "{text}: {told:?}");
         assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
+    }
+}
+
+#[test]
+fn an_overlay_is_a_directory_or_bait() {
+    let (config, _) = read_ok("[profiles.a]\noverlay = \"bait\"\n[profiles.b]\noverlay = \"/\"");
+    assert_eq!(profile(&config, "a").overlay.to_string(), "bait");
+    assert_eq!(profile(&config, "b").overlay.to_string(), "/");
+    for wrong in ["/no/such/directory", "baite", "/dev/null"] {
+        let told = errors(&format!("[profiles.a]\noverlay = {wrong:?}"));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("s.toml:2: profiles.a.overlay: "), "{told:?}");
     }
 }
 

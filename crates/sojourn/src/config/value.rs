@@ -223,6 +223,7 @@ of_text! {
     Pattern: {"type": "string"};
     ServerId: {"type": "string"};
     RootFs: {"type": "string"};
+    Overlay: {"type": "string"};
 }
 
 /// A text that is not what a key wants; says what would be.
@@ -299,6 +300,23 @@ text_type! {
     RootFs(Option<PathBuf>) = |text| {
         if text == "host" { Some(None) } else { absolute(text).map(Some) }
     }, "\"host\", nor a directory that begins with \"/\"";
+    /// What is laid over a root file system.
+    Overlay(Laid) = |text| match text {
+        "" => Some(Laid::Nothing),
+        "bait" => Some(Laid::Bait),
+        _ => absolute(text).map(Laid::Directory),
+    }, "empty, \"bait\", nor a directory that begins with \"/\"";
+}
+
+/// What is laid over a root file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Laid {
+    /// Nothing.
+    Nothing,
+    /// The files that the built-in profile of honeypots has.
+    Bait,
+    /// A directory.
+    Directory(PathBuf),
 }
 
 fn absolute(text: &str) -> Option<PathBuf> {
@@ -327,6 +345,11 @@ show_text! {
     Pattern: |this| this.0.clone();
     ServerId: |this| this.0.clone();
     RootFs: |this| shown(this.0.as_ref(), "host");
+    Overlay: |this| match &this.0 {
+        Laid::Nothing => String::new(),
+        Laid::Bait => "bait".to_owned(),
+        Laid::Directory(path) => path.display().to_string(),
+    };
 }
 
 fn shown(path: Option<&PathBuf>, none: &str) -> String {

@@ -8,6 +8,7 @@ use sojourn_core::wire::Text;
 use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
 use sojourn_runner::builtin::RunnerConfig;
+use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
@@ -15,6 +16,7 @@ use sojourn_shim::control::RecordingPolicy;
 use sojourn_shim::native::Rootfs;
 
 use crate::config::Config;
+use crate::config::Laid;
 use crate::config::OnRecordingFailure;
 use crate::config::Profile;
 use crate::config::RecordInput;
@@ -53,6 +55,11 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
     SandboxProfile {
         name: name.to_owned(),
         rootfs: profile.rootfs.0.clone().map_or(Rootfs::Host, Rootfs::Directory),
+        overlay: match &profile.overlay.0 {
+            Laid::Nothing => Overlay::None,
+            Laid::Bait => Overlay::Bait,
+            Laid::Directory(path) => Overlay::Directory(path.clone()),
+        },
         hostname: profile.hostname.0.clone(),
         memory: profile.memory.0,
         cpu: profile.cpu,

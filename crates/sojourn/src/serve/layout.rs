@@ -5,6 +5,7 @@
 //!     audit/ keys/      gateway       0700
 //!     recordings/       root:gateway  2750   written by shims, read by the gateway
 //!     sessions/         root          0700   live state
+//!     images/           root          0700   trees that sandboxes are made of
 //!     sojourn.db …      gateway              made by itself
 //! ```
 
@@ -51,6 +52,7 @@ fn make(data_dir: &Path, gateway: Account) -> io::Result<()> {
     }
     own(&below(&data, "recordings")?, root, gateway.gid, 0o2750)?;
     own(&below(&data, "sessions")?, root, Gid::ROOT, 0o700)?;
+    own(&below(&data, "images")?, root, Gid::ROOT, 0o700)?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
+mod bait;
 mod cli;
 mod edges;
 mod files;
