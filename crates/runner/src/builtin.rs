@@ -191,8 +191,9 @@ async fn take_up(requests: &Arc<Requests>) {
         }
     };
     let mut unreadable = false;
+    let mut slots = BTreeMap::new();
     for session in known {
-        match recovery::find(&requests.dirs, &requests.shared.slots, session) {
+        match recovery::find(&requests.dirs, &requests.shared.slots, &mut slots, session) {
             Ok(Found::Running(entry)) => {
                 requests.sessions.insert(session, entry);
                 requests.watch(session);

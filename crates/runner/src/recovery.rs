@@ -1,6 +1,7 @@
 //! What a runner finds when it starts, and what a lost shim leaves: sessions that go on, sessions that
 //! ended while nobody looked, recordings without an end, control groups without a sandbox.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -20,6 +21,7 @@ use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::Summary;
 use sojourn_sandbox::prepared::ShimProcess;
 use sojourn_sandbox::profile::slot_of;
+use sojourn_sandbox::slots::Slot;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::clock;
 use sojourn_shim::files;
@@ -58,12 +60,23 @@ pub(crate) enum Found {
 ///
 /// # Errors
 /// When there is no state to be read: then nothing was ever run in it.
-pub(crate) fn find(dirs: &Directories, slots: &Slots, id: SessionId) -> io::Result<Found> {
+pub(crate) fn find(
+    dirs: &Directories,
+    slots: &Slots,
+    taken: &mut BTreeMap<u32, Arc<Slot>>,
+    id: SessionId,
+) -> io::Result<Found> {
     let directory = dirs.session(id)?;
     let state = State::read(directory.as_fd())?;
     let live = state.is_live();
     let shim = if live { hold(&state.shim) } else { None };
-    let slot = slot_of(&state.sandbox).and_then(|number| slots.take_over(number));
+    // Sessions that share a sandbox share its ids.
+    let slot = slot_of(&state.sandbox).filter(|_| shim.is_some()).and_then(|number| {
+        if let Some(slot) = slots.take_over(number) {
+            taken.insert(number, Arc::new(slot));
+        }
+        taken.get(&number).cloned()
+    });
     let (shim, over) = match shim {
         Some(pidfd) => (ShimProcess::new(pidfd, slot)?, false),
         // Any process that has ended will do: there is nothing to wait for.
@@ -76,6 +89,7 @@ pub(crate) fn find(dirs: &Directories, slots: &Slots, id: SessionId) -> io::Resu
         directory: Arc::new(directory),
         shim: Arc::new(shim),
         notes: None,
+        shared: None,
         ended: None,
         on_record: false,
     };

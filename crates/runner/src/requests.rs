@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::Weak;
 use std::time::Duration;
 
 use sojourn_core::ids::SessionId;
@@ -18,12 +19,15 @@ use sojourn_sandbox::pool::Pool;
 use sojourn_sandbox::pool::Shared;
 use sojourn_sandbox::pool::Taken;
 use sojourn_sandbox::prepared::Failure;
+use sojourn_sandbox::prepared::Prepared;
 use sojourn_sandbox::profile::Profile;
+use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_shim::cgroup;
 use sojourn_shim::clock;
 use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
+use sojourn_shim::joined;
 use tokio::sync::broadcast;
 
 use crate::directories::Directories;
@@ -51,6 +55,8 @@ pub(crate) struct Requests {
     pub(crate) epoch: u64,
     pub(crate) cgroup: String,
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
+    /// Sandboxes that a user's sessions share, by profile and user.
+    rooms: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<Weak<SharedSandbox>>>>>,
 }
 
 impl Requests {
@@ -64,8 +70,8 @@ impl Requests {
         let (events, _) = broadcast::channel(1024);
         let epoch = clock::mono().0;
         let sessions = Arc::new(Sessions::new());
-        let pools = Mutex::default();
-        Self { profiles, shared, dirs, sessions, events, build, epoch, cgroup, pools }
+        let (pools, rooms) = (Mutex::default(), Mutex::default());
+        Self { profiles, shared, dirs, sessions, events, build, epoch, cgroup, pools, rooms }
     }
 
     pub(crate) fn build(&self) -> &str {
@@ -129,12 +135,18 @@ impl Requests {
     }
 
     async fn open(self: &Arc<Self>, open: Open) -> Result<Answer, Failure> {
-        let Open { session, profile: name, lower, about, honeypot: _ } = open;
+        let Open { session, profile: name, lower, about, honeypot } = open;
         let unknown = || Failure::new(Stage::Profile, format!("no profile {name:?} here"));
         let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
         let pool = self.lock().get(&name).cloned();
         let pool = pool.ok_or_else(|| Failure::new(Stage::Runner, "the runner is leaving"))?;
-        let Taken { sandbox, warm } = pool.take().await?;
+        let (sandbox, warm, shared) = match profile.shared && !honeypot {
+            true => self.place(&pool, &name, &about.user).await?,
+            false => {
+                let Taken { sandbox, warm } = pool.take().await?;
+                (sandbox, warm, None)
+            }
+        };
         drop(pool);
         let failed = |what: &'static str| {
             move |error: std::io::Error| Failure::new(Stage::Recording, format!("{what}: {error}"))
@@ -181,7 +193,7 @@ impl Requests {
             Ok(opened) => opened,
             Err(failure) => {
                 shim.kill();
-                tokio::spawn(self.clone().discard(session, id, shim));
+                tokio::spawn(self.clone().discard(session, id, shim, shared));
                 return Err(failure);
             }
         };
@@ -192,6 +204,7 @@ impl Requests {
             directory: Arc::new(kept),
             shim,
             notes: Some(Arc::new(notes)),
+            shared,
             ended: None,
             on_record: false,
         };
@@ -201,15 +214,48 @@ impl Requests {
         Ok((Reply::Opened { sandbox: id, warm, recording }, Some(socket)))
     }
 
+    /// A place in the sandbox that the user's sessions share; the first makes it one.
+    async fn place(
+        &self,
+        pool: &Pool,
+        profile: &str,
+        user: &str,
+    ) -> Result<(Prepared, bool, Option<Arc<SharedSandbox>>), Failure> {
+        let shared = &self.shared;
+        let room = {
+            let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+            rooms.retain(|_, room| {
+                Arc::strong_count(room) > 1
+                    || room.try_lock().is_ok_and(|room| room.strong_count() > 0)
+            });
+            rooms.entry((profile.to_owned(), user.to_owned())).or_default().clone()
+        };
+        // Held to the end: two who come at once share one.
+        let mut known = room.lock().await;
+        if let Some(room) = known.upgrade() {
+            match room.place(&shared.forge, shared.spawn_timeout).await {
+                Ok(sandbox) => return Ok((sandbox, true, Some(room))),
+                // It is ending with its sessions: the next one begins.
+                Err(failure) => tracing::warn!(sandbox = room.id(), %failure, "no place"),
+            }
+        }
+        let Taken { sandbox, warm } = pool.take().await?;
+        let room = Arc::new(SharedSandbox::new(sandbox, self.cgroup.clone()));
+        let sandbox = room.place(&shared.forge, shared.spawn_timeout).await?;
+        *known = Arc::downgrade(&room);
+        Ok((sandbox, warm, Some(room)))
+    }
+
     /// Removes what a sandbox left that never had its session.
     async fn discard(
         self: Arc<Self>,
         session: SessionId,
         sandbox: String,
         shim: Arc<sojourn_sandbox::prepared::ShimProcess>,
+        shared: Option<Arc<SharedSandbox>>,
     ) {
         shim.gone().await;
-        self.clean_cgroup(&sandbox).await;
+        self.clean_up(&sandbox, shared).await;
         if let Err(error) = self.dirs.remove(session) {
             tracing::error!(%session, %error, "a session's directory cannot be removed");
         }
@@ -265,7 +311,8 @@ impl Requests {
             let dirs = own.dirs.clone();
             let found =
                 tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &directory)).await;
-            own.clean_cgroup(&sandbox).await;
+            let shared = own.sessions.with(session, |entry| entry.shared.take()).flatten();
+            own.clean_up(&sandbox, shared).await;
             let summary = match found {
                 Ok(Ok(summary)) => summary,
                 Ok(Err(error)) => {
@@ -286,9 +333,29 @@ impl Requests {
         });
     }
 
-    /// Removes the control groups of a sandbox whose shim could not.
-    async fn clean_cgroup(&self, sandbox: &str) {
-        let (parent, own) = (self.cgroup.clone(), sandbox.to_owned());
+    /// Removes what the shim of a session could not: its sandbox, or its place in one that others
+    /// share, which goes with its last session.
+    async fn clean_up(&self, sandbox: &str, shared: Option<Arc<SharedSandbox>>) {
+        let (whole, place) = joined::parts(sandbox);
+        if let Some(place) = place {
+            self.clean_cgroup(&format!("{}/{whole}", self.cgroup), place).await;
+        }
+        let is_last = match shared.map(Arc::into_inner) {
+            Some(Some(room)) => {
+                room.end().await;
+                true
+            }
+            Some(None) => false,
+            // Its own; or shared since the runner before this one, and nobody joins it any more.
+            None => self.sessions.in_sandbox(whole) <= 1,
+        };
+        if is_last {
+            self.clean_cgroup(&self.cgroup, whole).await;
+        }
+    }
+
+    async fn clean_cgroup(&self, parent: &str, sandbox: &str) {
+        let (parent, own) = (parent.to_owned(), sandbox.to_owned());
         let cleaned =
             tokio::task::spawn_blocking(move || cgroup::clean_orphans(&parent, |id| id != own));
         if let Ok(Err(error)) = cleaned.await {

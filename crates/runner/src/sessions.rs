@@ -16,6 +16,8 @@ use sojourn_core::wire::runner::PAGE;
 use sojourn_core::wire::shim::Summary;
 use sojourn_sandbox::prepared::Notes;
 use sojourn_sandbox::prepared::ShimProcess;
+use sojourn_sandbox::shared::SharedSandbox;
+use sojourn_shim::joined;
 use tokio::sync::watch;
 
 /// The most bytes of sessions in one page.
@@ -45,6 +47,8 @@ pub(crate) struct Entry {
     pub(crate) shim: Arc<ShimProcess>,
     /// The way to its sidecar; none for a session of the runner before this one.
     pub(crate) notes: Option<Arc<Notes>>,
+    /// The sandbox, where it shares one and the runner gave it its place.
+    pub(crate) shared: Option<Arc<SharedSandbox>>,
     /// What it was, once its shim is gone.
     pub(crate) ended: Option<Summary>,
     /// Whether its end is on record already: it may go when its shim has.
@@ -118,7 +122,14 @@ impl Sessions {
 
     /// Whether a sandbox is a running session's.
     pub(crate) fn has_sandbox(&self, sandbox: &str) -> bool {
-        self.lock().values().any(|entry| entry.ended.is_none() && entry.sandbox == sandbox)
+        self.in_sandbox(sandbox) > 0
+    }
+
+    /// How many running sessions a sandbox has.
+    pub(crate) fn in_sandbox(&self, sandbox: &str) -> usize {
+        let entries = self.lock();
+        let inside = |entry: &&Entry| joined::parts(&entry.sandbox).0 == sandbox;
+        entries.values().filter(|entry| entry.ended.is_none()).filter(inside).count()
     }
 
     /// How many run.

@@ -18,4 +18,5 @@ pub mod packets;
 pub mod pool;
 pub mod prepared;
 pub mod profile;
+pub mod shared;
 pub mod slots;

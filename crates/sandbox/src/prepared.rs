@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct ShimProcess {
     pidfd: AsyncFd<OwnedFd>,
-    _slot: Option<Slot>,
+    _slot: Option<Arc<Slot>>,
 }
 
 impl ShimProcess {
@@ -61,7 +62,7 @@ impl ShimProcess {
     ///
     /// # Errors
     /// The system's.
-    pub fn new(pidfd: OwnedFd, slot: Option<Slot>) -> io::Result<Self> {
+    pub fn new(pidfd: OwnedFd, slot: Option<Arc<Slot>>) -> io::Result<Self> {
         #[expect(
             deprecated,
             reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
@@ -108,18 +109,31 @@ impl Prepared {
         unique: u32,
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
         let id = sandbox_id(slot.number(), unique);
-        let make =
-            Order::Make { blueprint: Blueprint::Native(profile.native(&id, &slot)), timeout };
+        let blueprint = Blueprint::Native(profile.native(&id, &slot));
+        let disk = profile.disk.as_ref().map(|disk| disk.parts());
+        let fds = disk.as_ref().map_or(&[][..], |parts| parts);
+        Self::by(forge, id, blueprint, fds, Some(slot), timeout).await
+    }
+
+    /// Has a shim forked that holds what the blueprint says.
+    pub(crate) async fn by(
+        forge: &Forge,
+        id: String,
+        blueprint: Blueprint,
+        fds: &[BorrowedFd<'_>],
+        slot: Option<Slot>,
+        timeout: Duration,
+    ) -> Result<Self, Failure> {
+        let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
+        let make = Order::Make { blueprint, timeout };
         let (ours, theirs) = seqpacket::pair().map_err(system)?;
         let born = forge.fork_shim(theirs.as_fd()).await.map_err(system)?;
         drop(theirs);
-        let shim = Arc::new(ShimProcess::new(born.pidfd, Some(slot)).map_err(system)?);
+        let shim = ShimProcess::new(born.pidfd, slot.map(Arc::new)).map_err(system)?;
+        let shim = Arc::new(shim);
         let control = Packets::new(ours).map_err(system)?;
         let built = async {
-            let disk = profile.disk.as_ref().map(|disk| disk.parts());
-            let fds = disk.as_ref().map_or(&[][..], |parts| parts);
             control.write(|socket| control::send(socket, &make, fds)).await.map_err(system)?;
             match report(&control).await {
                 Some(Report::Ready { .. }) => Ok(()),
@@ -170,6 +184,11 @@ impl Prepared {
         }
     }
 
+    /// Its shim and the way to it, for who shares it.
+    pub(crate) fn into_parts(self) -> (Arc<ShimProcess>, Packets) {
+        (self.shim, self.control)
+    }
+
     /// Lets go of a sandbox nobody took; its ids are free when its shim has cleaned up.
     pub fn discard(self) {
         drop(self.control);
@@ -195,6 +214,6 @@ async fn report(control: &Packets) -> Option<Report> {
 }
 
 /// Keeps the ids of a shim's sandbox until it is gone.
-fn abandon(shim: Arc<ShimProcess>) {
+pub(crate) fn abandon(shim: Arc<ShimProcess>) {
     tokio::spawn(async move { shim.gone().await });
 }

@@ -52,6 +52,8 @@ pub struct Profile {
     pub env: Vec<(Text, Text)>,
     /// Sandboxes to have ready.
     pub pool: usize,
+    /// Whether all connections of a user have one sandbox.
+    pub shared: bool,
     /// What is recorded.
     pub recording: RecordingPolicy,
     /// The cgroup that holds those of all sandboxes of this data directory.

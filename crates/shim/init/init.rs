@@ -60,6 +60,7 @@ const CONNECT: u8 = 4;
 const LISTEN: u8 = 5;
 const UNLISTEN: u8 = 6;
 const ACCEPT: u8 = 7;
+const SHARE: u8 = 16;
 // init -> shim
 const READY: u8 = 1;
 const STARTED: u8 = 2;
@@ -100,8 +101,8 @@ static STRINGS: Scratch<[*const u8; MAX_STRINGS]> = Scratch(UnsafeCell::new([nul
 fn main() -> i32 {
     // SAFETY: taken once, here, at the start of the only thread.
     let (message, strings) = unsafe { (&mut *MESSAGE.0.get(), &mut *STRINGS.0.get()) };
-    let Ok(children) = prepare() else { return 70 };
-    let mut held = Held { leaders: Leaders([None; MAX_CHANNELS]), listeners: Listeners::new() };
+    let Ok(mut children) = prepare() else { return 70 };
+    let mut held = Held::nothing();
     send(&[READY, VERSION]);
     loop {
         let mut polled = [SHIM, children].map(|fd| Polled::new(fd, POLLIN));
@@ -116,7 +117,14 @@ fn main() -> i32 {
                 Err(_) | Ok((0, _)) => return 0,
                 Ok((length, fds)) => {
                     let message = message.get(..length).unwrap_or_default();
-                    held.obey(message, &fds, strings);
+                    if message.first() != Some(&SHARE) {
+                        held.obey(message, &fds, strings);
+                    } else if kernel::fork() == Ok(0) {
+                        // From here on this is the other one: it has no programs yet.
+                        let Ok(own) = begin_anew(fds) else { return 70 };
+                        (children, held) = (own, Held::nothing());
+                        send(&[READY, VERSION]);
+                    }
                 }
             }
         }
@@ -134,7 +142,23 @@ fn prepare() -> Result<Fd, Errno> {
     kernel::child_ends()
 }
 
+/// What another `init` does before it is ready, one for a session that shares the sandbox: it has a
+/// socket of its own, and nothing of the one it was forked from.
+fn begin_anew(fds: Received) -> Result<Fd, Errno> {
+    let &[socket] = fds.as_slice() else { return Err(kernel::EINVAL) };
+    kernel::place(socket, SHIM)?;
+    drop(fds);
+    kernel::close_from(SHIM + 1)?;
+    // Its programs' orphans are its own.
+    kernel::become_subreaper()?;
+    prepare()
+}
+
 impl Held {
+    fn nothing() -> Self {
+        Self { leaders: Leaders([None; MAX_CHANNELS]), listeners: Listeners::new() }
+    }
+
     fn obey(&mut self, message: &[u8], fds: &Received, strings: &mut [*const u8; MAX_STRINGS]) {
         let mut input = Input(message);
         // Of a channel, or of a listener.

@@ -57,6 +57,7 @@ const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
 const TIOCSCTTY: usize = 0x540e;
 const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_NAME: usize = 15;
+const PR_SET_CHILD_SUBREAPER: usize = 36;
 const CLOSE_RANGE_CLOEXEC: usize = 4;
 const MAX_FDS: usize = 3;
 
@@ -193,6 +194,10 @@ pub(crate) fn set_undumpable() -> Result<(), Errno> {
     plain(PRCTL, [PR_SET_DUMPABLE, 0, 0, 0, 0]).map(drop)
 }
 
+pub(crate) fn become_subreaper() -> Result<(), Errno> {
+    plain(PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0]).map(drop)
+}
+
 pub(crate) fn set_name(name: &CStr) -> Result<(), Errno> {
     // SAFETY: the string outlives the call.
     unsafe { call(PRCTL, [PR_SET_NAME, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
@@ -278,10 +283,11 @@ pub(crate) fn send(fd: Fd, message: &[u8]) -> Result<(), Errno> {
     unsafe { call(SENDTO, [word(fd), start, length, word(MSG_NOSIGNAL), 0]) }.map(drop)
 }
 
-/// Blocks the signal that a child has ended, and gives a descriptor that becomes readable instead.
+/// Blocks every signal: the kernel keeps them from process 1 alone. Gives a descriptor that becomes
+/// readable when a child has ended.
 pub(crate) fn child_ends() -> Result<Fd, Errno> {
+    set_mask(&u64::MAX)?;
     let set: u64 = 1 << (SIGCHLD - 1);
-    set_mask(&set)?;
     let flags = O_CLOEXEC | O_NONBLOCK;
     let arguments = [word(-1), &raw const set as usize, SIGNAL_SET, word(flags), 0];
     // SAFETY: the set outlives the call and its size is given.

@@ -55,10 +55,37 @@ impl Cgroup {
         Ok(Self { name, directories })
     }
 
-    /// Every process in it, as seen here.
+    /// Makes a group below this one and puts a process into it, with all that it will ever start. One
+    /// hierarchy is enough to find them by: in the others, limits hold where they are.
+    pub(crate) fn below(&self, name: &str, pid: Pid) -> io::Result<Self> {
+        let mut refused = io::Error::from(io::ErrorKind::NotFound);
+        for directory in &self.directories {
+            let own = directory.join(name);
+            let moved = fs::create_dir(&own).and_then(|()| {
+                fs::write(own.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
+            });
+            match moved {
+                Ok(()) => {
+                    let name = format!("{}/{name}", self.name);
+                    return Ok(Self { name, directories: vec![own] });
+                }
+                // As where memory nodes and processors have to be named first.
+                Err(error) => {
+                    let _none = fs::remove_dir(&own);
+                    refused = error;
+                }
+            }
+        }
+        Err(refused)
+    }
+
+    /// Every process in it and in the groups below it, as seen here.
     fn processes(&self) -> Vec<Pid> {
         // All hierarchies hold the same ones; a process between two of them is new or dying.
-        let lists = self.directories.iter().map(|d| fs::read_to_string(d.join("cgroup.procs")));
+        let lists = self.directories.iter().flat_map(|directory| {
+            let groups = std::iter::once(directory.clone()).chain(children(directory));
+            groups.map(|group| fs::read_to_string(group.join("cgroup.procs")))
+        });
         let mut pids: Vec<i32> = lists
             .filter_map(Result::ok)
             .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
@@ -71,6 +98,11 @@ impl Cgroup {
     /// Whether no process is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.processes().is_empty()
+    }
+
+    /// Whether no other process is in it.
+    pub(crate) fn holds_only(&self, pid: Pid) -> bool {
+        self.processes().iter().all(|inside| *inside == pid)
     }
 
     /// Sends `signal` to every process but `spared`, and gives those that were there.
@@ -105,6 +137,10 @@ impl Cgroup {
     /// Removes the groups; says whether all are gone.
     pub(crate) fn try_remove(&mut self) -> io::Result<bool> {
         let mut busy = None;
+        for below in self.directories.iter().flat_map(|directory| children(directory)) {
+            // One that is in use keeps the one above it, which is told below.
+            let _in_use = fs::remove_dir(below);
+        }
         self.directories.retain(|directory| match fs::remove_dir(directory) {
             Ok(()) => false,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -147,14 +183,23 @@ impl Cgroup {
         }
     }
 
-    fn holds(&self, pid: Pid) -> bool {
+    /// Whether a process is in it, or in a group below it.
+    pub(crate) fn holds(&self, pid: Pid) -> bool {
         let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()));
         groups.is_ok_and(|groups| {
-            groups
-                .lines()
-                .any(|line| line.split(':').nth(2).is_some_and(|p| p.ends_with(&self.name)))
+            groups.lines().filter_map(|line| line.split(':').nth(2)).any(|path| {
+                let above = path.rsplit_once('/').map_or("", |(above, _)| above);
+                path.ends_with(&self.name) || above.ends_with(&self.name)
+            })
         })
     }
+}
+
+/// The groups right below one.
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let is_group = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter(is_group).map(|entry| entry.path()).collect()
 }
 
 /// Kills and removes the groups below `parent` whose sandbox is not alive; says how many there were.

@@ -35,6 +35,7 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Stage;
 
+use crate::joined::Place;
 #[cfg(doc)]
 use crate::layers::Layers;
 use crate::native::NativeProfile;
@@ -61,6 +62,9 @@ pub enum Order {
         /// What.
         note: Note,
     },
+    /// Let another shim have a place in the sandbox, which takes no session of its own any more. The
+    /// place's end of [`crate::joined::socket`] comes along. Answered by [`Report::Shared`].
+    Share,
     /// What the session left is kept, or will not be: there is nothing to stay for.
     Leave,
 }
@@ -72,13 +76,17 @@ pub enum Blueprint {
     /// One that the shim builds. Where its disk needs a template, the descriptors of
     /// [`crate::native::DiskTemplate::parts`] come along.
     Native(NativeProfile),
+    /// A place in one that another shim holds. The socket to its `init`, and the `ptmx` that came with
+    /// [`Report::Shared`], come along.
+    Joined(Place),
 }
 
 impl Blueprint {
     /// The sandbox's id.
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> String {
         match self {
-            Self::Native(profile) => &profile.id,
+            Self::Native(profile) => profile.id.clone(),
+            Self::Joined(place) => place.id(),
         }
     }
 }
@@ -101,6 +109,8 @@ pub enum Report {
     },
     /// The session is taken: its state is written and its socket served.
     Assigned,
+    /// There is a place; the sandbox's `ptmx` comes along.
+    Shared,
     /// To a later runner: the session goes on.
     Held,
     /// Every process of the session is gone, and its state says so.
@@ -249,6 +259,8 @@ pub(crate) enum Told {
     Assign(Box<Assign>, AssignFds),
     /// See [`Order::Note`].
     Note(Note),
+    /// See [`Order::Share`].
+    Share(OwnedFd),
     /// See [`Order::Leave`].
     Leave,
     /// The runner is gone.
@@ -266,6 +278,11 @@ pub(crate) fn hear(socket: BorrowedFd<'_>) -> io::Result<Option<Told>> {
             Ok(Some(Told::Assign(assign, AssignFds::from_received(fds)?)))
         }
         Ok(Some((Order::Note { note }, _))) => Ok(Some(Told::Note(note))),
+        Ok(Some((Order::Share, fds))) => {
+            let [place] = <[OwnedFd; 1]>::try_from(fds)
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not one descriptor"))?;
+            Ok(Some(Told::Share(place)))
+        }
         Ok(Some((Order::Leave, _))) => Ok(Some(Told::Leave)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),

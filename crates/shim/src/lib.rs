@@ -7,6 +7,7 @@
 //! - [`native`]: the sandbox of namespaces and an overlay that is built here.
 //! - [`layers`]: what a sandbox wrote, readable when it is dead.
 //! - [`confined`]: a process that reads that, and can do nothing else.
+//! - [`joined`]: a place in a sandbox that another shim holds.
 //! - [`control`]: what a runner and a shim say to each other before and beside a session.
 //! - [`shim`]: the life of a shim: sandbox, programs, recording, lease.
 //! - [`state`]: the file that tells whoever restarts what a shim is doing.
@@ -23,6 +24,7 @@ pub mod control;
 pub mod error;
 pub mod files;
 pub mod init_link;
+pub mod joined;
 pub mod layers;
 pub mod native;
 pub mod pty;

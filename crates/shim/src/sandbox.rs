@@ -110,6 +110,21 @@ impl Sandbox {
         Pty::open(&self.ptmx, size, modes)
     }
 
+    /// Has `init` fork another one of itself, which speaks over `place`.
+    pub(crate) fn share(&mut self, place: BorrowedFd<'_>) -> io::Result<()> {
+        self.link.share(place).map_err(io::Error::other)
+    }
+
+    /// The `ptmx` node of its devpts.
+    pub(crate) fn ptmx(&self) -> BorrowedFd<'_> {
+        self.ptmx.as_fd()
+    }
+
+    /// Whether nothing but `init` runs inside.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.cgroup.holds_only(self.pid)
+    }
+
     /// Signals every process inside but `init`, without asking it.
     pub fn signal_all(&self, signal: Signal) {
         let _told = self.cgroup.signal(signal, Some(self.pid));
@@ -152,7 +167,8 @@ impl Sandbox {
     }
 }
 
-fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+/// Whether a held process has ended.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     rustix::event::poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)

@@ -27,6 +27,7 @@ use rustix::net::SendAncillaryMessage;
 use rustix::net::SendFlags;
 use rustix::net::SocketFlags;
 use rustix::net::SocketType;
+use rustix::process::Pid;
 
 /// The most descriptors of one message.
 pub const MAX_FDS: usize = 8;
@@ -118,6 +119,24 @@ pub fn next_len(socket: impl AsFd) -> io::Result<usize> {
     let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
     let mut nothing: [u8; 0] = [];
     Ok(past_reset(|| rustix::net::recv(&socket, &mut nothing[..], flags))?.1)
+}
+
+/// Who sent the next message, which stays: the kernel's word, on a socket that asks for it. None: it
+/// is not known, or the other side is gone.
+///
+/// # Errors
+/// `WouldBlock` on a non-blocking socket when there is none; else the system's.
+pub fn next_sender(socket: impl AsFd) -> io::Result<Option<Pid>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    past_reset(|| {
+        let parts = &mut [IoSliceMut::new(&mut [])];
+        rustix::net::recvmsg(&socket, parts, &mut ancillary, RecvFlags::PEEK)
+    })?;
+    Ok(ancillary.drain().find_map(|item| match item {
+        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid),
+        _ => None,
+    }))
 }
 
 /// Tries again what a signal interrupted. A peer that left without having read everything is told of

@@ -260,6 +260,11 @@ impl InitLink {
         Ok(())
     }
 
+    /// Has it fork another one of itself, which speaks over `socket` and says there that it is ready.
+    pub fn share(&mut self, socket: BorrowedFd<'_>) -> Result<(), LinkError> {
+        self.send(&wire::share(), &[socket])
+    }
+
     /// Sends a signal to the terminal's foreground programs, or to the program and its group. Nothing
     /// happens when the channel has no program.
     pub fn signal(&mut self, channel: u16, signal: i32) -> Result<(), LinkError> {

@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | shim | 1 start | channel u16, flags u8 (1: terminal), directory, argv, environment; descriptors |
 //! | shim | 2 signal | channel u16, number u8 |
+//! | shim | 16 share | 0 u16; descriptor: a socket to another shim |
 //! | shim | 3 files | channel u16, directory; descriptors: standard input and output |
 //! | shim | 4 connect | channel u16, endpoint; descriptors: the same |
 //! | shim | 5 listen | listener u16, endpoint |
@@ -39,6 +40,7 @@ pub(super) const MAX_EVENT: usize = 7;
 
 const START: u8 = 1;
 const SIGNAL: u8 = 2;
+const SHARE: u8 = 16;
 const FILES: u8 = 3;
 const CONNECT: u8 = 4;
 const LISTEN: u8 = 5;
@@ -152,6 +154,10 @@ fn string(message: &mut Vec<u8>, string: &[u8]) -> Result<(), StartError> {
 pub(super) fn signal(channel: u16, signal: u8) -> [u8; 4] {
     let [high, low] = channel.to_be_bytes();
     [SIGNAL, high, low, signal]
+}
+
+pub(super) fn share() -> [u8; 3] {
+    [SHARE, 0, 0]
 }
 
 pub(super) fn event(message: &[u8]) -> Result<InitEvent, LinkError> {

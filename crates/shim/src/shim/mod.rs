@@ -14,6 +14,7 @@
 
 mod channel;
 mod gateway;
+mod holder;
 mod privileges;
 mod program;
 mod record;
@@ -47,6 +48,7 @@ use crate::control::Told;
 use crate::error;
 use crate::error::BuildError;
 use crate::init_link::InitImage;
+use crate::joined;
 use crate::kernel;
 use crate::layers::Layers;
 use crate::native;
@@ -89,15 +91,14 @@ pub fn run(control: OwnedFd, init: InitImage) -> i32 {
         })
         .and_then(|()| wait_in_pool(&mut sandbox, control.as_fd(), signals.as_fd()));
     match assigned {
-        Ok(Some((assign, fds))) => serve(Room {
-            assign,
-            fds,
-            sandbox,
-            sandbox_id: blueprint.id().to_owned(),
-            control,
-            signals,
-        }),
-        Ok(None) => destroy(sandbox),
+        Ok(Wanted::Assigned(assign, fds)) => {
+            serve(Room { assign, fds, sandbox, sandbox_id: blueprint.id(), control, signals })
+        }
+        Ok(Wanted::Shared(place)) => {
+            let held = holder::hold(&mut sandbox, place, control, signals.as_fd());
+            i32::from(held.is_err()).max(destroy(sandbox))
+        }
+        Ok(Wanted::No) => destroy(sandbox),
         Err(error) => {
             report_failure(control.as_fd(), Stage::Init, &error.to_string());
             destroy(sandbox)
@@ -135,15 +136,26 @@ fn make(
             let disk = <[OwnedFd; 2]>::try_from(fds).ok().map(DiskTemplate::from_parts);
             native::build(profile, Supplies { init, disk: disk.as_ref() }, timeout)
         }
+        Blueprint::Joined(place) => joined::join(place, fds, timeout),
     }
 }
 
-/// Waits for a session. None: nobody wants the sandbox any more.
+/// What becomes of a sandbox that waits.
+enum Wanted {
+    /// It gets a session.
+    Assigned(Box<Assign>, AssignFds),
+    /// Others get places in it; the first one's socket.
+    Shared(OwnedFd),
+    /// Nobody wants it any more.
+    No,
+}
+
+/// Waits for a session.
 fn wait_in_pool(
     sandbox: &mut Sandbox,
     control: BorrowedFd<'_>,
     signals: BorrowedFd<'_>,
-) -> io::Result<Option<(Box<Assign>, AssignFds)>> {
+) -> io::Result<Wanted> {
     loop {
         let link = sandbox.link();
         let mut fds =
@@ -151,7 +163,7 @@ fn wait_in_pool(
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
         let [told, signalled, init] = fds.map(|fd| !fd.revents().is_empty());
         if signalled && kernel::take_signals(signals, Signal::TERM) {
-            return Ok(None);
+            return Ok(Wanted::No);
         }
         // Nothing was started, so there is nothing it may say.
         if init {
@@ -164,8 +176,9 @@ fn wait_in_pool(
         if told {
             match control::hear(control)? {
                 None => {}
-                Some(Told::Assign(assign, fds)) => return Ok(Some((assign, fds))),
-                Some(_) => return Ok(None),
+                Some(Told::Assign(assign, fds)) => return Ok(Wanted::Assigned(assign, fds)),
+                Some(Told::Share(place)) => return Ok(Wanted::Shared(place)),
+                Some(_) => return Ok(Wanted::No),
             }
         }
     }

@@ -8,6 +8,8 @@ use super::Mode;
 use super::node::Node;
 use super::profile::Forward;
 use super::profile::Profile;
+use super::profile::SandboxKind;
+use super::profile::Share;
 use super::report::Report;
 use super::sections::Ssh;
 use super::value::Laid;
@@ -83,6 +85,10 @@ fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
                 ));
             }
         }
+    }
+    if profile.share == Share::User && profile.sandbox != SandboxKind::Native {
+        let node = node.get("share").unwrap_or(node);
+        report.problem(node, "only native sandboxes are shared in this version");
     }
     if let Some(directory) = &profile.rootfs.0 {
         let node = node.get("rootfs").unwrap_or(node);

@@ -23,6 +23,7 @@ use sojourn_core::limits::Limits;
 pub(crate) use report::nearest;
 
 pub(crate) use profile::Profile;
+pub(crate) use profile::Share;
 pub(crate) use sections::Config;
 pub(crate) use sections::Input as RecordInput;
 pub(crate) use sections::Level;

@@ -133,7 +133,7 @@ keys! {
         /// Sandboxes made ahead of time.
         pool: u32 = 3, from 0, to 1000;
         /// Who shares a sandbox: each "connection" has its own, or each "user".
-        share: Share = Share::Connection, later;
+        share: Share = Share::Connection;
         /// How long what a session left is kept; 0 = for ever.
         keep_for: Span = Span::seconds(7 * 86_400), later;
         /// sandbox = "host": the system account.

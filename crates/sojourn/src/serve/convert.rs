@@ -20,6 +20,7 @@ use crate::config::Laid;
 use crate::config::OnRecordingFailure;
 use crate::config::Profile;
 use crate::config::RecordInput;
+use crate::config::Share;
 
 /// What gateway and runner have to agree on.
 pub(crate) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SOJOURN_BUILD"));
@@ -75,6 +76,7 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
             .map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str())))
             .collect(),
         pool: usize::try_from(profile.pool).unwrap_or(usize::MAX),
+        shared: profile.share == Share::User,
         recording: RecordingPolicy {
             input: match config.recording.input {
                 RecordInput::All => InputPolicy::All,

@@ -9,6 +9,7 @@ mod leaving;
 mod limits;
 mod prison;
 mod record;
+mod share;
 mod ssh;
 
 use std::fs;
