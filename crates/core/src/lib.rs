@@ -10,6 +10,7 @@ pub mod end;
 pub mod ids;
 pub mod lease;
 pub mod limits;
+pub mod network;
 pub mod status;
 pub mod time;
 pub mod units;

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use sojourn_core::ids::UserId;
 
 use crate::door::Refusal;
+use crate::honeypot::Place;
 
 /// Counts sessions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ struct Counts {
 pub(crate) struct Slot {
     admission: Admission,
     user: Option<UserId>,
+    /// A honeypot's session has a place there as well.
+    place: Option<Place>,
 }
 
 impl Admission {
@@ -47,13 +50,13 @@ impl Admission {
             return Err(Refusal::UserFull { active, max: self.max_per_user });
         }
         counts.add(user);
-        Ok(Slot { admission: self.clone(), user })
+        Ok(Slot { admission: self.clone(), user, place: None })
     }
 
     /// Takes a slot for a session that is there already, however full it is.
     pub(crate) fn take_over(&self, user: Option<UserId>) -> Slot {
         self.lock().add(user);
-        Slot { admission: self.clone(), user }
+        Slot { admission: self.clone(), user, place: None }
     }
 
     /// Sessions now.
@@ -63,6 +66,15 @@ impl Admission {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slot {
+    /// The same slot, with a place in a honeypot.
+    pub(crate) fn with(self, place: Option<Place>) -> Self {
+        let mut slot = self;
+        slot.place = place;
+        slot
     }
 }
 

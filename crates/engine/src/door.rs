@@ -15,6 +15,7 @@ use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::Stream;
 
+use crate::honeypot::Visitor;
 use crate::identity::Principal;
 
 /// Bytes from elsewhere, safe to be shown and put on record, at most `most` characters long.
@@ -43,17 +44,48 @@ impl Door {
     }
 }
 
+/// Who asks for a session, as the gate has let them in.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// Somebody with an account.
+    User(Principal),
+    /// Somebody at a honeypot: a member of nothing, whose session is nobody's.
+    Visitor(Visitor),
+}
+
+impl Who {
+    /// The account's name, or the one that was given at a honeypot.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::User(principal) => &principal.name,
+            Self::Visitor(visitor) => &visitor.name,
+        }
+    }
+
+    /// The account, where there is one.
+    #[must_use]
+    pub const fn user(&self) -> Option<&Principal> {
+        match self {
+            Self::User(principal) => Some(principal),
+            Self::Visitor(_) => None,
+        }
+    }
+}
+
 /// A session somebody asks for.
 #[derive(Clone, Debug)]
 pub struct Stay {
-    /// Who, as the gate has let them in.
-    pub principal: Principal,
+    /// Who.
+    pub who: Who,
     /// By which door.
     pub door: Door,
     /// From where.
     pub peer: SocketAddr,
     /// The client's version string, as it sent it.
     pub client: String,
+    /// The HASSH of an SSH client.
+    pub hassh: Option<String>,
     /// The profile's name; none is the default one.
     pub profile: Option<String>,
     /// Limits lower than the profile's.
@@ -144,6 +176,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// The honeypot has as many sessions as it may have.
+    #[error("this honeypot has its {max} sessions, which is the most it may have")]
+    PotFull {
+        /// The limit.
+        max: usize,
+    },
     /// No such profile, or not for this user: the answer is the same.
     #[error("there is no profile {0:?} for you")]
     UnknownProfile(String),
@@ -191,6 +229,7 @@ impl Refusal {
         match self {
             Self::GatewayFull { .. } => "max_concurrent_sessions",
             Self::UserFull { .. } => "max_sessions_per_user",
+            Self::PotFull { .. } => "max_sessions",
             Self::UnknownProfile(_) => "profile",
             Self::Account => "account",
             Self::WhyRequired => "why_required",

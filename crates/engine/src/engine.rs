@@ -15,6 +15,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::runner::About;
+use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::runner::Event as RunnerEvent;
 use sojourn_core::wire::runner::MAX_ATTEMPTS;
 use sojourn_core::wire::runner::Note;
@@ -39,6 +40,7 @@ use crate::clock::Clock;
 use crate::door::Evidence;
 use crate::door::Refusal;
 use crate::door::Stay;
+use crate::door::Who;
 use crate::ending::EndedBy;
 use crate::identity::Identity;
 use crate::identity::Principal;
@@ -112,7 +114,8 @@ pub(crate) struct Inner {
 /// A session in motion.
 pub(crate) struct Live {
     pub(crate) session: Session,
-    /// Who opened it; none for a session of the gateway before this one.
+    /// Who opened it; none for a honeypot's visitor, and for a session of the gateway before this
+    /// one.
     principal: Option<Principal>,
     pub(crate) attached: bool,
     released: Option<oneshot::Sender<Option<Summary>>>,
@@ -203,8 +206,12 @@ impl Engine {
 
     /// Whether somebody may forward so in a session of this profile; none is the default one.
     #[must_use]
-    pub fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool {
-        let policy = self.inner.profiles.usable(profile.unwrap_or(DEFAULT), who);
+    pub fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool {
+        let (profiles, name) = (&self.inner.profiles, profile.unwrap_or(DEFAULT));
+        let policy = match who {
+            Who::User(principal) => profiles.usable(name, principal),
+            Who::Visitor(_) => profiles.0.get(name),
+        };
         policy.is_some_and(|policy| policy.forward.contains(&kind))
     }
 
@@ -240,28 +247,36 @@ impl Engine {
         if !inner.audit.is_writable() {
             return Err(Refusal::Audit);
         }
-        match inner.identity.may_begin(&stay.principal).await {
-            Ok(true) => {}
-            Ok(false) => return Err(Refusal::Account),
-            Err(_) => return Err(Refusal::Store),
-        }
         let name = stay.profile.as_deref().unwrap_or(DEFAULT);
-        let policy = inner
-            .profiles
-            .usable(name, &stay.principal)
-            .ok_or_else(|| Refusal::UnknownProfile(name.to_owned()))?;
-        if policy.require_why && stay.why.as_deref().is_none_or(|why| why.trim().is_empty()) {
-            return Err(Refusal::WhyRequired);
-        }
-        let user = stay.principal.id;
-        let slot = inner.admission.take(Some(user))?;
+        let unknown = || Refusal::UnknownProfile(name.to_owned());
+        let (policy, slot) = match &stay.who {
+            Who::User(principal) => {
+                match inner.identity.may_begin(principal).await {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Refusal::Account),
+                    Err(_) => return Err(Refusal::Store),
+                }
+                let policy = inner.profiles.usable(name, principal).ok_or_else(unknown)?;
+                let stated = stay.why.as_deref().is_some_and(|why| !why.trim().is_empty());
+                if policy.require_why && !stated {
+                    return Err(Refusal::WhyRequired);
+                }
+                (policy, inner.admission.take(Some(principal.id))?)
+            }
+            // The operator has chosen the profile for everybody who comes.
+            Who::Visitor(visitor) => {
+                let policy = inner.profiles.0.get(name).ok_or_else(unknown)?;
+                let place = visitor.pot.take()?;
+                (policy, inner.admission.take(None)?.with(Some(place)))
+            }
+        };
         let id = SessionId::new();
         let open = Request::Open(Box::new(Open {
             session: id,
             profile: name.to_owned(),
             lower: stay.lower.clone(),
             about: about(stay),
-            honeypot: false,
+            honeypot: stay.who.user().is_none(),
         }));
         let failed =
             |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
@@ -276,18 +291,18 @@ impl Engine {
             }
         };
         tracing::info!(
-            session = %id, user = %stay.principal.name, source = %stay.peer.ip(),
+            session = %id, user = %stay.who.name(), source = %stay.peer.ip(),
             profile = name, sandbox, warm, event = "session_opened", "session opened",
         );
         let (recorded, is_recorded) = watch::channel(None);
-        let principal = Some(stay.principal.clone());
+        let principal = stay.who.user().cloned();
         let live = Arrival {
             id,
             principal,
             policy: policy.clone(),
             slot,
             attached: true,
-            honeypot: false,
+            honeypot: stay.who.user().is_none(),
         };
         let session = inner.hold(live, fd, is_recorded).await?;
         let record = inner.clone();
@@ -534,14 +549,22 @@ async fn listen(inner: std::sync::Weak<Inner>, mut events: mpsc::Receiver<Runner
 }
 
 fn about(stay: &Stay) -> About {
+    let is_visitor = stay.who.user().is_none();
+    let told = stay.attempts.len().saturating_sub(MAX_ATTEMPTS);
+    let attempt = |attempt: &Attempt| Attempt {
+        // Whatever a door says: a password goes on record at a honeypot only.
+        password: attempt.password.clone().filter(|_| is_visitor),
+        ..attempt.clone()
+    };
     About {
-        user: stay.principal.name.clone(),
+        user: stay.who.user().map(|user| user.name.clone()).unwrap_or_default(),
         door: stay.door.name().to_owned(),
         peer: stay.peer.to_string(),
         client: stay.client.chars().take(256).collect(),
-        attempts: stay.attempts.iter().take(MAX_ATTEMPTS).cloned().collect(),
+        // The last ones: that is where it says how they came in.
+        attempts: stay.attempts.iter().skip(told).map(attempt).collect(),
         connected_at: stay.connected_at,
-        hassh: None,
+        hassh: stay.hassh.clone(),
     }
 }
 

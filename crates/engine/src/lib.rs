@@ -16,6 +16,7 @@ pub mod clock;
 pub mod door;
 pub mod ending;
 pub mod engine;
+pub mod honeypot;
 pub mod identity;
 pub mod listing;
 pub mod profiles;

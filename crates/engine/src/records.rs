@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
+use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
@@ -26,7 +27,9 @@ use crate::clock::Clock;
 use crate::door::Door;
 use crate::door::Refusal;
 use crate::door::Stay;
+use crate::door::Who;
 use crate::ending::EndedBy;
+use crate::identity::How;
 
 /// What runs in a session that is no agent's.
 pub const SHELL: &str = "shell";
@@ -60,10 +63,11 @@ impl Records {
     ) -> Result<(), Refusal> {
         let profile = stay.profile.clone().unwrap_or_else(|| crate::profiles::DEFAULT.to_owned());
         let now = self.clock.wall();
+        let user = stay.who.user();
         let new = NewSession {
             id,
-            user: Some(stay.principal.id),
-            user_name: Some(stay.principal.name.clone()),
+            user: user.map(|user| user.id),
+            user_name: user.map(|user| user.name.clone()),
             door: stay.door.name().to_owned(),
             harness: SHELL.to_owned(),
             profile: profile.clone(),
@@ -73,8 +77,8 @@ impl Records {
             limits: limits.clone(),
             peer: Some(stay.peer.to_string()),
             client: Some(stay.client.chars().take(256).collect()),
-            auth_method: Some(stay.principal.how.name().to_owned()),
-            auth_key: stay.principal.fingerprint.clone(),
+            auth_method: Some(user.map_or(How::Password, |user| user.how).name().to_owned()),
+            auth_key: user.and_then(|user| user.fingerprint.clone()),
             created_at: now,
         };
         let event = Event::new(now, Action::SessionStarted, actor(stay))
@@ -94,7 +98,7 @@ impl Records {
     /// A session was refused.
     pub(crate) async fn refused(&self, stay: &Stay, refusal: &Refusal) {
         tracing::warn!(
-            user = %stay.principal.name, source = %stay.peer.ip(), code = refusal.code(),
+            user = %stay.who.name(), source = %stay.peer.ip(), code = refusal.code(),
             reason = %refusal, event = "session_refused", "session refused",
         );
         let event = Event::new(self.clock.wall(), Action::SessionRefused, actor(stay))
@@ -191,7 +195,7 @@ impl Records {
         let new = NewSession {
             id: held.session,
             user: None,
-            user_name: Some(held.about.user.clone()),
+            user_name: Some(held.about.user.clone()).filter(|name| !name.is_empty()),
             door: held.about.door.clone(),
             harness: SHELL.to_owned(),
             profile: held.profile.clone(),
@@ -239,12 +243,14 @@ pub(crate) fn lost(session: SessionId, reason: EndReason, clock: &dyn Clock) -> 
 }
 
 fn actor(stay: &Stay) -> Actor {
-    match stay.door {
-        Door::Ssh => Actor::ssh(&stay.principal.name, stay.peer.ip()).with_user_agent(&stay.client),
-        Door::Web => Actor {
-            user: Some(stay.principal.name.clone()),
-            ip_address: Some(stay.peer.ip()),
-            ..Actor::new(sojourn_core::audit::ActorKind::Browser)
+    let (name, address) = (stay.who.name(), stay.peer.ip());
+    match (&stay.who, stay.door) {
+        (Who::Visitor(_), _) => Actor::honeypot(name, address).with_user_agent(&stay.client),
+        (Who::User(_), Door::Ssh) => Actor::ssh(name, address).with_user_agent(&stay.client),
+        (Who::User(_), Door::Web) => Actor {
+            user: Some(name.to_owned()),
+            ip_address: Some(address),
+            ..Actor::new(ActorKind::Browser)
         },
     }
 }

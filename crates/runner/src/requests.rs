@@ -27,6 +27,7 @@ use sojourn_shim::clock;
 use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
+use sojourn_shim::control::InputPolicy;
 use sojourn_shim::joined;
 use tokio::sync::broadcast;
 
@@ -166,12 +167,20 @@ impl Requests {
                 return Err(failure);
             }
         };
+        let mut limits = profile.limits.clone().lowered(&lower);
+        let mut recording = profile.recording.clone();
+        if honeypot {
+            // What is typed there is what it is for; and nobody comes back.
+            recording.input = InputPolicy::All;
+            limits.detach_grace = Duration::ZERO;
+        }
         let assign = Assign {
             session,
+            honeypot,
             profile: name.clone(),
             about: about.clone(),
-            limits: profile.limits.clone().lowered(&lower),
-            recording: profile.recording.clone(),
+            limits,
+            recording,
             day: day.clone(),
             command: profile.command.clone(),
             env: profile.env.clone(),

@@ -122,6 +122,8 @@ pub enum Report {
 pub struct Assign {
     /// Its id.
     pub session: SessionId,
+    /// Whether it is a honeypot's: nothing inside may say whose gateway this is.
+    pub honeypot: bool,
     /// The profile's name.
     pub profile: String,
     /// Who it is for.
@@ -298,6 +300,7 @@ mod tests {
         let (near, far) = seqpacket::pair().unwrap();
         let assign = Assign {
             session: SessionId::new(),
+            honeypot: false,
             profile: "default".to_owned(),
             about: About::default(),
             limits: Limits::default(),

@@ -7,6 +7,7 @@ use russh::keys::HashAlg;
 use russh::keys::ssh_key::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::KeyData;
+use sojourn_core::network::Network;
 use sojourn_core::time::Wall;
 
 /// Names longer than this name nobody; for the record they are cut.
@@ -132,28 +133,8 @@ pub(crate) fn check(
 /// Whether a list of addresses and networks has this address. A list with anything else in it has
 /// none.
 fn admits(list: &str, address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    let found: Option<Vec<bool>> = list.split(',').map(|entry| covers(entry, address)).collect();
-    found.is_some_and(|found| found.contains(&true))
-}
-
-fn covers(network: &str, address: IpAddr) -> Option<bool> {
-    let (base, prefix) = match network.split_once('/') {
-        Some((base, prefix)) => (base, Some(prefix.parse::<u32>().ok()?)),
-        None => (network, None),
-    };
-    let same = |a: u128, b: u128, width: u32| {
-        let prefix = prefix.unwrap_or(width);
-        // The bits after the prefix are shifted out; all of them, where it is 0.
-        (prefix <= width).then(|| (a ^ b).checked_shr(width - prefix).unwrap_or(0) == 0)
-    };
-    match (base.parse::<IpAddr>().ok()?, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => {
-            same(base.to_bits().into(), address.to_bits().into(), 32)
-        }
-        (IpAddr::V6(base), IpAddr::V6(address)) => same(base.to_bits(), address.to_bits(), 128),
-        _ => Some(false),
-    }
+    let networks: Result<Vec<Network>, _> = list.split(',').map(str::parse).collect();
+    networks.is_ok_and(|networks| networks.iter().any(|network| network.contains(address)))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl<G: Gate> Line<G> {
         let connection = self.connection.clone();
         let session = match connection.session(&request.env).await {
             Ok(session) => session,
-            Err(denial) => return self.say(&denial.to_string(), EXIT_REFUSED).await,
+            Err(denial) => return self.say(&connection.excuse(denial), EXIT_REFUSED).await,
         };
         request.env.retain(|(name, _)| ![TIMEOUT.as_bytes(), WHY.as_bytes()].contains(&&*name.0));
         request.own_env.extend(connection.agent.environment(&connection, session).await);
@@ -132,7 +132,7 @@ impl<G: Gate> Line<G> {
             cut = session.cut() => return self.say(&cut.message, cut.status).await,
             started = session.start(request) => match started {
                 Ok(started) => started,
-                Err(refusal) => return self.say(&refusal.to_string(), EXIT_REFUSED).await,
+                Err(refusal) => return self.say(&connection.excuse(refusal), EXIT_REFUSED).await,
             },
         };
         let (input, mut output) = match service {

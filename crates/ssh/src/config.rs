@@ -7,17 +7,14 @@ use std::time::Duration;
 
 use russh::MethodKind;
 use russh::MethodSet;
-use russh::Preferred;
 use russh::SshId;
-use russh::cipher;
-use russh::compression;
-use russh::kex;
-use russh::keys::Algorithm;
-use russh::keys::EcdsaCurve;
-use russh::keys::HashAlg;
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::public::KeyData;
+use sojourn_core::network::Network;
 
+use crate::algorithms::Algorithms;
+use crate::algorithms::UnknownAlgorithm;
+use crate::honeypot::Honeypot;
 use crate::host_keys::HostKeys;
 use crate::lobby::LobbyLimits;
 use crate::spool::SpoolLimits;
@@ -26,45 +23,11 @@ use crate::valve::WINDOW;
 /// Names no product and no version, so it tells a scanner nothing.
 const NEUTRAL_ID: &str = "SSH-2.0-Sojourn";
 
+/// What a honeypot says it is: Debian 13's sshd.
+const DEBIAN_ID: &str = "SSH-2.0-OpenSSH_10.0p2 Debian-7";
+
 /// RFC 4253 section 4.2, less CR LF.
 const LONGEST_ID: usize = 253;
-
-/// Key exchanges, best first. Finite-field Diffie-Hellman is left out: its large groups let anybody
-/// spend seconds of our processor without signing in, and every client of the last decade has better.
-const KEY_EXCHANGES: &[kex::Name] = &[
-    kex::MLKEM768X25519_SHA256,
-    kex::CURVE25519,
-    kex::CURVE25519_PRE_RFC_8731,
-    kex::ECDH_SHA2_NISTP256,
-    kex::ECDH_SHA2_NISTP384,
-    kex::ECDH_SHA2_NISTP521,
-    kex::EXTENSION_SUPPORT_AS_CLIENT,
-    kex::EXTENSION_SUPPORT_AS_SERVER,
-    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
-    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-];
-
-/// Ciphers, best first. OpenSSH's client decides, and its own first is the first here, too.
-const CIPHERS: &[cipher::Name] = &[
-    cipher::CHACHA20_POLY1305,
-    cipher::AES_128_GCM,
-    cipher::AES_256_GCM,
-    cipher::AES_256_CTR,
-    cipher::AES_192_CTR,
-    cipher::AES_128_CTR,
-];
-
-/// Host keys and, as the client is told, users' signatures: everything but SHA-1.
-const SIGNATURES: &[Algorithm] = &[
-    Algorithm::Ed25519,
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
-    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
-    Algorithm::SkEd25519,
-    Algorithm::SkEcdsaSha2NistP256,
-    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
-    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
-];
 
 /// How a peer that has gone silent is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +56,24 @@ impl Keepalive {
 pub struct SshListener {
     /// Where to listen; port 0 is any that is free.
     pub listen: SocketAddr,
-    /// The software version string, with or without `SSH-2.0-`; empty for a neutral one.
+    /// Set when it is a honeypot.
+    pub honeypot: Option<Honeypot>,
+    /// The software version string, with or without `SSH-2.0-`; empty for a neutral one, or at a
+    /// honeypot for that of Debian's sshd.
     pub server_id: String,
+    /// The algorithms it offers.
+    pub algorithms: Algorithms,
     /// A text for everybody who connects, before they sign in; empty for none.
     pub banner: String,
     /// How long signing in may take.
     pub login_grace: Duration,
     /// How many refused attempts a connection has.
     pub max_auth_tries: usize,
+    /// Whose PROXY protocol header is believed, and must come.
+    pub proxy_protocol_from: Vec<Network>,
+    /// How many connections of one address may end in a minute without a sign-in before the next is
+    /// refused; 0 = any number. A honeypot has no such limit.
+    pub connects_per_minute: u32,
     /// Keys that sign users' certificates, each a line as in a `.pub` file.
     pub trusted_user_ca: Vec<String>,
     /// The host keys.
@@ -121,6 +94,9 @@ pub enum SetupError {
         "server_id {0:?} is not a software version string: printable ASCII, 253 characters at most"
     )]
     ServerId(String),
+    /// An algorithm that cannot be had.
+    #[error(transparent)]
+    Algorithm(#[from] UnknownAlgorithm),
     /// A key that is to sign users' certificates is not a key.
     #[error("trusted_user_ca: {0:?} is not a public key")]
     UserCa(String),
@@ -140,10 +116,14 @@ impl SshListener {
     pub fn new(listen: SocketAddr, host_keys: HostKeys, spool: SpoolLimits) -> Self {
         Self {
             listen,
+            honeypot: None,
             server_id: String::new(),
+            algorithms: Algorithms::default(),
             banner: String::new(),
             login_grace: Duration::from_secs(30),
             max_auth_tries: 6,
+            proxy_protocol_from: Vec::new(),
+            connects_per_minute: 1000,
             trusted_user_ca: Vec::new(),
             host_keys,
             keepalive: Keepalive::default(),
@@ -159,17 +139,11 @@ impl SshListener {
             // Refusals wait in the gate, by name and address, not here by connection.
             auth_rejection_time: Duration::ZERO,
             auth_rejection_time_initial: Some(Duration::ZERO),
-            // The first question, "none", is counted as well.
+            // The door counts by itself, as OpenSSH does; this is for what the library refuses without
+            // asking. The first question, "none", is counted as well.
             max_auth_attempts: self.max_auth_tries.saturating_add(1),
             keys: self.host_keys.keys().to_vec(),
-            preferred: Preferred {
-                kex: Cow::Borrowed(KEY_EXCHANGES),
-                key: Cow::Borrowed(SIGNATURES),
-                cipher: Cow::Borrowed(CIPHERS),
-                // A compressed packet may be a bomb, and before anybody has signed in.
-                compression: Cow::Borrowed(&[compression::NONE]),
-                ..Preferred::DEFAULT
-            },
+            preferred: self.algorithms.preferred(self.honeypot.is_some())?,
             window_size: WINDOW,
             maximum_packet_size: 32 * 1024,
             channel_buffer_size: 100,
@@ -192,6 +166,7 @@ impl SshListener {
 
     fn id(&self) -> Result<String, SetupError> {
         let id = match self.server_id.as_str() {
+            "" if self.honeypot.is_some() => DEBIAN_ID.to_owned(),
             "" => NEUTRAL_ID.to_owned(),
             id if id.starts_with("SSH-2.0-") => id.to_owned(),
             version => format!("SSH-2.0-{version}"),

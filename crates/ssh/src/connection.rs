@@ -21,7 +21,7 @@ use sojourn_engine::door::Cut;
 use sojourn_engine::door::Door as DoorKind;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
-use sojourn_engine::identity::Principal;
+use sojourn_engine::door::Who;
 use tokio::sync::OnceCell;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -69,13 +69,15 @@ pub(crate) struct Connection<G: Gate> {
     pub(crate) agent: AgentSocket,
     /// Cancelled when the door closes.
     closing: CancellationToken,
+    /// How the library is told something about it.
+    pub(crate) handle: OnceLock<Handle>,
     guest: OnceLock<Guest>,
     session: OnceCell<G::Session>,
 }
 
 /// Somebody who has signed in.
 pub(crate) struct Guest {
-    pub(crate) principal: Principal,
+    pub(crate) who: Who,
     pub(crate) wish: Wish,
     pub(crate) terms: Terms,
     pub(crate) attempts: Vec<Attempt>,
@@ -117,6 +119,7 @@ impl<G: Gate> Connection<G> {
             tasks,
             agent: AgentSocket::default(),
             closing,
+            handle: OnceLock::new(),
             guest: OnceLock::new(),
             session: OnceCell::new(),
         }
@@ -129,6 +132,15 @@ impl<G: Gate> Connection<G> {
 
     pub(crate) fn guest(&self) -> Option<&Guest> {
         self.guest.get()
+    }
+
+    /// Why something is refused, as whoever asked for it is told: at a honeypot, as a machine would
+    /// say it that is none.
+    pub(crate) fn excuse(&self, why: impl std::fmt::Display) -> String {
+        match self.guest.get().map(|guest| &guest.who) {
+            Some(Who::Visitor(visitor)) => format!("Too many logins for '{}'.", visitor.name),
+            _ => why.to_string(),
+        }
     }
 
     pub(crate) fn has_session(&self) -> bool {
@@ -166,14 +178,20 @@ impl<G: Gate> Connection<G> {
             }
             Place::Runner => return Err(Denial::not_yet("runners on other machines")),
         };
+        let (lower, why) = match guest.who {
+            Who::User(_) => (lower(env)?, why(env)),
+            // These variables are ours, which a visitor is not to notice.
+            Who::Visitor(_) => (Lower::default(), None),
+        };
         Ok(Stay {
-            principal: guest.principal.clone(),
+            who: guest.who.clone(),
             door: DoorKind::Ssh,
             peer: self.peer,
             client: self.wire.client.get().to_owned(),
+            hassh: self.wire.hassh.get().map(str::to_owned),
             profile,
-            lower: lower(env)?,
-            why: why(env),
+            lower,
+            why,
             attempts: guest.attempts.clone(),
             connected_at: self.connected_at,
         })
@@ -201,6 +219,17 @@ impl<G: Gate> Connection<G> {
         self.part(&cut.message).await;
     }
 
+    /// Ends a connection that nobody has signed in by.
+    pub(crate) fn throw_out(self: &Arc<Self>, reason: Disconnect, words: &'static str) {
+        let connection = self.clone();
+        self.tasks.spawn(async move {
+            if let Some(handle) = connection.handle.get() {
+                let goodbye = handle.disconnect(reason, words.to_owned(), String::new());
+                let _unsent = tokio::time::timeout(GOODBYE, goodbye).await;
+            }
+        });
+    }
+
     /// Says goodbye, in a bounded time, and ends the connection.
     pub(crate) async fn part(&self, message: &str) {
         if self.gone.is_cancelled() {
@@ -220,7 +249,9 @@ impl<G: Gate> Connection<G> {
 
     /// Somebody at this connection, by the name they claim.
     pub(crate) fn actor(&self, user: &str) -> Actor {
-        Actor::ssh(user, self.peer.ip()).with_user_agent(self.wire.client.get())
+        let is_visitor = self.guest.get().is_some_and(|guest| guest.who.user().is_none());
+        let actor = if is_visitor { Actor::honeypot } else { Actor::ssh };
+        actor(user, self.peer.ip()).with_user_agent(self.wire.client.get())
     }
 
     /// Puts on record what the door itself decided about this connection.
@@ -232,7 +263,7 @@ impl<G: Gate> Connection<G> {
 
     /// Something that happened at this connection.
     pub(crate) fn event(&self, action: Action) -> Event {
-        let user = self.guest.get().map_or("", |guest| guest.principal.name.as_str());
+        let user = self.guest.get().map_or("", |guest| guest.who.name());
         let actor = self.actor(user);
         let event = Event::new(self.gate.now(), action, actor);
         match self.session.get() {

@@ -8,8 +8,16 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use russh::Disconnect;
+use russh::SshId;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Actor;
+use sojourn_core::audit::ActorKind;
+use sojourn_core::audit::Event;
+use sojourn_core::network::Network;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -18,17 +26,22 @@ use tokio_util::task::TaskTracker;
 use crate::config::SetupError;
 use crate::config::SshListener;
 use crate::connection::Connection;
+use crate::connects::Connects;
 use crate::gate::Gate;
 use crate::handler::SshHandler;
+use crate::honeypot::Trap;
 use crate::lobby::Lobby;
 use crate::lobby::Origin;
 use crate::lobby::Ticket;
+use crate::proxy;
 use crate::sign_in::Rules;
 use crate::spool::SpoolRoom;
 use crate::turned_away::TurnedAway;
 use crate::turned_away::Why;
 use crate::wire::Cutter;
 use crate::wire::Wire;
+use crate::wire::disconnect_in_the_clear;
+use crate::wire::part_with;
 
 /// How long the door rests when the machine has no more descriptors or memory for connections.
 const REST: Duration = Duration::from_millis(100);
@@ -38,6 +51,13 @@ const TELL: Duration = Duration::from_secs(10);
 
 /// How long connections may take to end when the door closes.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// How many that come too often are told so at a time; the others are dropped.
+const TOLD_AT_ONCE: usize = 64;
+
+/// What they are told.
+const TOO_OFTEN: &str =
+    "too many connections from your address did not sign in; try again in a minute";
 
 /// An SSH door that listens.
 pub struct Door<G: Gate> {
@@ -51,6 +71,12 @@ struct House<G: Gate> {
     gate: G,
     library: Arc<russh::server::Config>,
     rules: Arc<Rules>,
+    /// Load balancers that say whose connections they pass on.
+    proxies: Vec<Network>,
+    /// Of those, how many may be about to say it.
+    announcing: Semaphore,
+    connects: Mutex<Connects>,
+    telling: Semaphore,
     login_grace: Duration,
     patience: Duration,
     lobby: Mutex<Lobby<(Cutter, SocketAddr)>>,
@@ -59,6 +85,8 @@ struct House<G: Gate> {
     tasks: TaskTracker,
     /// Cancelled when the door closes.
     closing: CancellationToken,
+    /// Through what people act who come in here.
+    kind: ActorKind,
 }
 
 impl<G: Gate> Door<G> {
@@ -68,25 +96,36 @@ impl<G: Gate> Door<G> {
     /// When the configuration says something that cannot be, or the address is not to be had.
     pub async fn bind(config: &SshListener, gate: G) -> Result<Self, SetupError> {
         let library = config.library_config()?;
-        let rules = Rules {
-            banner: config.banner.clone(),
-            max_auth_tries: config.max_auth_tries,
-            user_cas: config.user_cas()?,
-        };
+        let user_cas = config.user_cas()?;
         let refused = |source| SetupError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
+        let rules = Rules {
+            banner: config.banner.clone(),
+            max_auth_tries: config.max_auth_tries,
+            user_cas,
+            trap: config.honeypot.clone().map(|setup| Trap::new(setup, address.to_string())),
+        };
+        let (kind, connects_per_minute) = match &rules.trap {
+            Some(_) => (ActorKind::Honeypot, 0),
+            None => (ActorKind::Ssh, config.connects_per_minute),
+        };
         let house = House {
             gate,
             library,
             rules: Arc::new(rules),
+            proxies: config.proxy_protocol_from.clone(),
+            announcing: Semaphore::new(config.lobby.in_all),
+            connects: Mutex::new(Connects::new(connects_per_minute, Instant::now())),
+            telling: Semaphore::new(TOLD_AT_ONCE),
             login_grace: config.login_grace,
             patience: config.keepalive.patience(),
             lobby: Mutex::new(Lobby::new(config.lobby)),
-            turned_away: TurnedAway::default(),
+            turned_away: TurnedAway::new(kind),
             spools: Arc::new(SpoolRoom::new(config.spool.clone())),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
+            kind,
         };
         Ok(Self { listener, address, house: Arc::new(house) })
     }
@@ -115,7 +154,7 @@ impl<G: Gate> Door<G> {
                 _ = tell.tick() => house.turned_away.tell(&house.gate),
                 taken = listener.accept() => match taken {
                     Ok((socket, peer)) => {
-                        house.tasks.spawn(house.clone().attend(socket, peer));
+                        house.tasks.spawn(house.clone().receive(socket, peer));
                     }
                     Err(error) if is_the_peers(&error) => {}
                     // Mostly no descriptors (EMFILE): others' connections will end.
@@ -150,9 +189,62 @@ impl Drop for Leaving {
 }
 
 impl<G: Gate> House<G> {
-    /// Stays with a connection until it is gone.
-    async fn attend(self: Arc<Self>, socket: TcpStream, peer: SocketAddr) {
-        let (wire, ends) = Wire::new(socket, self.patience);
+    /// Takes a connection, unless its address has to wait.
+    async fn receive(self: Arc<Self>, mut socket: TcpStream, peer: SocketAddr) {
+        let Some((peer, begun)) = self.whose(&mut socket, peer).await else { return };
+        let origin = Origin::of(peer.ip());
+        if !self.connects().admits(origin, Instant::now()) {
+            self.turned_away.note(Why::Often, peer.ip(), &self.gate);
+            return self.tell_off(&socket).await;
+        }
+        if !self.clone().attend(socket, begun, peer).await {
+            self.connects().ended(origin, Instant::now());
+        }
+    }
+
+    /// Who is really there, and what was read of them already.
+    async fn whose(
+        &self,
+        socket: &mut TcpStream,
+        peer: SocketAddr,
+    ) -> Option<(SocketAddr, Vec<u8>)> {
+        if !self.proxies.iter().any(|proxy| proxy.contains(peer.ip())) {
+            return Some((peer, Vec::new()));
+        }
+        let Ok(_place) = self.announcing.try_acquire() else {
+            self.turned_away.note(Why::Crowded, peer.ip(), &self.gate);
+            return None;
+        };
+        let announced = tokio::select! {
+            announced = proxy::announced(socket) => announced,
+            () = self.closing.cancelled() => return None,
+        };
+        match announced {
+            Ok(announced) => Some((announced.client.unwrap_or(peer), announced.rest)),
+            Err(why) => {
+                tracing::debug!(source = %peer, %why, "no PROXY protocol header");
+                self.turned_away.note(Why::Unannounced, peer.ip(), &self.gate);
+                None
+            }
+        }
+    }
+
+    /// Ends a connection whose address came too often, with a line that its client shows.
+    async fn tell_off(&self, socket: &TcpStream) {
+        let Ok(_place) = self.telling.try_acquire() else { return };
+        let mut words = match &self.library.server_id {
+            SshId::Standard(id) | SshId::Raw(id) => format!("{id}\r\n").into_bytes(),
+        };
+        words.extend(disconnect_in_the_clear(Disconnect::TooManyConnections, TOO_OFTEN));
+        tokio::select! {
+            () = part_with(socket, &words) => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
+
+    /// Stays with a connection until it is gone. Returns whether somebody signed in by it.
+    async fn attend(self: Arc<Self>, socket: TcpStream, begun: Vec<u8>, peer: SocketAddr) -> bool {
+        let (wire, ends) = Wire::new(socket, begun, self.patience);
         let cutter = ends.cutter.clone();
         let ticket = self.let_into_lobby(&cutter, peer);
         let connection = Arc::new(Connection::new(
@@ -163,11 +255,12 @@ impl<G: Gate> House<G> {
             self.tasks.clone(),
             self.closing.clone(),
         ));
-        let leaving = Leaving { gone: connection.gone.clone(), cutter };
+        let leaving = Leaving { gone: connection.gone.clone(), cutter: cutter.clone() };
         let (signed_in, mut signing_in) = oneshot::channel();
         let handler = SshHandler::new(connection.clone(), self.rules.clone(), signed_in);
         let running = async {
             let session = russh::server::run_stream(self.library.clone(), wire, handler).await?;
+            let _set_once = connection.handle.set(session.handle());
             session.await
         };
         tokio::pin!(running);
@@ -175,7 +268,9 @@ impl<G: Gate> House<G> {
         tokio::select! {
             ended = &mut running => {
                 self.lobby().leave(ticket);
-                return log_end(peer, ended);
+                self.note_failure(&connection, &cutter, &ended).await;
+                log_end(peer, ended);
+                return false;
             }
             Ok(()) = &mut signing_in => {
                 self.lobby().leave(ticket);
@@ -185,11 +280,11 @@ impl<G: Gate> House<G> {
                 if self.lobby().leave(ticket).is_some() {
                     self.turned_away.note(Why::Slow, peer.ip(), &self.gate);
                 }
-                return;
+                return false;
             }
             () = self.closing.cancelled() => {
                 self.lobby().leave(ticket);
-                return;
+                return false;
             }
         }
         tokio::select! {
@@ -203,6 +298,36 @@ impl<G: Gate> House<G> {
             }
         }
         drop(leaving);
+        true
+    }
+
+    /// Tells a peer in the clear what the library leaves unsaid, and puts on record what it never
+    /// tells the handler.
+    async fn note_failure(
+        &self,
+        connection: &Connection<G>,
+        cutter: &Cutter,
+        ended: &Result<(), russh::Error>,
+    ) {
+        match ended {
+            Err(russh::Error::Version) => {
+                let version = connection.wire.client.get();
+                let words = match version.strip_prefix("SSH-1.") {
+                    Some(_) => "Protocol major versions differ.\r\n",
+                    None => "Invalid SSH identification string.\r\n",
+                };
+                cutter.part_with(words.as_bytes()).await;
+            }
+            // A name or a password that the library cannot read ends the connection.
+            Err(russh::Error::SshEncoding(error)) => {
+                let actor = Actor { kind: self.kind, user: None, ..connection.actor("") };
+                let event = Event::new(self.gate.now(), Action::AuthAttempt, actor)
+                    .detail("outcome", "refused")
+                    .detail("reason", format!("not readable: {error}"));
+                self.gate.record(event.detail("hassh", connection.wire.hassh.get()));
+            }
+            _ => {}
+        }
     }
 
     fn let_into_lobby(&self, cutter: &Cutter, peer: SocketAddr) -> Ticket {
@@ -213,6 +338,10 @@ impl<G: Gate> House<G> {
             self.turned_away.note(Why::Crowded, peer.ip(), &self.gate);
         }
         ticket
+    }
+
+    fn connects(&self) -> MutexGuard<'_, Connects> {
+        self.connects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lobby(&self) -> MutexGuard<'_, Lobby<(Cutter, SocketAddr)>> {

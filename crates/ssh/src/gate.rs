@@ -17,6 +17,7 @@ use sojourn_engine::door::Cut;
 use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
+use sojourn_engine::door::Who;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
@@ -30,6 +31,8 @@ pub struct Caller<'a> {
     pub peer: SocketAddr,
     /// The client's version string, as it sent it.
     pub client: &'a str,
+    /// The HASSH of its first key exchange, once that has been seen.
+    pub hassh: Option<&'a str>,
 }
 
 /// A certificate that holds: its signature, its time, its principals and its options are checked.
@@ -79,7 +82,7 @@ pub trait Gate: Clone + Send + Sync + 'static {
     fn open(&self, stay: Stay) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
 
     /// Whether somebody may forward so in a session of this profile; none is the default one.
-    fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool;
+    fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool;
 
     /// A file to keep an upload of a honeypot's session in; none, when there is no room for one.
     fn evidence(&self, session: SessionId) -> impl Future<Output = Option<Evidence>> + Send;

@@ -1,11 +1,16 @@
 //! The door's host keys: Ed25519 and ECDSA P-256, made at the first start and kept in files of their
 //! own. RSA is left out: signing with it leaks timing in the library at hand (RUSTSEC-2023-0071).
+//!
+//! Honeypots have keys of their own, so that nobody sees that the gateway is theirs; an RSA key among
+//! them, since the sshd they pass for has one and nobody relies on theirs.
 
 use std::fmt;
+use std::fs::DirBuilder;
 use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -16,12 +21,26 @@ use russh::keys::EcdsaCurve;
 use russh::keys::HashAlg;
 use russh::keys::PrivateKey;
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::RsaKeypair;
 
 /// The files in the keys directory, best first.
 const FILES: [(&str, Algorithm); 2] = [
     ("ssh_host_ed25519_key", Algorithm::Ed25519),
     ("ssh_host_ecdsa_key", Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
 ];
+
+/// The directory, in that of the keys, of those that honeypots have.
+const OF_HONEYPOTS: &str = "honeypot";
+
+/// The files in it, with the sizes that Debian's `ssh-keygen -A` gives them.
+const FILES_OF_HONEYPOTS: [(&str, Algorithm); 3] = [
+    ("ssh_host_rsa_key", Algorithm::Rsa { hash: None }),
+    ("ssh_host_ecdsa_key", Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
+    ("ssh_host_ed25519_key", Algorithm::Ed25519),
+];
+
+/// Bits of an RSA key.
+const RSA_BITS: usize = 3072;
 
 /// No host key is longer.
 const LONGEST_FILE: u64 = 64 * 1024;
@@ -56,12 +75,14 @@ pub enum HostKeyError {
         path: PathBuf,
     },
     /// A key, but none we use.
-    #[error("host key {path} is of type {algorithm}; Ed25519 and ECDSA P-256 are used")]
+    #[error("host key {path} is of type {algorithm}; {wanted} is wanted there")]
     Algorithm {
         /// The file.
         path: PathBuf,
         /// Its type.
         algorithm: String,
+        /// The type that a file of this name has.
+        wanted: String,
     },
 }
 
@@ -72,15 +93,21 @@ impl HostKeys {
     /// # Errors
     /// When one can be neither read nor made, or others can read it.
     pub fn load_or_make(directory: &Path) -> Result<Self, HostKeyError> {
-        let key = |(name, algorithm): (&str, Algorithm)| {
-            let path = directory.join(name);
-            match make(&path, algorithm) {
-                Ok(key) => Ok(key),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(&path),
-                Err(source) => Err(HostKeyError::File { path, source }),
+        all(directory, &FILES)
+    }
+
+    /// The same for honeypots.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn load_or_make_for_honeypots(directory: &Path) -> Result<Self, HostKeyError> {
+        let directory = directory.join(OF_HONEYPOTS);
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(HostKeyError::File { path: directory, source })
             }
-        };
-        FILES.into_iter().map(key).collect::<Result<_, _>>().map(Self)
+            _ => all(&directory, &FILES_OF_HONEYPOTS),
+        }
     }
 
     /// Each key's type and fingerprint, as `ssh-keygen -l` shows it.
@@ -101,13 +128,30 @@ impl fmt::Debug for HostKeys {
     }
 }
 
+fn all(directory: &Path, files: &[(&str, Algorithm)]) -> Result<HostKeys, HostKeyError> {
+    let key = |(name, algorithm): &(&str, Algorithm)| {
+        let path = directory.join(name);
+        match make(&path, algorithm) {
+            Ok(key) => Ok(key),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => load(&path, algorithm),
+            Err(source) => Err(HostKeyError::File { path, source }),
+        }
+    };
+    files.iter().map(key).collect::<Result<_, _>>().map(HostKeys)
+}
+
 /// Makes a key where there is none. It appears whole or not at all.
-fn make(path: &Path, algorithm: Algorithm) -> io::Result<PrivateKey> {
+fn make(path: &Path, algorithm: &Algorithm) -> io::Result<PrivateKey> {
     if path.try_exists()? {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     let mut rng = russh::keys::key::safe_rng();
-    let key = PrivateKey::random(&mut rng, algorithm).map_err(io::Error::other)?;
+    let key = match algorithm {
+        Algorithm::Rsa { .. } => {
+            RsaKeypair::random(&mut rng, RSA_BITS).map(PrivateKey::from).map_err(io::Error::other)
+        }
+        algorithm => PrivateKey::random(&mut rng, algorithm.clone()).map_err(io::Error::other),
+    }?;
     let text = key.to_openssh(LineEnding::LF).map_err(io::Error::other)?;
     let public = key.public_key().to_openssh().map_err(io::Error::other)?;
     publish(path, 0o600, text.as_bytes())?;
@@ -131,7 +175,7 @@ fn publish(path: &Path, mode: u32, contents: &[u8]) -> io::Result<()> {
     published
 }
 
-fn load(path: &Path) -> Result<PrivateKey, HostKeyError> {
+fn load(path: &Path, wanted: &Algorithm) -> Result<PrivateKey, HostKeyError> {
     let path = || path.to_owned();
     let unreadable = |source| HostKeyError::File { path: path(), source };
     let file = File::open(path()).map_err(unreadable)?;
@@ -143,9 +187,9 @@ fn load(path: &Path) -> Result<PrivateKey, HostKeyError> {
     file.take(LONGEST_FILE).read_to_end(&mut text).map_err(unreadable)?;
     let key =
         PrivateKey::from_openssh(&text).map_err(|_| HostKeyError::Malformed { path: path() })?;
-    if !FILES.iter().any(|(_, algorithm)| *algorithm == key.algorithm()) {
-        let algorithm = key.algorithm().to_string();
-        return Err(HostKeyError::Algorithm { path: path(), algorithm });
+    if key.algorithm() != *wanted {
+        let (algorithm, wanted) = (key.algorithm().to_string(), wanted.to_string());
+        return Err(HostKeyError::Algorithm { path: path(), algorithm, wanted });
     }
     Ok(key)
 }

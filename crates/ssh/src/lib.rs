@@ -14,18 +14,23 @@
 //! It knows russh and nothing of sandboxes; the gate behind it (the engine) knows nothing of russh.
 //! Nobody who has not signed in costs more than a bounded handshake.
 
+mod algorithms;
 mod caller;
 mod channel;
 mod config;
 mod connection;
+mod connects;
 mod door;
 mod files;
 mod forward;
 pub mod gate;
 mod handler;
+mod hassh;
+mod honeypot;
 mod host_keys;
 mod intake;
 mod lobby;
+mod proxy;
 mod scp;
 mod sftp;
 mod sign_in;
@@ -34,11 +39,14 @@ mod turned_away;
 mod valve;
 mod wire;
 
+pub use algorithms::Algorithms;
+pub use algorithms::UnknownAlgorithm;
 pub use config::Keepalive;
 pub use config::SetupError;
 pub use config::SshListener;
 pub use door::Door;
 pub use gate::Gate;
+pub use honeypot::Honeypot;
 pub use host_keys::HostKeyError;
 pub use host_keys::HostKeys;
 pub use lobby::LobbyLimits;

@@ -1,10 +1,11 @@
 //! Signing in: what is tried, what is answered, and when there have been tries enough.
 //!
 //! Nothing is carried from one try to the next but their number, so a client may change its name, its
-//! method or its mind at any time.
+//! method or its mind at any time. What a honeypot makes of a try is [`crate::honeypot`]'s.
 
 use std::sync::Arc;
 
+use russh::Disconnect;
 use russh::keys::Algorithm;
 use russh::keys::HashAlg;
 use russh::keys::ssh_key;
@@ -16,9 +17,13 @@ use russh::server::VerifiedPublicKey;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
 use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::runner::MAX_ATTEMPTS;
+use sojourn_engine::door::Who;
+use sojourn_engine::honeypot::Visitor;
 use sojourn_engine::identity::Principal;
 
 use crate::caller;
+use crate::caller::Place;
 use crate::caller::Terms;
 use crate::caller::Wish;
 use crate::config::methods;
@@ -27,6 +32,8 @@ use crate::connection::Guest;
 use crate::gate::Caller;
 use crate::gate::Certificate;
 use crate::gate::Gate;
+use crate::honeypot::Trap;
+use crate::honeypot::Tried;
 
 /// What every connection of a door is held to.
 #[derive(Debug)]
@@ -34,6 +41,8 @@ pub(crate) struct Rules {
     pub(crate) banner: String,
     pub(crate) max_auth_tries: usize,
     pub(crate) user_cas: Vec<KeyData>,
+    /// Set at a honeypot.
+    pub(crate) trap: Option<Trap>,
 }
 
 /// One connection's way in.
@@ -42,12 +51,15 @@ pub(crate) struct SignIn<G: Gate> {
     rules: Arc<Rules>,
     attempts: Vec<Attempt>,
     refused: usize,
-    admitted: Option<(Principal, Wish, Terms)>,
+    /// Of these, passwords.
+    refused_passwords: u32,
+    admitted: Option<(Who, Wish, Terms)>,
 }
 
 impl<G: Gate> SignIn<G> {
     pub(crate) fn new(connection: Arc<Connection<G>>, rules: Arc<Rules>) -> Self {
-        Self { connection, rules, attempts: Vec::new(), refused: 0, admitted: None }
+        let attempts = Vec::new();
+        Self { connection, rules, attempts, refused: 0, refused_passwords: 0, admitted: None }
     }
 
     /// Clients ask which methods there are, which is no attempt at anything.
@@ -59,6 +71,9 @@ impl<G: Gate> SignIn<G> {
         if self.is_spent() {
             return self.refuse();
         }
+        if self.rules.trap.is_some() {
+            return self.lure(user, Some(password), None).await;
+        }
         let wish = Wish::parse(user);
         let found = self.connection.gate.password(self.caller(&wish), password).await;
         self.settle(wish, "password", None, found.map(|principal| (principal, Terms::FREE)))
@@ -68,6 +83,10 @@ impl<G: Gate> SignIn<G> {
     pub(crate) async fn offer(&mut self, user: &str, offer: PublicKeyOffer<'_>) -> Auth {
         if self.is_spent() || *offer.algorithm == (Algorithm::Rsa { hash: None }) {
             return self.refuse();
+        }
+        if self.rules.trap.is_some() {
+            let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
+            return self.lure(user, None, Some(fingerprint)).await;
         }
         // Here a certificate looks like the key it certifies, which nobody has on file. So where there
         // are certificates every offer is heard out.
@@ -128,14 +147,42 @@ impl<G: Gate> SignIn<G> {
 
     /// Who got in, if somebody did; once.
     pub(crate) fn guest(&mut self, handle: Handle) -> Option<Guest> {
-        let (principal, wish, terms) = self.admitted.take()?;
+        let (who, wish, terms) = self.admitted.take()?;
         let attempts = std::mem::take(&mut self.attempts);
-        Some(Guest { principal, wish, terms, attempts, handle })
+        Some(Guest { who, wish, terms, attempts, handle })
+    }
+
+    /// Somebody tries something at a honeypot. The name is what it is: nothing in it is a wish.
+    async fn lure(
+        &mut self,
+        user: &str,
+        password: Option<&str>,
+        fingerprint: Option<String>,
+    ) -> Auth {
+        let rules = self.rules.clone();
+        let Some(trap) = &rules.trap else { return self.refuse() };
+        let method = if password.is_some() { "password" } else { "publickey" };
+        let tried = Tried { method, user, password, fingerprint };
+        let attempt = trap.judge(tried, self.refused_passwords, &self.connection);
+        let (user, accepted) = (attempt.user.clone(), attempt.accepted);
+        self.note(attempt);
+        if accepted {
+            let place = Place::Profile(Some(trap.profile().to_owned()));
+            let visitor = Visitor { name: user.clone(), pot: trap.pot.clone() };
+            self.admitted = Some((Who::Visitor(visitor), Wish { user, place }, Terms::FREE));
+            return Auth::Accept;
+        }
+        if password.is_some() {
+            self.refused_passwords = self.refused_passwords.saturating_add(1);
+            tokio::time::sleep(trap.delay()).await;
+        }
+        self.refuse()
     }
 
     fn caller<'a>(&'a self, wish: &'a Wish) -> Caller<'a> {
         let Connection { peer, wire, .. } = &*self.connection;
-        Caller { user: &wish.user, peer: *peer, client: wire.client.get() }
+        let (client, hassh) = (wire.client.get(), wire.hassh.get());
+        Caller { user: &wish.user, peer: *peer, client, hassh }
     }
 
     /// Whether this connection has used up its attempts: then nothing more is looked at.
@@ -145,6 +192,11 @@ impl<G: Gate> SignIn<G> {
 
     fn refuse(&mut self) -> Auth {
         self.refused += 1;
+        if self.is_spent() {
+            // In the words of OpenSSH, which says them in place of this last answer.
+            let words = "Too many authentication failures";
+            self.connection.throw_out(Disconnect::ProtocolError, words);
+        }
         refusal()
     }
 
@@ -156,7 +208,7 @@ impl<G: Gate> SignIn<G> {
         fingerprint: Option<String>,
         admitted: Option<(Principal, Terms)>,
     ) -> Auth {
-        self.attempts.push(Attempt {
+        self.note(Attempt {
             at: self.connection.gate.now(),
             method: method.to_owned(),
             user: wish.user.clone(),
@@ -164,18 +216,26 @@ impl<G: Gate> SignIn<G> {
             fingerprint,
             password: None,
         });
-        let source = self.connection.peer;
-        tracing::info!(
-            event = if admitted.is_some() { "signed_in" } else { "sign_in_refused" },
-            user = %wish.user.escape_debug(), %source, method, "attempt to sign in"
-        );
         match admitted {
             Some((principal, terms)) => {
-                self.admitted = Some((principal, wish, terms));
+                self.admitted = Some((Who::User(principal), wish, terms));
                 Auth::Accept
             }
             None => self.refuse(),
         }
+    }
+
+    /// Keeps an attempt for the session's record, and says so in the log: not what was tried.
+    fn note(&mut self, attempt: Attempt) {
+        tracing::info!(
+            event = if attempt.accepted { "signed_in" } else { "sign_in_refused" },
+            user = %attempt.user.escape_debug(), source = %self.connection.peer,
+            method = attempt.method, honeypot = self.rules.trap.is_some(), "attempt to sign in"
+        );
+        if self.attempts.len() == MAX_ATTEMPTS {
+            self.attempts.remove(0);
+        }
+        self.attempts.push(attempt);
     }
 
     /// Puts on record an attempt that the gate never hears of.
@@ -189,7 +249,8 @@ impl<G: Gate> SignIn<G> {
                 .detail("user", wish.user.clone())
                 .detail("outcome", "refused")
                 .detail("reason", why)
-                .detail("fingerprint", fingerprint),
+                .detail("fingerprint", fingerprint)
+                .detail("hassh", connection.wire.hassh.get()),
         );
     }
 }

@@ -19,6 +19,9 @@ use crate::gate::Gate;
 /// At most one line, and one audit event, of a kind in this time.
 const EVERY: Duration = Duration::from_secs(10);
 
+/// How many reasons there are.
+const KINDS: usize = 4;
+
 /// Why a connection was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -26,15 +29,21 @@ pub enum Why {
     Crowded,
     /// Signing in took too long.
     Slow,
+    /// Too many of this address had ended without a sign-in.
+    Often,
+    /// A load balancer did not say whose connection it was.
+    Unannounced,
 }
 
 impl Why {
-    const ALL: [Self; 2] = [Self::Crowded, Self::Slow];
+    const ALL: [Self; KINDS] = [Self::Crowded, Self::Slow, Self::Often, Self::Unannounced];
 
     const fn index(self) -> usize {
         match self {
             Self::Crowded => 0,
             Self::Slow => 1,
+            Self::Often => 2,
+            Self::Unannounced => 3,
         }
     }
 
@@ -44,15 +53,19 @@ impl Why {
         match self {
             Self::Crowded => "too_many_unauthenticated",
             Self::Slow => "login_grace",
+            Self::Often => "connects_per_minute",
+            Self::Unannounced => "proxy_protocol",
         }
     }
 }
 
 /// The counts, and what of them is still to be told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TurnedAway {
-    counts: [AtomicU64; 2],
-    untold: Mutex<[Untold; 2]>,
+    /// Through what those came who were.
+    door: ActorKind,
+    counts: [AtomicU64; KINDS],
+    untold: Mutex<[Untold; KINDS]>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +76,10 @@ struct Untold {
 }
 
 impl TurnedAway {
+    pub(crate) fn new(door: ActorKind) -> Self {
+        Self { door, counts: Default::default(), untold: Mutex::default() }
+    }
+
     pub(crate) fn count(&self, why: Why) -> u64 {
         self.counts.get(why.index()).map_or(0, |count| count.load(Ordering::Relaxed))
     }
@@ -87,18 +104,13 @@ impl TurnedAway {
         for why in Why::ALL {
             let Some((count, last)) = self.due(why) else { continue };
             tracing::warn!(
-                event = "connection_refused", reason = why.name(), count, source = %last,
+                event = "connection_refused", code = why.name(), count, source = %last,
                 "connections were turned away before they signed in"
             );
-            let actor = Actor { ip_address: Some(last), ..Actor::new(ActorKind::Ssh) };
-            let event = Event::new(gate.now(), Action::AuthAttempt, actor);
-            gate.record(
-                event
-                    .detail("method", "none")
-                    .detail("outcome", "refused")
-                    .detail("reason", why.name())
-                    .detail("count", count),
-            );
+            // The last one's address stands for all of them.
+            let actor = Actor { ip_address: Some(last), ..Actor::new(self.door) };
+            let event = Event::new(gate.now(), Action::ConnectionRefused, actor);
+            gate.record(event.detail("code", why.name()).detail("count", count));
         }
     }
 

@@ -11,12 +11,15 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+use russh::Disconnect;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use crate::hassh::Beginning;
+use crate::hassh::Found;
 use crate::valve::Valve;
 
 /// The library reads a packet's length and then its body; this makes one system call of many packets.
@@ -27,11 +30,13 @@ const READ_BUFFER: usize = 64 * 1024;
 /// and more. The option does not stick, so it is set again after each of the first reads.
 const QUICK_READS: u8 = 40;
 
-/// RFC 4253 section 4.2: the longest first line, with CR LF.
-const LONGEST_GREETING: usize = 255;
-
 /// How long a client may take to close its side once we have closed ours.
 const CLOSING: Duration = Duration::from_secs(2);
+
+/// How many reads of what it still sends are taken in that time.
+const MOST_DRAINED: usize = 64;
+
+const MSG_DISCONNECT: u8 = 1;
 
 /// A connection's socket.
 pub(crate) struct Wire {
@@ -40,9 +45,10 @@ pub(crate) struct Wire {
     buffer: Vec<u8>,
     taken: usize,
     quick_reads: u8,
-    /// The client's first line, until it is whole.
-    greeting: Option<Vec<u8>>,
+    /// What the client says in the clear.
+    beginning: Beginning,
     client: ClientName,
+    hassh: Hassh,
     valve: Arc<Valve>,
     /// Runs while the valve is shut.
     waiting: Option<Pin<Box<Sleep>>>,
@@ -64,6 +70,17 @@ impl ClientName {
     }
 }
 
+/// The HASSH of the client's first key exchange.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Hassh(Arc<OnceLock<String>>);
+
+impl Hassh {
+    /// None as long as it is not known.
+    pub(crate) fn get(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+}
+
 /// Ends a connection from outside, whatever it is waiting for.
 #[derive(Clone, Debug)]
 pub(crate) struct Cutter(Arc<TcpStream>);
@@ -81,34 +98,86 @@ impl Cutter {
 pub(crate) struct WireEnds {
     pub(crate) cutter: Cutter,
     pub(crate) client: ClientName,
+    pub(crate) hassh: Hassh,
     pub(crate) valve: Arc<Valve>,
+}
+
+/// Says something in the clear and closes: read before it is dropped, or the kernel would take the
+/// words back with what the peer has sent and nobody read.
+pub(crate) async fn part_with(socket: &TcpStream, words: &[u8]) {
+    // So little always fits.
+    let _gone = socket.try_write(words);
+    let _gone = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+    let drain = async {
+        let mut rest = [0; 4096];
+        for _ in 0..MOST_DRAINED {
+            socket.readable().await?;
+            match socket.try_read(&mut rest) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    let _stayed = tokio::time::timeout(CLOSING, drain).await;
+}
+
+/// A packet that ends a connection before it has keys (RFC 4253 sections 6 and 11.1).
+pub(crate) fn disconnect_in_the_clear(reason: Disconnect, words: &str) -> Vec<u8> {
+    let string = |text: &str| {
+        let length = u32::try_from(text.len()).unwrap_or(0);
+        [&length.to_be_bytes(), text.as_bytes()].concat()
+    };
+    let payload =
+        [&[MSG_DISCONNECT][..], &(reason as u32).to_be_bytes(), &string(words), &string("")]
+            .concat();
+    // A multiple of eight in all, and at least four bytes of it padding.
+    let padding = 8 - (payload.len() + 5) % 8 + if (payload.len() + 5) % 8 > 4 { 8 } else { 0 };
+    let length = u32::try_from(payload.len() + padding + 1).unwrap_or(0);
+    let mut packet = length.to_be_bytes().to_vec();
+    packet.push(u8::try_from(padding).unwrap_or(0));
+    packet.extend(payload);
+    packet.resize(packet.len() + padding, 0);
+    packet
+}
+
+impl Cutter {
+    /// The last words to a peer whose connection never began.
+    pub(crate) async fn part_with(&self, words: &[u8]) {
+        part_with(&self.0, words).await;
+    }
 }
 
 impl Wire {
     /// A peer that takes no byte for `patience` while there are some to send is gone: the library's
     /// keepalives do not run while it waits to write.
-    pub(crate) fn new(socket: TcpStream, patience: Duration) -> (Self, WireEnds) {
+    /// `begun` was read from the socket already.
+    pub(crate) fn new(socket: TcpStream, begun: Vec<u8>, patience: Duration) -> (Self, WireEnds) {
         // Without it each keystroke's echo may wait for an acknowledgement.
         let _unset = socket.set_nodelay(true);
         let socket = Arc::new(socket);
         let ends = WireEnds {
             cutter: Cutter(socket.clone()),
             client: ClientName::default(),
+            hassh: Hassh::default(),
             valve: Arc::default(),
         };
-        let wire = Self {
+        let mut wire = Self {
             socket,
-            buffer: Vec::new(),
+            buffer: begun,
             taken: 0,
             quick_reads: QUICK_READS,
-            greeting: Some(Vec::new()),
+            beginning: Beginning::default(),
             client: ends.client.clone(),
+            hassh: ends.hassh.clone(),
             valve: ends.valve.clone(),
             waiting: None,
             patience,
             stalled: None,
             closing: None,
         };
+        wire.note_beginning();
         (wire, ends)
     }
 
@@ -130,22 +199,16 @@ impl Wire {
             self.quick_reads -= 1;
             let _unset = rustix::net::sockopt::set_tcp_quickack(&*self.socket, true);
         }
-        self.note_greeting();
+        self.note_beginning();
         Poll::Ready(Ok(()))
     }
 
-    fn note_greeting(&mut self) {
-        let Some(greeting) = &mut self.greeting else { return };
-        let room = LONGEST_GREETING.saturating_sub(greeting.len());
-        greeting.extend(self.buffer.iter().take(room));
-        if let Some(line) = greeting.split(|byte| *byte == b'\n').next()
-            && line.len() < greeting.len()
-        {
-            let name = String::from_utf8_lossy(line).trim_end().to_owned();
-            let _set_once = self.client.0.set(name);
-            self.greeting = None;
-        } else if greeting.len() >= LONGEST_GREETING {
-            self.greeting = None;
+    fn note_beginning(&mut self) {
+        for found in self.beginning.see(&self.buffer) {
+            let _set_once = match found {
+                Found::Version(name) => self.client.0.set(name),
+                Found::Hassh(hassh) => self.hassh.0.set(hassh),
+            };
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The JSON file beside a recording: who came, from where, what ran, and how it ended.
 //!
 //! Written whole by the shim, once at the start and once at the end; replacing the file atomically
-//! is the caller's. Times are RFC 3339 strings. No secret has a field here: not a password that was
-//! tried, not an environment.
+//! is the caller's. Times are RFC 3339 strings. No secret has a field here: not an environment, and
+//! not a password that was tried, except at a honeypot, where it is nobody's and evidence.
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -65,6 +65,9 @@ pub struct Peer {
     pub address: String,
     /// What its software called itself, escaped.
     pub client_version: String,
+    /// The HASSH of an SSH client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hassh: Option<String>,
 }
 
 /// One try to authenticate.
@@ -82,6 +85,9 @@ pub struct Attempt {
     /// Fingerprint of the key that was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_fingerprint: Option<String>,
+    /// The password that was tried, escaped: at a honeypot only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
 }
 
 /// One program of a session.

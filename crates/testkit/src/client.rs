@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -11,6 +12,8 @@ use std::process::ExitStatus;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -25,6 +28,8 @@ pub struct Client {
     key: PathBuf,
     home: PathBuf,
     options: Vec<String>,
+    /// Answers the questions for a password; none: there are no such questions.
+    askpass: Option<PathBuf>,
 }
 
 /// What a client left when it ended.
@@ -56,7 +61,29 @@ impl Client {
             key: key.to_owned(),
             home: home.to_owned(),
             options: Vec::new(),
+            askpass: None,
         }
+    }
+
+    /// The same client without a key, giving these passwords in turn, the last one again and again.
+    ///
+    /// # Panics
+    /// When there is no room for its files.
+    #[must_use]
+    pub fn passwords(mut self, passwords: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let list = self.home.join(format!("passwords-{number}"));
+        std::fs::write(&list, passwords.join("\n") + "\n").expect("a list of passwords");
+        let script = format!(
+            "#!/bin/sh\nhead -n 1 {0}\n[ $(wc -l <{0}) -eq 1 ] || sed -i 1d {0}\n",
+            list.display()
+        );
+        let askpass = self.home.join(format!("askpass-{number}"));
+        std::fs::write(&askpass, script).expect("a script");
+        std::fs::set_permissions(&askpass, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+        self.askpass = Some(askpass);
+        self
     }
 
     /// The same client with one more word on its command line.
@@ -87,6 +114,9 @@ impl Client {
         let mut command = Command::new(program);
         command.args(self.arguments());
         command.env("LC_ALL", "C.UTF-8").env_remove("SSH_AUTH_SOCK").env_remove("DISPLAY");
+        if let Some(askpass) = &self.askpass {
+            command.env("SSH_ASKPASS", askpass).env("SSH_ASKPASS_REQUIRE", "force");
+        }
         command
     }
 
@@ -112,11 +142,14 @@ impl Client {
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let mut arguments: Vec<String> =
-            ["-F", "/dev/null", "-i"].map(str::to_owned).into_iter().collect();
-        arguments.push(self.key.display().to_string());
+            ["-F", "/dev/null"].map(str::to_owned).into_iter().collect();
+        if self.askpass.is_none() {
+            arguments.push("-i".to_owned());
+            arguments.push(self.key.display().to_string());
+        }
         for option in [
             "IdentitiesOnly=yes",
-            "BatchMode=yes",
+            if self.askpass.is_none() { "BatchMode=yes" } else { "BatchMode=no" },
             "StrictHostKeyChecking=no",
             "LogLevel=ERROR",
             "KexAlgorithms=curve25519-sha256",

@@ -33,6 +33,8 @@ const KEPT_LINES: usize = 20_000;
 pub struct Options {
     /// TOML for the `[limits]` table.
     pub limits: String,
+    /// TOML for the `[[ssh]]` listener.
+    pub ssh: String,
     /// TOML for the `[server]` table.
     pub server: String,
     /// More TOML: whole tables.
@@ -75,10 +77,10 @@ impl Gateway {
             format!(
                 "data_dir = {data:?}\n\
                  [server]\nuser = \"65534\"\n{}\n\
-                 [[ssh]]\nlisten = \"127.0.0.1:0\"\n\
+                 [[ssh]]\nlisten = \"127.0.0.1:0\"\n{}\n\
                  [log]\nformat = \"json\"\nlevel = \"info\"\n\
                  [limits]\n{many}{}\n{}\n",
-                options.server, options.limits, options.more,
+                options.server, options.ssh, options.limits, options.more,
             ),
         );
         let key = scratch.path().join("key");
@@ -173,6 +175,26 @@ impl Gateway {
     #[must_use]
     pub fn peer_as(&self, user: &str) -> Peer {
         Peer::new(self.port, user, &self.scratch.path().join("key"))
+    }
+
+    /// The real `ssh` as somebody at another of its listeners, with a key of alice's.
+    #[must_use]
+    pub fn client(&self, port: u16, user: &str) -> Client {
+        Client::new(port, user, &self.scratch.path().join("key"), self.scratch.path())
+    }
+
+    /// The port of its honeypot listener of this number, from 0, in the order of the configuration.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn honeypot(&self, number: usize) -> u16 {
+        until("a honeypot", PATIENCE, || {
+            let mut pots = self.log_lines();
+            pots.retain(|line| line["event"] == "listening" && line["honeypot"] == true);
+            pots.get(number)?["address"].as_str()?.rsplit(':').next()?.parse().ok()
+        })
     }
 
     /// Runs a command of ours against it and gives what it printed.

@@ -251,6 +251,12 @@ impl Actor {
         actor
     }
 
+    /// Somebody at a honeypot; `user` is the name they gave.
+    #[must_use]
+    pub fn honeypot(user: &str, address: IpAddr) -> Self {
+        Self { kind: ActorKind::Honeypot, ..Self::ssh(user, address) }
+    }
+
     /// The same actor with its program's own name.
     #[must_use]
     pub fn with_user_agent(mut self, name: &str) -> Self {

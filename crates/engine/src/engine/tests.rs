@@ -138,10 +138,11 @@ impl House {
 
     fn stay(&self) -> Stay {
         Stay {
-            principal: self.principal.clone(),
+            who: Who::User(self.principal.clone()),
             door: Door::Ssh,
             peer: "192.0.2.7:4242".parse().unwrap(),
             client: "SSH-2.0-Test".to_owned(),
+            hassh: None,
             profile: None,
             lower: Lower::default(),
             why: None,

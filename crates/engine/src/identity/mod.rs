@@ -59,6 +59,8 @@ pub struct Peer {
     pub address: IpAddr,
     /// The client's own name, as it sent it.
     pub client: String,
+    /// What tells an SSH client's software from others'.
+    pub hassh: Option<String>,
 }
 
 /// How somebody was authenticated.
@@ -326,6 +328,10 @@ impl Identity {
         let event = Event::new(self.clock.wall(), Action::AuthAttempt, actor)
             .detail("method", how.name())
             .detail("user", cut(name));
+        let event = match &peer.hassh {
+            Some(hassh) => event.detail("hassh", hassh.as_str()),
+            None => event,
+        };
         Attempt { name, peer, event }
     }
 

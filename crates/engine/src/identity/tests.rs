@@ -70,7 +70,11 @@ impl House {
 }
 
 fn peer() -> Peer {
-    Peer { address: "192.0.2.7".parse().unwrap(), client: "SSH-2.0-OpenSSH_9.2".to_owned() }
+    Peer {
+        address: "192.0.2.7".parse().unwrap(),
+        client: "SSH-2.0-OpenSSH_9.2".to_owned(),
+        hassh: Some("ec7378c1a92f5a8dde7e8b7a1ddf33d1".to_owned()),
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,9 @@ pub(super) fn environment(assign: &Assign, spec: &ChannelSpec) -> Vec<Vec<u8>> {
     if let Some(pty) = &spec.pty {
         env.set(b"TERM", &pty.term.0);
     }
+    if assign.honeypot {
+        return env.0;
+    }
     env.set(b"SOJOURN_SESSION", assign.session.to_string().as_bytes());
     env.set(b"SOJOURN_USER", assign.about.user.as_bytes());
     env.0
@@ -96,6 +99,7 @@ mod tests {
     fn assign() -> Assign {
         Assign {
             session: SessionId::new(),
+            honeypot: false,
             profile: "default".to_owned(),
             about: About { user: "alice".to_owned(), ..About::default() },
             limits: Limits::default(),
@@ -109,6 +113,19 @@ mod tests {
             env: vec![("EDITOR".into(), "vi".into()), ("SOJOURN_USER".into(), "root".into())],
             account: Account::default(),
         }
+    }
+
+    #[test]
+    fn nothing_in_a_honeypot_tells_of_us() {
+        let spec = ChannelSpec {
+            program: Program::Shell,
+            pty: None,
+            env: Vec::new(),
+            credit: OUTPUT_WINDOW,
+        };
+        let assign = Assign { honeypot: true, env: Vec::new(), ..assign() };
+        let env = environment(&assign, &spec);
+        assert!(env.iter().all(|known| !known.starts_with(b"SOJOURN")), "{env:?}");
     }
 
     #[test]

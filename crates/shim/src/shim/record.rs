@@ -342,6 +342,7 @@ fn begin_sidecar(state: &State) -> Sidecar {
     sidecar.peer = (!about.peer.is_empty()).then(|| sidecar::Peer {
         address: about.peer.clone(),
         client_version: escape(&about.client, LONGEST_NAME),
+        hassh: about.hassh.clone(),
     });
     sidecar.authentication = about
         .attempts
@@ -352,6 +353,7 @@ fn begin_sidecar(state: &State) -> Sidecar {
             user: escape(&attempt.user, LONGEST_NAME),
             outcome: if attempt.accepted { "accepted" } else { "refused" }.to_owned(),
             key_fingerprint: attempt.fingerprint.clone(),
+            password: attempt.password.clone(),
         })
         .collect();
     sidecar.sandbox.clone_from(&state.sandbox);

@@ -180,6 +180,7 @@ impl House {
         fs::create_dir_all(root.join("day")).expect("root may");
         let assign = Assign {
             session,
+            honeypot: false,
             profile: "default".to_owned(),
             about: About { user: "alice".to_owned(), door: "ssh".to_owned(), ..About::default() },
             // A test that was cut short leaves its session to its own lease.

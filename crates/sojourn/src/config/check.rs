@@ -21,8 +21,11 @@ const UIDS_A_SANDBOX: u64 = 65_536;
 const COVERED: [&str; 6] = ["usr", "bin", "sbin", "lib", "etc/alternatives", "etc/ld.so.cache"];
 
 /// Keys of a listener that only a honeypot has.
-const HONEYPOT_KEYS: [&str; 4] =
-    ["profile", "credentials", "accept_after_failures", "max_sessions"];
+const HONEYPOT_KEYS: [&str; 5] =
+    ["profile", "credentials", "accept_after_failures", "max_sessions", "refusal_delay"];
+
+/// Keys of a listener that only real accounts have a use for.
+const USERS_KEYS: [&str; 2] = ["trusted_user_ca", "connects_per_minute"];
 
 /// Reports values that are fine alone and wrong together.
 pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
@@ -52,10 +55,17 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
             let node = node.get("listen").unwrap_or(node);
             report.problem(node, format_args!("ssh[{other}] listens on {address} already"));
         }
-        if listener.mode == Mode::Users {
-            for node in HONEYPOT_KEYS.iter().filter_map(|key| node.get(key)) {
-                report.problem(node, "only a listener with mode = \"honeypot\" has this key");
-            }
+        let (others, mode) = match listener.mode {
+            Mode::Users => (&HONEYPOT_KEYS[..], "honeypot"),
+            Mode::Honeypot => (&USERS_KEYS[..], "users"),
+        };
+        for node in others.iter().filter_map(|key| node.get(key)) {
+            let message = format_args!("only a listener with mode = {mode:?} has this key");
+            report.problem(node, message);
+        }
+        if let Err(error) = listener.algorithms().check() {
+            let node = node.get(error.key()).unwrap_or(node);
+            report.problem(node, error);
         }
         if let Some(file) = &listener.trusted_user_ca.0 {
             let node = node.get("trusted_user_ca").unwrap_or(node);
@@ -125,17 +135,18 @@ pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
             .note("[web] is read, but nothing listens there: the web door is not in this version");
     }
     for (index, listener) in config.ssh.iter().enumerate() {
-        if listener.mode == Mode::Honeypot {
+        let failures = listener.accept_after_failures.unwrap_or(0);
+        if failures >= listener.max_auth_tries {
             report.note(format!(
-                "ssh[{index}] is read, but nothing listens on {}: honeypots are not in this version",
-                listener.listen
+                "ssh[{index}] never accepts after {failures} failures: max_auth_tries is {}",
+                listener.max_auth_tries
             ));
         }
     }
     if root.get("runner").is_some() {
         report.note("[runner] is for \"sojourn runner\", which is not in this version");
     }
-    if config.ssh_listeners().next().is_none() {
+    if !config.ssh.iter().any(|listener| listener.mode == Mode::Users) {
         report.note("nobody can come in: there is no [[ssh]] listener with mode = \"users\"");
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use report::nearest;
 pub(crate) use profile::Profile;
 pub(crate) use profile::Share;
 pub(crate) use sections::Config;
+pub(crate) use sections::Credential;
 pub(crate) use sections::Input as RecordInput;
 pub(crate) use sections::Level;
 pub(crate) use sections::Log;
@@ -70,6 +71,7 @@ fn read(
     }
     let mut config = Config::default();
     config.take(&root, &mut report);
+    config.settle(&root, &mut report);
     check::relations(&config, &root, &mut report);
     check::remarks(&config, &root, &mut report);
     report.finish(file).map(|notes| (config, notes))
@@ -92,9 +94,17 @@ impl Config {
         }
     }
 
-    /// The SSH listeners that this version opens.
-    pub(crate) fn ssh_listeners(&self) -> impl Iterator<Item = &Ssh> {
-        self.ssh.iter().filter(|listener| listener.mode == Mode::Users)
+    /// Fills in what depends on other keys.
+    fn settle(&mut self, root: &Node, report: &mut Report) {
+        for (index, listener) in self.ssh.iter_mut().enumerate() {
+            listener.settle();
+            let Some(profile) = &listener.profile else { continue };
+            if !self.profiles.give_visitors(profile) && listener.mode == Mode::Honeypot {
+                let node = root.get("ssh").and_then(|list| list.item(index));
+                let node = node.and_then(|listener| listener.get("profile")).unwrap_or(root);
+                report.problem(node, format_args!("there is no profile {profile:?} to give"));
+            }
+        }
     }
 
     /// What is in effect, as a file would have it, secrets hidden.

@@ -1,6 +1,7 @@
 //! Profiles: what a session runs in, by name.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 use serde_json::json;
@@ -24,7 +25,7 @@ use super::value::choice;
 /// The profile of whoever asks for none.
 const DEFAULT: &str = "default";
 /// The built-in profile of honeypots.
-const BAIT: &str = "bait";
+pub(super) const BAIT: &str = "bait";
 /// The built-in profile without isolation.
 const HOST: &str = "host";
 
@@ -176,25 +177,46 @@ impl Profile {
 
 /// All profiles, the built-in ones among them.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Profiles(BTreeMap<String, Profile>);
+pub(crate) struct Profiles {
+    all: BTreeMap<String, Profile>,
+    /// Those that honeypots give their visitors.
+    of_honeypots: BTreeSet<String>,
+}
 
 impl Default for Profiles {
     fn default() -> Self {
         let built_in = |name: &str| (name.to_owned(), Profile::built_in(name));
-        Self([DEFAULT, BAIT, HOST].map(built_in).into())
+        Self { all: [DEFAULT, BAIT, HOST].map(built_in).into(), of_honeypots: BTreeSet::new() }
     }
 }
 
 impl Profiles {
     /// Those that sessions can have in this version, by name.
     pub(crate) fn usable(&self) -> impl Iterator<Item = (&str, &Profile)> {
-        self.0.iter().filter(|(_, p)| is_usable(p)).map(|(name, profile)| (name.as_str(), profile))
+        let usable = |name: &str, profile: &Profile| {
+            can_be_made(profile) && self.is_for_somebody(name, profile)
+        };
+        self.all
+            .iter()
+            .filter(move |(name, profile)| usable(name, profile))
+            .map(|(name, profile)| (name.as_str(), profile))
+    }
+
+    /// A profile that allows nobody is one for honeypots, and idle where none has it.
+    fn is_for_somebody(&self, name: &str, profile: &Profile) -> bool {
+        !profile.allow.is_empty() || self.of_honeypots.contains(name)
+    }
+
+    /// A honeypot gives its visitors the profile of this name. False: there is none.
+    pub(super) fn give_visitors(&mut self, name: &str) -> bool {
+        self.of_honeypots.insert(name.to_owned());
+        self.all.get(name).is_some_and(can_be_made)
     }
 }
 
-/// A profile for nobody is one for honeypots, which this version has not.
-fn is_usable(profile: &Profile) -> bool {
-    profile.sandbox == SandboxKind::Native && !profile.allow.is_empty()
+/// Whether this version has its kind of sandbox.
+fn can_be_made(profile: &Profile) -> bool {
+    profile.sandbox == SandboxKind::Native
 }
 
 impl Value for Profiles {
@@ -212,7 +234,7 @@ impl Value for Profiles {
             } else if name == HOST {
                 report.problem(node, "the profile \"host\" is not in this version");
             } else {
-                let entry = profiles.0.entry(name.clone());
+                let entry = profiles.all.entry(name.clone());
                 entry.or_insert_with(|| Profile::built_in(name)).take(node, report);
             }
         }
@@ -221,7 +243,7 @@ impl Value for Profiles {
 
     fn write(&self) -> Option<toml::Value> {
         // "host" cannot be set, so that what is shown is what can be read.
-        let shown = self.0.iter().filter(|(name, _)| *name != HOST);
+        let shown = self.all.iter().filter(|(name, _)| *name != HOST);
         shown
             .map(|(name, profile)| (name.clone(), profile.clone()))
             .collect::<BTreeMap<_, _>>()

@@ -7,12 +7,15 @@ use std::net::SocketAddr;
 use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::limits::IdleCounts;
+use sojourn_core::network::Network;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
+use sojourn_ssh::Algorithms;
 
 use super::keys::keys;
 use super::node::Kind;
 use super::node::Node;
+use super::profile::BAIT;
 use super::profile::Profiles;
 use super::report::Report;
 use super::source;
@@ -123,9 +126,10 @@ keys! {
     pub(crate) struct Ssh {
         /// Address and port.
         listen: Address = local(2222);
-        /// "users" for real accounts, or "honeypot" (not in this version: nothing listens there).
+        /// "users" for real accounts, or "honeypot".
         mode: Mode = Mode::Users;
-        /// The software version it names itself by; empty: a neutral one.
+        /// The software version it names itself by; empty: a neutral one, or at a honeypot that of
+        /// Debian's sshd.
         server_id: ServerId = ServerId(String::new());
         /// Text shown before authentication.
         banner: String = String::new();
@@ -133,18 +137,54 @@ keys! {
         login_grace: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
         /// Refused attempts before the connection is closed.
         max_auth_tries: u32 = 6, from 1, to 1000;
-        /// Addresses whose PROXY protocol header is believed.
-        proxy_protocol_from: Vec<String> = Vec::new(), later;
+        /// Key exchanges it offers, best first; empty: its own.
+        kex_algorithms: Vec<String> = Vec::new();
+        /// Ciphers it offers, best first; empty: its own.
+        ciphers: Vec<String> = Vec::new();
+        /// MACs it offers, best first; empty: its own.
+        macs: Vec<String> = Vec::new();
+        /// Connections of one address (of IPv6, one /64) that may end in a minute without a sign-in
+        /// before it has to wait; 0 = any number. Those that sign in do not count.
+        connects_per_minute: u32 = 1000, from 0, to 1_000_000;
+        /// Addresses and networks of load balancers, which must begin each connection with a PROXY
+        /// protocol header. From others it is not believed.
+        proxy_protocol_from: Vec<Network> = Vec::new();
         /// File with the public keys of authorities whose user certificates are taken.
         trusted_user_ca: MaybePath = MaybePath(None);
-        /// Honeypot: the profile its visitors get.
-        profile: Option<String> = None, later or Some("bait".to_owned());
-        /// Honeypot: pairs of user and password that are let in.
-        credentials: Option<Vec<Credential>> = None, later or Some(Credential::well_known());
-        /// Honeypot: the try after so many refused passwords is let in; 0 = never.
-        accept_after_failures: Option<u32> = None, later or Some(3);
-        /// Honeypot: its own limit of sessions.
-        max_sessions: Option<u32> = None, later or Some(50);
+        /// Honeypot: the profile its visitors get; unset: bait.
+        profile: Option<String> = None;
+        /// Honeypot: pairs of user and password that are let in; a user may have several. Unset: some
+        /// that everybody tries first.
+        credentials: Option<Vec<Credential>> = None;
+        /// Honeypot: the try after so many refused passwords on a connection is let in; 0 = never.
+        /// Unset: 3.
+        accept_after_failures: Option<u32> = None;
+        /// Honeypot: its own limit of sessions, which count on the gateway as well. Unset: 50.
+        max_sessions: Option<u32> = None;
+        /// Honeypot: how long a wrong password takes, more or less. Unset: 2s, as with PAM.
+        refusal_delay: Option<Span> = None;
+    }
+}
+
+impl Ssh {
+    /// What it offers, where it says so.
+    pub(crate) fn algorithms(&self) -> Algorithms {
+        Algorithms {
+            kex: self.kex_algorithms.clone(),
+            ciphers: self.ciphers.clone(),
+            macs: self.macs.clone(),
+        }
+    }
+
+    /// Gives a honeypot what it does not say itself.
+    pub(super) fn settle(&mut self) {
+        if self.mode == Mode::Honeypot {
+            self.profile.get_or_insert_with(|| BAIT.to_owned());
+            self.credentials.get_or_insert_with(Credential::well_known);
+            self.accept_after_failures.get_or_insert(3);
+            self.max_sessions.get_or_insert(50);
+            self.refusal_delay.get_or_insert(Span::seconds(2));
+        }
     }
 }
 

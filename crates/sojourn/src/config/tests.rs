@@ -26,13 +26,13 @@ fn the_whole_sample_is_accepted_and_says_what_is_not_there_yet() {
         notes,
         [
             "[web] is read, but nothing listens there: the web door is not in this version",
-            "ssh[1] is read, but nothing listens on 127.0.0.1:2022: honeypots are not in this version",
             "[runner] is for \"sojourn runner\", which is not in this version",
         ]
     );
-    assert_eq!(config.ssh_listeners().count(), 1);
     let usable: Vec<_> = config.profiles.usable().map(|(name, _)| name).collect();
-    assert_eq!(usable, ["default", "tools"]);
+    assert_eq!(usable, ["bait", "default", "tools"]);
+    let usable = Config::default().profiles;
+    assert_eq!(usable.usable().map(|(name, _)| name).collect::<Vec<_>>(), ["default"]);
 }
 
 #[test]
@@ -104,7 +104,6 @@ fn what_is_not_built_is_refused_unless_it_is_the_default() {
         ("[profiles.a]\nshare = \"user\"", "profiles.a.share"),
         ("[profiles.host]\nallow = [\"*\"]", "profiles.host"),
         ("[runner]\nnotify = false", "runner.notify"),
-        ("[[ssh]]\nmode = \"honeypot\"\ncredentials = [[\"a\", \"b\"]]", "ssh[0].credentials"),
     ] {
         let told = errors(text);
         assert_eq!(told.len(), 1, "{text}: {told:?}");
@@ -132,6 +131,15 @@ fn keys_that_do_not_fit_together_are_refused() {
         errors("[[ssh]]\nmax_sessions = 50"),
         ["s.toml:2: ssh[0].max_sessions: only a listener with mode = \"honeypot\" has this key"]
     );
+    let pot = "[[ssh]]\nmode = \"honeypot\"\n";
+    assert_eq!(
+        errors(&format!("{pot}profile = \"jar\"\ntrusted_user_ca = \"/ca\"")),
+        [
+            "s.toml:3: ssh[0].profile: there is no profile \"jar\" to give",
+            "s.toml:4: ssh[0].trusted_user_ca: only a listener with mode = \"users\" has this key",
+            "s.toml:4: ssh[0].trusted_user_ca: there is no such file or directory",
+        ]
+    );
     let range = "[sandbox]\nuid_base = 4294900000\nuid_count = 2";
     assert_eq!(
         errors(range),
@@ -150,6 +158,41 @@ fn keys_that_do_not_fit_together_are_refused() {
     for root in ["root", "0", "00"] {
         assert_eq!(errors(&format!("[server]\nuser = \"{root}\"")).len(), 1, "{root}");
     }
+}
+
+#[test]
+fn a_honeypot_gets_what_it_does_not_say() {
+    let (config, notes) = read_ok(
+        "[[ssh]]\nmode = \"honeypot\"\nserver_id = \"OpenSSH_9.2p1 Debian-2+deb12u3\"\n\
+         credentials = [[\"pi\", \"raspberry\"], [\"pi\", \"\"]]\naccept_after_failures = 6",
+    );
+    let pot = &config.ssh[0];
+    assert_eq!((pot.profile.as_deref(), pot.max_sessions), (Some("bait"), Some(50)));
+    assert_eq!(pot.credentials.as_ref().map(Vec::len), Some(2));
+    assert_eq!(
+        notes,
+        [
+            "ssh[0] never accepts after 6 failures: max_auth_tries is 6",
+            "nobody can come in: there is no [[ssh]] listener with mode = \"users\"",
+        ]
+    );
+    let shown = toml::to_string_pretty(&config.to_toml()).unwrap();
+    assert!(!shown.contains("raspberry"), "{shown}");
+}
+
+#[test]
+fn networks_and_algorithms_are_checked() {
+    assert_eq!(
+        errors("[[ssh]]\nproxy_protocol_from = [\"10.0.0.0/8\", \"lb.example.org\"]"),
+        [
+            "s.toml:2: ssh[0].proxy_protocol_from[1]: \"lb.example.org\" is not an address or a network \
+             like 192.0.2.0/24"
+        ]
+    );
+    let told = errors("[[ssh]]\nmacs = [\"hmac-md5\"]\nlisten = \"127.0.0.1:1\"");
+    assert!(told[0].starts_with("s.toml:2: ssh[0].macs: \"hmac-md5\" is not known"), "{told:?}");
+    let (config, _) = read_ok("[[ssh]]\nkex_algorithms = [\"diffie-hellman-group14-sha256\"]");
+    assert_eq!(config.ssh[0].kex_algorithms.len(), 1);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::authz::Allow;
+use sojourn_core::network::Network;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
 use toml::Value as Toml;
@@ -214,6 +215,7 @@ of_text! {
         or number => (number == 0).then_some(Span::default());
     Size: {"type": ["string", "integer"]}, or number => u64::try_from(number).ok().map(Size);
     Allow: {"type": "string"};
+    Network: {"type": "string"};
     Address: {"type": "string"};
     MaybeAddress: {"type": "string"};
     Path: {"type": "string"};
@@ -293,9 +295,10 @@ text_type! {
     }, "the name of an environment variable, like \"LANG\" or \"LC_*\"";
     /// The software version an SSH server names itself by, or nothing.
     ServerId(String) = |text| {
-        let letters = text.bytes().all(|b| b.is_ascii_graphic());
-        (letters && text.len() <= 200 && !text.starts_with("SSH-")).then(|| text.to_owned())
-    }, "a software version like \"OpenSSH_9.2p1\": printable, no space, without \"SSH-2.0-\"";
+        let letters = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        let plain = letters && text.trim() == text && !text.starts_with("SSH-");
+        (plain && text.len() <= 200).then(|| text.to_owned())
+    }, "a software version like \"OpenSSH_9.2p1\": printable, without \"SSH-2.0-\"";
     /// Where a sandbox's root file system comes from: none is the host's own programs.
     RootFs(Option<PathBuf>) = |text| {
         if text == "host" { Some(None) } else { absolute(text).map(Some) }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use sojourn_engine::Engine;
 use sojourn_ssh::Door;
+use sojourn_ssh::Honeypot;
 use sojourn_ssh::HostKeys;
 use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
@@ -16,6 +17,8 @@ use tokio::net::UnixListener;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::config::Credential;
+use crate::config::Mode;
 use crate::config::Ssh;
 use crate::failure::Failure;
 
@@ -25,7 +28,8 @@ pub(super) const SOCKET: &str = "gateway.sock";
 /// The longest file of keys that sign users' certificates.
 const LONGEST_CA_FILE: u64 = 1 << 20;
 
-/// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where SSH listens.
+/// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where SSH listens for
+/// people with an account.
 pub(super) async fn open(
     config: &Config,
     engine: &Engine,
@@ -34,14 +38,26 @@ pub(super) async fn open(
     let data_dir = &config.data_dir.0;
     let host_keys =
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
+    let mut keys_of_honeypots = None;
     let mut listening = Vec::new();
-    for section in config.ssh_listeners() {
-        let listener = listener(section, &host_keys, data_dir)?;
+    for section in &config.ssh {
+        let keys = match (section.mode, &keys_of_honeypots) {
+            (Mode::Users, _) => &host_keys,
+            (Mode::Honeypot, Some(keys)) => keys,
+            (Mode::Honeypot, None) => keys_of_honeypots.insert(
+                HostKeys::load_or_make_for_honeypots(&data_dir.join("keys"))
+                    .map_err(|error| Failure::caused(&error))?,
+            ),
+        };
+        let listener = listener(section, keys, data_dir)?;
         let door =
             Door::bind(&listener, engine.clone()).await.map_err(|error| Failure::caused(&error))?;
         let address = door.address();
-        tracing::info!(%address, door = "ssh", event = "listening", "listening");
-        listening.push(address);
+        let honeypot = section.mode == Mode::Honeypot;
+        tracing::info!(%address, door = "ssh", honeypot, event = "listening", "listening");
+        if !honeypot {
+            listening.push(address);
+        }
         tasks.spawn(door.serve(engine.shutdown().clone()));
     }
     let socket = data_dir.join(SOCKET);
@@ -63,6 +79,10 @@ fn listener(section: &Ssh, host_keys: &HostKeys, data_dir: &Path) -> Result<SshL
         None => Vec::new(),
     };
     Ok(SshListener {
+        honeypot: (section.mode == Mode::Honeypot).then(|| honeypot(section)),
+        algorithms: section.algorithms(),
+        proxy_protocol_from: section.proxy_protocol_from.clone(),
+        connects_per_minute: section.connects_per_minute,
         server_id: section.server_id.0.clone(),
         banner: section.banner.clone(),
         login_grace: section.login_grace.0,
@@ -70,6 +90,19 @@ fn listener(section: &Ssh, host_keys: &HostKeys, data_dir: &Path) -> Result<SshL
         trusted_user_ca,
         ..SshListener::new(section.listen.0, host_keys.clone(), spool)
     })
+}
+
+fn honeypot(section: &Ssh) -> Honeypot {
+    let credentials = section.credentials.iter().flatten();
+    let pair = |credential: &Credential| (credential.user.clone(), credential.password.clone());
+    let number = |number: Option<u32>| number.unwrap_or_default();
+    Honeypot {
+        profile: section.profile.clone().unwrap_or_default(),
+        credentials: credentials.map(pair).collect(),
+        accept_after_failures: number(section.accept_after_failures),
+        max_sessions: usize::try_from(number(section.max_sessions)).unwrap_or(usize::MAX),
+        refusal_delay: section.refusal_delay.unwrap_or_default().0,
+    }
 }
 
 /// The keys in a file like OpenSSH's `TrustedUserCAKeys`.

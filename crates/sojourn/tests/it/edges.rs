@@ -18,8 +18,8 @@ use self::rows::Row;
 use crate::gateway;
 use crate::is_long_run;
 
-/// Where the clients in Python are.
-const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
+/// Where clients in Python and what others need are.
+pub(crate) const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
 /// The page with the table.
 const PAGE: &str = include_str!("../../../../docs/ssh.md");

@@ -1,14 +1,18 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
+mod abuse;
 mod bait;
 mod cli;
+mod clients;
 mod edges;
 mod files;
 mod forward;
+mod honeypot;
 mod leaving;
 mod limits;
 mod prison;
 mod record;
+mod relay;
 mod share;
 mod ssh;
 

@@ -42,7 +42,7 @@ impl<G: Gate> Connection<G> {
             Forward::Agent => guest.terms.agent_forwarding,
         };
         let Place::Profile(profile) = &guest.wish.place else { return false };
-        terms && self.gate.may_forward(&guest.principal, profile.as_deref(), kind)
+        terms && self.gate.may_forward(&guest.who, profile.as_deref(), kind)
     }
 
     /// Puts on record that something was not forwarded.

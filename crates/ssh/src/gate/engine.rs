@@ -15,6 +15,7 @@ use sojourn_engine::door::Cut;
 use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
+use sojourn_engine::door::Who;
 use sojourn_engine::identity;
 use sojourn_engine::identity::Peer;
 use sojourn_engine::identity::Principal;
@@ -63,7 +64,7 @@ impl Gate for Engine {
         Self::open(self, stay).await
     }
 
-    fn may_forward(&self, who: &Principal, profile: Option<&str>, kind: Forward) -> bool {
+    fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool {
         Self::may_forward(self, who, profile, kind)
     }
 
@@ -81,7 +82,11 @@ impl Gate for Engine {
 }
 
 fn peer(caller: Caller<'_>) -> Peer {
-    Peer { address: caller.peer.ip(), client: caller.client.to_owned() }
+    Peer {
+        address: caller.peer.ip(),
+        client: caller.client.to_owned(),
+        hassh: caller.hassh.map(str::to_owned),
+    }
 }
 
 /// To a client every no is the same.

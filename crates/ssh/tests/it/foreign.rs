@@ -62,7 +62,7 @@ async fn who_changes_the_name_begins_anew() {
     assert!(session.authenticate_publickey("alice", with_key()).await.unwrap().success());
     assert_eq!(exec(&session, "echo in").await, (b"in\n".to_vec(), Some(0)));
     let stay = &house.gate.stays()[0];
-    assert_eq!(stay.principal.name, "alice");
+    assert_eq!(stay.who.name(), "alice");
     let tried: Vec<_> = stay.attempts.iter().map(|a| (a.user.as_str(), a.accepted)).collect();
     assert_eq!(tried, [("bob", false), ("bob", false), ("alice", false), ("alice", true)]);
 }

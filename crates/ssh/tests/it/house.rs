@@ -21,6 +21,7 @@ use sojourn_engine::door::Cut;
 use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
+use sojourn_engine::door::Who;
 use sojourn_engine::identity::How;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::profiles::Forward;
@@ -233,7 +234,7 @@ impl Gate for TestGate {
         Ok(session)
     }
 
-    fn may_forward(&self, _: &Principal, _: Option<&str>, _: Forward) -> bool {
+    fn may_forward(&self, _: &Who, _: Option<&str>, _: Forward) -> bool {
         false
     }
 

@@ -39,7 +39,7 @@ async fn signing_in_has_a_deadline_however_slowly_one_talks() {
     ended(&mut silent).await;
     assert!(began.elapsed() >= Duration::from_millis(900), "not before its time");
     until("the audit event", || {
-        house.gate.events().iter().any(|event| event.details["reason"] == "login_grace")
+        house.gate.events().iter().any(|event| event.details["code"] == "login_grace")
     })
     .await;
 }
@@ -56,7 +56,7 @@ async fn a_flood_does_not_keep_the_newcomer_out() {
     ended(first).await;
     let events = house.gate.events();
     let told: Vec<_> =
-        events.iter().filter(|e| e.details["reason"] == "too_many_unauthenticated").collect();
+        events.iter().filter(|e| e.details["code"] == "too_many_unauthenticated").collect();
     assert_eq!(told.len(), 1, "told once, not forty times");
 }
 

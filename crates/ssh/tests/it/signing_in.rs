@@ -29,7 +29,7 @@ async fn attempts_are_limited() {
     let mut ssh = house.ssh_with_password("something else entirely");
     ssh.args(["-o", "NumberOfPasswordPrompts=10", HOST, "true"]);
     let outcome = finish(ssh, b"").await;
-    assert!(outcome.err.contains("Too many authentication attempts"), "{}", outcome.err);
+    assert!(outcome.err.contains("Too many authentication failures"), "{}", outcome.err);
     assert_eq!(house.gate.asked(), (0, 2), "and no more than two were looked at");
 }
 

@@ -270,6 +270,14 @@ pub(super) const ROWS: &[Row] = &[
         "master -o RekeyLimit=1M; ssh -S ctl H 'head -c {20000000|4000000} /dev/zero' | wc -c; ssh -S ctl H 'echo alive'; unmaster",
         "{20000000|4000000}, alive",
     ),
+    Row {
+        id: "8.5",
+        what: "A client that goes on sending data after it has asked for new keys (asyncssh 2.10), which RFC 4253 section 7.1 forbids",
+        recipe: "/usr/bin/python3 -W ignore $CLIENTS/asyncssh_rekey.py 2>/dev/null || echo cut",
+        sshd: "same",
+        ours: "cut",
+        why: "the SSH library ends such a connection; asyncssh 2.15 and newer keep to the rule",
+    },
     // The terminal: its size, its modes, the environment.
     same(
         "9.1",
