@@ -31,6 +31,7 @@ use sojourn_shim::state::State;
 use sojourn_shim::state::boot_id;
 use sojourn_term::cast;
 use sojourn_term::cast::Marks;
+use sojourn_term::commands;
 use sojourn_term::sidecar::Sidecar;
 
 use crate::directories::Directories;
@@ -222,8 +223,17 @@ fn close_sidecar<'a>(
     sidecar.ended_at = Some(ended_at.to_rfc3339());
     sidecar.end_reason = Some(reason.name().to_owned());
     sidecar.recovered = true;
+    // Its shim had noted those it was begun with; the recordings have them all.
+    sidecar.commands.clear();
     for (facts, marks) in sealed {
         sidecar.seal(facts.channel.into(), facts.bytes, &facts.sha256, marks);
+        if !state.passwords {
+            let recording = io::BufReader::new(open_recording(dirs, &facts.file)?);
+            let found = &mut |line: &str| sidecar.command(line.as_bytes());
+            if let Err(error) = commands::recorded(recording, found) {
+                tracing::warn!(file = facts.file, %error, "its commands are not all known");
+            }
+        }
     }
     files::replace(day.as_fd(), &name, &sidecar.to_json()?, files::Durability::Power)
 }

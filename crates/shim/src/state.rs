@@ -69,6 +69,9 @@ pub struct State {
     pub limits: Limits,
     /// The recording of channel 0, below `recordings/`.
     pub recording: String,
+    /// Whether it has passwords in it, of which nothing else is to tell.
+    #[serde(default)]
+    pub passwords: bool,
     /// Which boot of the machine this is; the processes and the deadline are of no meaning in
     /// another one.
     pub boot: String,

@@ -31,6 +31,7 @@ pub use verify::Verified;
 pub use verify::recover;
 pub use verify::survey;
 pub use verify::verify;
+pub(crate) use writer::HIDDEN;
 pub use writer::Sealed;
 pub use writer::Stream;
 pub use writer::Writer;

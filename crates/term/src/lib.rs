@@ -2,11 +2,13 @@
 //!
 //! - [`cast`]: the recording itself, asciicast v2: writer, reader, verification, recovery.
 //! - [`sidecar`]: the JSON file beside it: who, from where, what was run, how it ended.
+//! - [`commands`]: command lines, recognised in what is typed: best effort.
 //! - [`replay`]: when each piece of a recording is to be shown.
 //! - [`sanitise`]: takes out of terminal output what acts on the viewer instead of the screen.
 //! - [`escape`]: foreign strings made safe to print.
 
 pub mod cast;
+pub mod commands;
 pub mod escape;
 pub mod replay;
 pub mod sanitise;

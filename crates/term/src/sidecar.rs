@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::cast::Marks;
+use crate::commands;
+use crate::escape::escape_bytes;
 
 /// Version of this file's shape.
 const VERSION: u32 = 1;
@@ -15,6 +17,10 @@ const VERSION: u32 = 1;
 /// The most marks of all recordings together. One recording gets a sixteenth of what is left, which
 /// is all it can have unless the session has many long ones.
 const MOST_MARKS: usize = 16 << 10;
+
+/// The most command lines, and bytes of them together.
+const MOST_COMMANDS: usize = 1000;
+const MOST_COMMAND_BYTES: usize = 256 << 10;
 
 /// Everything about a session that its recordings do not say themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +57,12 @@ pub struct Sidecar {
     /// Forwards that are not among them, because there were so many.
     #[serde(skip_serializing_if = "is_zero")]
     pub unlisted: u64,
-    /// Command lines that were recognised in the terminal.
+    /// Command lines, escaped: those that were asked for, and what was recognised as one in what was
+    /// typed. Best effort.
     pub commands: Vec<String>,
+    /// How many more there were.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub commands_left_out: u64,
     /// Whether this was completed after the fact, because the recorder was cut off.
     pub recovered: bool,
 }
@@ -174,6 +184,17 @@ impl Sidecar {
         Self { version: VERSION, session: session.into(), ..Self::default() }
     }
 
+    /// Notes a command line, if there is room for it.
+    pub fn command(&mut self, line: &[u8]) {
+        let line = escape_bytes(line, commands::LONGEST);
+        let bytes: usize = self.commands.iter().map(String::len).sum();
+        if self.commands.len() < MOST_COMMANDS && bytes + line.len() <= MOST_COMMAND_BYTES {
+            self.commands.push(line);
+        } else {
+            self.commands_left_out += 1;
+        }
+    }
+
     /// Notes what the recording of channel `n` was sealed with.
     pub fn seal(&mut self, n: u32, bytes: u64, sha256: &str, mut marks: Marks) {
         let held = self.channels.iter().filter_map(|channel| channel.marks.as_ref());
@@ -232,6 +253,19 @@ mod tests {
         assert!(bytes.ends_with(b"}\n"));
         assert!(String::from_utf8_lossy(&bytes).contains(r#""signal": "TERM""#));
         assert_eq!(Sidecar::from_json(&bytes).unwrap(), sidecar);
+    }
+
+    #[test]
+    fn commands_are_escaped_and_bounded() {
+        let mut sidecar = Sidecar::new("s");
+        sidecar.command(b"printf '\x1b[2J\xff'");
+        for _ in 0..2 * MOST_COMMANDS {
+            sidecar.command("ü".repeat(5000).as_bytes());
+        }
+        assert_eq!(sidecar.commands[0], "printf '\\x1b[2J\\xff'");
+        assert!(sidecar.commands.iter().map(String::len).sum::<usize>() <= MOST_COMMAND_BYTES);
+        let all = sidecar.commands.len() as u64 + sidecar.commands_left_out;
+        assert_eq!(all, 2 * MOST_COMMANDS as u64 + 1);
     }
 
     #[test]

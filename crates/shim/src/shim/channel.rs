@@ -200,9 +200,12 @@ impl Channel {
         if policy == InputPolicy::Nothing || self.input.closed || self.input.eof {
             return Ok(());
         }
-        let hidden = policy == InputPolicy::Masked && self.hides_input();
+        let asked = self.hides_input();
         match &mut self.recorder {
-            Some(recorder) if hidden => recorder.hidden_input(now, bytes.len()),
+            Some(recorder) if asked && policy == InputPolicy::Masked => {
+                recorder.hidden_input(now, bytes.len())
+            }
+            Some(recorder) if asked => recorder.secret(now, bytes),
             Some(recorder) => recorder.data(now, cast::Stream::Input, bytes),
             None => Ok(()),
         }

@@ -34,6 +34,7 @@ use super::recorder::SYNC_EVERY;
 use super::recorder::file_name;
 use crate::clock;
 use crate::control::Assign;
+use crate::control::InputPolicy;
 use crate::files;
 use crate::files::Durability;
 use crate::state::Phase;
@@ -86,6 +87,7 @@ impl Record {
             profile: assign.profile.clone(),
             about: assign.about.clone(),
             limits: assign.limits.clone(),
+            passwords: !assign.honeypot && assign.recording.input == InputPolicy::All,
             recording: format!("{}/{}", assign.day, file_name(assign.session, 0)),
             boot: boot_id()?,
             shim: Process::of(rustix::process::getpid())?,
@@ -151,6 +153,9 @@ impl Record {
             self.sidecar.unlisted += 1;
             return;
         }
+        if let Program::Exec(line) = &spec.program {
+            self.sidecar.command(&line.0);
+        }
         let is_recorded = Kind::of(&spec.program) == Kind::Program;
         let name = || file_name(self.state.session, number);
         self.sidecar.channels.push(sidecar::Channel {
@@ -163,6 +168,11 @@ impl Record {
             recording: if is_recorded { name() } else { String::new() },
             ..sidecar::Channel::default()
         });
+    }
+
+    /// Command lines were entered.
+    pub(super) fn commands(&mut self, lines: &[String]) {
+        lines.iter().for_each(|line| self.sidecar.command(line.as_bytes()));
     }
 
     /// What went through a channel that has no recording.

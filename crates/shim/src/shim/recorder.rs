@@ -17,6 +17,7 @@ use sojourn_term::cast::Header;
 use sojourn_term::cast::Marks;
 use sojourn_term::cast::Stream;
 use sojourn_term::cast::Writer;
+use sojourn_term::commands::Commands;
 
 use crate::files;
 
@@ -31,6 +32,10 @@ pub(super) struct Recorder {
     file: String,
     /// Of a program without a terminal: the beginning of each stream.
     excerpts: Option<Box<[Excerpt; 3]>>,
+    /// Recognises command lines in what is recorded.
+    commands: Option<Box<Commands>>,
+    /// Whether also in what is typed where a password is asked for.
+    evidence: bool,
     /// When the first byte was written that is not synced.
     dirty: Option<Mono>,
 }
@@ -61,8 +66,40 @@ impl Recorder {
             excerpts: excerpt.map(|bytes| {
                 Box::new([Excerpt::new(bytes), Excerpt::new(bytes), Excerpt::new(bytes)])
             }),
+            commands: None,
+            evidence: false,
             dirty: Some(now),
         })
+    }
+
+    /// The same recording, whose command lines are recognised. `evidence`: also in what is typed where
+    /// a password is asked for.
+    pub(super) fn with_commands(self, evidence: bool) -> Self {
+        Self { commands: Some(Box::default()), evidence, ..self }
+    }
+
+    /// The command lines that were entered since this was last asked.
+    pub(super) fn commands(&mut self) -> Vec<String> {
+        self.commands.as_mut().map(|commands| commands.take()).unwrap_or_default()
+    }
+
+    /// Records what was typed where a password is asked for.
+    pub(super) fn secret(&mut self, now: Mono, bytes: &[u8]) -> io::Result<()> {
+        if self.evidence {
+            return self.data(now, Stream::Input, bytes);
+        }
+        let commands = self.commands.take();
+        let recorded = self.data(now, Stream::Input, bytes);
+        self.commands = commands;
+        self.pass_over();
+        recorded
+    }
+
+    /// What was typed is in no command line.
+    fn pass_over(&mut self) {
+        if let Some(commands) = &mut self.commands {
+            commands.hidden();
+        }
     }
 
     /// Records bytes of a stream.
@@ -74,12 +111,18 @@ impl Recorder {
         if bytes.is_empty() {
             return Ok(());
         }
+        match (&mut self.commands, stream) {
+            (Some(commands), Stream::Input) => commands.input(bytes),
+            (Some(commands), Stream::Output | Stream::Errors) => commands.output(bytes),
+            (None, _) => {}
+        }
         self.dirty.get_or_insert(now);
         self.writer.data(now.0, stream, bytes)
     }
 
     /// Records that so many bytes were typed, and not which.
     pub(super) fn hidden_input(&mut self, now: Mono, bytes: usize) -> io::Result<()> {
+        self.pass_over();
         self.dirty.get_or_insert(now);
         self.writer.hidden_input(now.0, bytes)
     }

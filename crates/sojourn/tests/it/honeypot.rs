@@ -14,6 +14,9 @@ use sojourn_testkit::until;
 
 use crate::files_below;
 use crate::gateway;
+use crate::kill;
+use crate::parent_of;
+use crate::processes_with;
 use crate::relay::Relay;
 
 /// A honeypot listener, with more of its keys.
@@ -244,6 +247,79 @@ fn what_is_typed_in_a_honeypot_is_recorded_passwords_too() {
     let typed = |line: &str| line.contains("\"i\"") && line.contains("open-sesame");
     assert!(cast.lines().any(typed), "{cast}");
     assert_eq!(sidecar["channels"][0]["kind"], "shell");
+}
+
+#[test]
+fn command_lines_are_in_the_sidecar() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&with_pots(&["credentials = [[\"root\", \"root\"]]"]));
+    let visitor = || gateway.client(gateway.honeypot(0), "root").passwords(&["root"]);
+    let commands = |with: &str| {
+        let sidecar = sidecar(&gateway, with);
+        let lines = sidecar["commands"].as_array().expect("commands").clone();
+        lines.iter().map(|line| line.as_str().unwrap_or("").to_owned()).collect::<Vec<_>>()
+    };
+    let mut shell = visitor().with("-tt").start(&[]);
+    shell.expect("# ");
+    shell.write(b"cd /tmpp\x7f; mkdir one-two\n");
+    shell.write(b"cat /etc/hostn\t");
+    shell.expect("cat /etc/hostname");
+    shell.write(b"\nread -rsp pass$((1+1)): secret\n");
+    shell.expect("pass2:");
+    shell.write(b"hunter2\n");
+    shell.write(b"\x1b[A\x1b[A\x1b[A\x15exit\n");
+    assert_eq!(shell.finish(PATIENCE).code, 0);
+    assert_eq!(
+        commands("one-two"),
+        [
+            "cd /tmp; mkdir one-two",
+            "cat /etc/hostname",
+            "read -rsp pass$((1+1)): secret",
+            "hunter2",
+            "exit"
+        ]
+    );
+    assert_eq!(visitor().run("uname -a; echo exec-line").code, 0);
+    assert_eq!(commands("exec-line"), ["uname -a; echo exec-line"]);
+    let mut piped = visitor().with("-T").start(&[]);
+    piped.write(b"wget http://192.0.2.1/piped.sh\nexit 0\n");
+    assert_eq!(piped.finish(PATIENCE).code, 0);
+    assert_eq!(commands("piped.sh"), ["wget http://192.0.2.1/piped.sh", "exit 0"]);
+
+    // Of users too, but not what they type where a password is asked for.
+    let mut shell = gateway.alice().with("-tt").start(&[]);
+    shell.expect("# ");
+    shell.write(b"read -rsp pass$((1+1)): word_of_alice; echo done-$((1+1))\n");
+    shell.expect("pass2:");
+    shell.write(b"hunter3\n");
+    shell.expect("done-2");
+    shell.write(b"exit\n");
+    assert_eq!(shell.finish(PATIENCE).code, 0);
+    let lines = commands("word_of_alice");
+    assert_eq!(lines, ["read -rsp pass$((1+1)): word_of_alice; echo done-$((1+1))", "exit"]);
+    assert_eq!(mentions(&gateway, "hunter3"), Vec::<String>::new());
+}
+
+#[test]
+fn command_lines_survive_their_shim() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&with_pots(&["credentials = [[\"root\", \"root\"]]"]));
+    let visitor = gateway.client(gateway.honeypot(0), "root").passwords(&["root"]);
+    let mut shell = visitor.with("-tt").start(&[]);
+    shell.expect("# ");
+    shell.write(b"echo first-$((40+2))\n");
+    shell.expect("first-42");
+    shell.write(b"sleep 4242\n");
+    let sleeper =
+        until("the sleeper", PATIENCE, || processes_with("sleep 4242").into_iter().next());
+    // Its shell, the sandbox's process 1, the shim.
+    kill(parent_of(parent_of(parent_of(sleeper))));
+    let sidecar = sidecar(&gateway, "\"recovered\": true");
+    assert_eq!(sidecar["commands"], serde_json::json!(["echo first-$((40+2))", "sleep 4242"]));
 }
 
 #[test]

@@ -30,6 +30,9 @@ const MAX_TEXT: usize = 64 << 10;
 /// Longest agent event, in bytes: cannot be split, and must fit a line when escaped.
 const MAX_AGENT_EVENT: usize = MAX_LINE / 8;
 
+/// How a marker begins that stands for input which is not recorded.
+pub(crate) const HIDDEN: &str = "input hidden";
+
 /// A stream of bytes with UTF-8 of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -125,7 +128,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// As [`Writer::data`].
     pub fn hidden_input(&mut self, now_us: u64, bytes: usize) -> io::Result<()> {
-        self.marker(now_us, &format!("input hidden: {bytes} bytes"))
+        self.marker(now_us, &format!("{HIDDEN}: {bytes} bytes"))
     }
 
     /// Records the terminal's new size; clamped as in the header.

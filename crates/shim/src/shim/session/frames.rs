@@ -11,6 +11,7 @@ use sojourn_core::lease::Lease;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::MAX_CHANNELS;
+use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::ToShim;
 use sojourn_core::wire::shim::WindowSize;
@@ -123,6 +124,7 @@ impl Session {
         let Some(channel) = self.channel(number)? else { return Ok(()) };
         channel.moved.input += bytes.len() as u64;
         let recorded = channel.record_input(now, policy, bytes);
+        let commands = channel.recorder.as_mut().map(Recorder::commands).unwrap_or_default();
         if !channel.input.push(bytes) {
             return Err(OutOfTurn);
         }
@@ -130,6 +132,7 @@ impl Session {
         if let Some(lease) = &mut self.lease {
             lease.touch_input(now);
         }
+        self.record.commands(&commands);
         self.heed_recording(recorded);
         if !open {
             self.input_ended(number);
@@ -270,6 +273,9 @@ impl Session {
         let header = self.record.header(number, size, spec);
         let day = (self.record.day(), self.assign.day.as_str());
         match Recorder::start(day, (self.assign.session, number), &header, excerpt, self.now) {
+            Ok(recorder) if spec.pty.is_some() || spec.program == Program::Shell => {
+                Ok(Some(recorder.with_commands(self.assign.honeypot)))
+            }
             Ok(recorder) => Ok(Some(recorder)),
             Err(_) if self.assign.recording.on_failure == OnFailure::Continue => Ok(None),
             Err(error) => {
