@@ -62,6 +62,29 @@ impl Wall {
         format!("{stamp:.3}")
     }
 
+    /// To the second and without what a file's name should not have, as in `20261122T140211Z`: as text
+    /// these sort by time.
+    #[must_use]
+    pub fn to_file_name(self) -> String {
+        let text = self.to_rfc3339();
+        let to_seconds = text.split_once('.').map_or(text.as_str(), |(seconds, _)| seconds);
+        let digits = to_seconds.chars().filter(|char| !matches!(char, '-' | ':' | 'Z'));
+        digits.chain(['Z']).collect()
+    }
+
+    /// Reads what [`Wall::to_file_name`] writes; none when it is not that.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let (date, time) = name.strip_suffix('Z')?.split_once('T')?;
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if date.len() != 8 || time.len() != 6 || !is_number(date) || !is_number(time) {
+            return None;
+        }
+        let (year, month, day) = (date.get(..4)?, date.get(4..6)?, date.get(6..)?);
+        let (hour, minute, second) = (time.get(..2)?, time.get(2..4)?, time.get(4..)?);
+        Self::from_rfc3339(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")).ok()
+    }
+
     /// Reads RFC 3339.
     ///
     /// # Errors
@@ -102,5 +125,10 @@ mod tests {
         assert_eq!(wall.to_rfc3339(), "2026-11-22T11:02:11.532Z");
         assert_eq!(Wall::from_rfc3339("2026-11-22T11:02:11.532Z").unwrap(), wall);
         assert_eq!(wall.date(), (2026, 11, 22));
+        assert_eq!(wall.to_file_name(), "20261122T110211Z");
+        assert_eq!(Wall::from_file_name("20261122T110211Z"), Some(Wall(1_795_345_331_000_000)));
+        for other in ["", "20261122T110211", "2026-1122T110211Z", "20261322T110211Z", "TZ"] {
+            assert_eq!(Wall::from_file_name(other), None, "{other}");
+        }
     }
 }

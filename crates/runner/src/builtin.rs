@@ -30,7 +30,10 @@ use crate::gateway;
 use crate::gateway::Parting;
 use crate::recovery;
 use crate::recovery::Found;
+use crate::requests::Identity;
 use crate::requests::Requests;
+use crate::retention;
+use crate::retention::Retention;
 
 /// How long a runner waits for the one before it to go.
 const PREDECESSOR: Duration = Duration::from_secs(10);
@@ -53,6 +56,8 @@ pub struct RunnerConfig {
     pub uid_count: u32,
     /// The cgroup that holds those of all sandboxes of this data directory.
     pub cgroup: String,
+    /// How long what sessions leave on record is kept.
+    pub retention: Retention,
     /// The build: a gateway of another one gets a runner of its own.
     pub build: String,
 }
@@ -91,6 +96,7 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
     let listener = AsyncFd::with_interest(nonblocking(dirs.listen()?)?, Interest::READABLE)?;
     let requests = Arc::new(prepare(&seed_forge(seed.zygote)?, config, &dirs)?);
     take_up(&requests).await;
+    let _for_ever = tokio::spawn(retention::run(requests.clone()));
     let mut gateway = Some(seed.gateway);
     loop {
         let socket = match gateway.take() {
@@ -102,6 +108,7 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
         };
         requests.fill_pools();
         let events = requests.events.subscribe();
+        tokio::spawn(requests.clone().tell_again());
         match gateway::serve(socket, &requests, events).await {
             Parting::Gone => {
                 tracing::warn!("the gateway is gone: sessions go on");
@@ -110,8 +117,10 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
             Parting::OtherBuild | Parting::Shutdown(true) => break,
             Parting::Shutdown(false) => {
                 requests.drain_pools();
-                let over = requests.sessions.none_running();
-                let _late = tokio::time::timeout(FAREWELL, over).await;
+                let over = requests.sessions.all_closed();
+                if tokio::time::timeout(FAREWELL, over).await.is_err() {
+                    requests.give_up_keeping().await;
+                }
                 break;
             }
         }
@@ -178,7 +187,8 @@ fn prepare(
         spawn_timeout: config.spawn_timeout,
         permits: Arc::new(Semaphore::new(PARALLEL)),
     };
-    Ok(Requests::new(profiles, shared, dirs.clone(), config.build, config.cgroup))
+    let identity = Identity { build: config.build, cgroup: config.cgroup };
+    Requests::new(profiles, shared, dirs.clone(), identity, config.retention)
 }
 
 /// Finds what the runner before this one left.
@@ -232,7 +242,7 @@ async fn next_gateway(
     loop {
         let socket = tokio::select! {
             socket = listener.async_io(Interest::READABLE, accept) => socket?,
-            () = requests.sessions.none_running() => return Ok(None),
+            () = requests.sessions.all_closed() => return Ok(None),
         };
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
         if peer.uid.is_root() {

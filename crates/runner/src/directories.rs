@@ -20,8 +20,9 @@ use rustix::net::SocketType;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
 
-/// The name of a session's socket, and of the runner's own.
+/// The names of a session's sockets, and of the runner's own.
 const SOCKET: &str = "sock";
+const COMEBACK: &str = "runner";
 const RUNNER_SOCKET: &str = "runner.sock";
 const RUNNER_LOCK: &str = "runner.lock";
 
@@ -34,6 +35,7 @@ const DIRECTORY: OFlags =
 /// `recordings/` and `sessions/`.
 #[derive(Debug)]
 pub(crate) struct Directories {
+    data: OwnedFd,
     recordings: OwnedFd,
     sessions: OwnedFd,
     images: OwnedFd,
@@ -47,7 +49,13 @@ impl Directories {
             recordings: rustix::fs::openat(&data, "recordings", DIRECTORY, Mode::empty())?,
             sessions: rustix::fs::openat(&data, "sessions", DIRECTORY, Mode::empty())?,
             images: rustix::fs::openat(&data, "images", DIRECTORY, Mode::empty())?,
+            data,
         })
+    }
+
+    /// `kept/`.
+    pub(crate) fn kept(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::fs::openat(&self.data, "kept", DIRECTORY, Mode::empty())?)
     }
 
     /// `recordings/`.
@@ -101,13 +109,15 @@ impl Directories {
         Ok((directory, parts.join("/")))
     }
 
-    /// Makes a session's directory and listens at its socket.
-    pub(crate) fn create(&self, session: SessionId) -> io::Result<(OwnedFd, OwnedFd)> {
+    /// Makes a session's directory and listens at its sockets: the gateway's, and the one where the
+    /// next runner finds the shim.
+    pub(crate) fn create(&self, session: SessionId) -> io::Result<(OwnedFd, OwnedFd, OwnedFd)> {
         let name = session.to_string();
         rustix::fs::mkdirat(&self.sessions, &name, Mode::RWXU)?;
         let directory = rustix::fs::openat(&self.sessions, &name, DIRECTORY, Mode::empty())?;
         let listener = listen(&directory, SOCKET)?;
-        Ok((directory, listener))
+        let comeback = listen(&directory, COMEBACK)?;
+        Ok((directory, listener, comeback))
     }
 
     /// A session's directory.
@@ -141,10 +151,19 @@ impl Directories {
 
 /// Connects to a session's shim by its directory.
 pub(crate) fn connect(directory: impl AsFd) -> io::Result<OwnedFd> {
+    connect_to(directory, SOCKET)
+}
+
+/// Connects to a shim where it waits for a runner that started after it.
+pub(crate) fn come_back(directory: impl AsFd) -> io::Result<OwnedFd> {
+    connect_to(directory, COMEBACK)
+}
+
+fn connect_to(directory: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let socket = seqpacket()?;
     // A shim that takes no connections must not hold up the runner.
     rustix::io::ioctl_fionbio(&socket, true)?;
-    rustix::net::connect(&socket, &address(&directory, SOCKET)?)?;
+    rustix::net::connect(&socket, &address(&directory, name)?)?;
     Ok(socket)
 }
 
@@ -171,6 +190,7 @@ fn address(directory: impl AsFd, name: &str) -> io::Result<SocketAddrUnix> {
     Ok(SocketAddrUnix::new(as_path(directory).join(name))?)
 }
 
-fn as_path(directory: impl AsFd) -> std::path::PathBuf {
+/// A path to an open directory, for what has no call with a descriptor.
+pub(crate) fn as_path(directory: impl AsFd) -> std::path::PathBuf {
     format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd()).into()
 }

@@ -5,14 +5,22 @@
 //! - [`builtin`]: its life, from the fork to the last session.
 //! - `requests`: what a gateway may ask. Everything else ends the connection.
 //! - `sessions`: the sessions it holds.
+//! - `closing`: what follows a session's end.
+//! - `kept`: what sessions left in their sandboxes.
+//! - `tellings`: what has to be on record before the runner goes on.
+//! - [`retention`]: how long all that is kept.
 //! - `directories`: where recordings and live state are, reached by descriptor only.
 //! - `recovery`: what a runner finds when it starts, and what a lost shim leaves.
 #![cfg(target_os = "linux")]
 
 pub mod builtin;
 
+mod closing;
 mod directories;
 mod gateway;
+mod kept;
 mod recovery;
 mod requests;
+pub mod retention;
 mod sessions;
+mod tellings;

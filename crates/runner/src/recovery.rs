@@ -88,14 +88,18 @@ pub(crate) fn find(
         sandbox: state.sandbox.clone(),
         about: state.about.clone(),
         directory: Arc::new(directory),
-        shim: Arc::new(shim),
-        notes: None,
+        shim: Some(Arc::new(shim)),
+        tether: None,
+        layers: None,
+        honeypot: state.honeypot,
         shared: None,
         ended: None,
         on_record: false,
+        closed: false,
     };
     if over {
         entry.ended = Some(close(dirs, &entry.directory, state)?);
+        entry.closed = true;
         return Ok(Found::Over(entry));
     }
     Ok(Found::Running(entry))

@@ -1,6 +1,7 @@
 //! What a gateway may ask of the runner, and the answers.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use sojourn_core::ids::SessionId;
 use sojourn_core::wire::runner::Event;
+use sojourn_core::wire::runner::LeftForm;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Open;
 use sojourn_core::wire::runner::Reply;
@@ -22,27 +24,37 @@ use sojourn_sandbox::prepared::Failure;
 use sojourn_sandbox::prepared::Prepared;
 use sojourn_sandbox::profile::Profile;
 use sojourn_sandbox::shared::SharedSandbox;
-use sojourn_shim::cgroup;
 use sojourn_shim::clock;
 use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
 use sojourn_shim::control::InputPolicy;
-use sojourn_shim::joined;
+use tokio::sync::Notify;
 use tokio::sync::broadcast;
 
+use crate::closing::Closing;
 use crate::directories::Directories;
 use crate::directories::connect;
-use crate::recovery;
+use crate::kept::Kept;
+use crate::retention::Retention;
 use crate::sessions::Entry;
 use crate::sessions::Sessions;
-use crate::sessions::brief;
+use crate::tellings::Tellings;
+
+/// How long somebody waits for what a session left that has just ended.
+const LEFT: Duration = Duration::from_secs(10);
 
 /// How long the sidecar may take a note.
 const NOTE: Duration = Duration::from_secs(2);
 
 /// An answer and the descriptor that goes along.
 type Answer = (Reply, Option<OwnedFd>);
+
+/// Which build this runner is, and where its sandboxes are counted.
+pub(crate) struct Identity {
+    pub(crate) build: String,
+    pub(crate) cgroup: String,
+}
 
 /// All a request needs.
 #[derive(Debug)]
@@ -55,6 +67,12 @@ pub(crate) struct Requests {
     pub(crate) build: String,
     pub(crate) epoch: u64,
     pub(crate) cgroup: String,
+    pub(crate) kept: Arc<Kept>,
+    pub(crate) closing: Closing,
+    pub(crate) tellings: Tellings,
+    pub(crate) retention: Retention,
+    /// Somebody is there again who keeps the record.
+    pub(crate) gateway_came: Notify,
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     /// Sandboxes that a user's sessions share, by profile and user.
     rooms: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<Weak<SharedSandbox>>>>>,
@@ -65,14 +83,29 @@ impl Requests {
         profiles: BTreeMap<String, Arc<Profile>>,
         shared: Shared,
         dirs: Arc<Directories>,
-        build: String,
-        cgroup: String,
-    ) -> Self {
+        Identity { build, cgroup }: Identity,
+        retention: Retention,
+    ) -> io::Result<Self> {
         let (events, _) = broadcast::channel(1024);
         let epoch = clock::mono().0;
         let sessions = Arc::new(Sessions::new());
-        let (pools, rooms) = (Mutex::default(), Mutex::default());
-        Self { profiles, shared, dirs, sessions, events, build, epoch, cgroup, pools, rooms }
+        Ok(Self {
+            profiles,
+            shared,
+            sessions,
+            build,
+            epoch,
+            cgroup,
+            kept: Arc::new(Kept::new(dirs.kept()?)),
+            dirs,
+            closing: Closing::new(),
+            tellings: Tellings::new(events.clone()),
+            retention,
+            gateway_came: Notify::new(),
+            events,
+            pools: Mutex::default(),
+            rooms: Mutex::default(),
+        })
     }
 
     pub(crate) fn build(&self) -> &str {
@@ -114,7 +147,8 @@ impl Requests {
             Request::Attach { session } => self.attach(session),
             Request::Note { session, note } => self.note(session, note).await,
             Request::Kill { session } => {
-                match self.sessions.with(session, |entry| entry.shim.kill()) {
+                let shim = self.sessions.with(session, |entry| entry.shim.clone());
+                match shim.map(|shim| shim.iter().for_each(|shim| shim.kill())) {
                     Some(()) => (Reply::Done, None),
                     None => (Reply::Unknown, None),
                 }
@@ -124,7 +158,12 @@ impl Requests {
                 (Reply::Sessions { items, more }, None)
             }
             Request::Forget { session } => self.forget(session),
-            Request::Evidence { .. } | Request::Left { .. } => (Reply::Unknown, None),
+            Request::Evidence { session } => self.evidence(session).await,
+            Request::Left { session, form } => self.read_left(session, form).await,
+            Request::Noted { session, what } => match self.tellings.noted(session, what) {
+                true => (Reply::Done, None),
+                false => (Reply::Unknown, None),
+            },
             Request::Pools => {
                 let pools = self.lock();
                 let items = pools.values().map(|pool| pool.state().borrow().clone()).collect();
@@ -141,7 +180,7 @@ impl Requests {
         let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
         let pool = self.lock().get(&name).cloned();
         let pool = pool.ok_or_else(|| Failure::new(Stage::Runner, "the runner is leaving"))?;
-        let (sandbox, warm, shared) = match profile.shared && !honeypot {
+        let (mut sandbox, warm, shared) = match profile.shared && !honeypot {
             true => self.place(&pool, &name, &about.user).await?,
             false => {
                 let Taken { sandbox, warm } = pool.take().await?;
@@ -160,7 +199,7 @@ impl Requests {
                 let own = self.dirs.create(session).map_err(failed("the session's directory"))?;
                 Ok((day, own))
             });
-        let ((day_dir, day), (directory, listener)) = match made {
+        let ((day_dir, day), (directory, listener, comeback)) = match made {
             Ok(made) => made,
             Err(failure) => {
                 sandbox.discard();
@@ -188,17 +227,19 @@ impl Requests {
         };
         let kept = rustix::io::dup(&directory)
             .map_err(|error| failed("the session's directory")(error.into()))?;
-        let fds = AssignFds { session: directory, day: day_dir, listener, comeback: None };
+        let fds =
+            AssignFds { session: directory, day: day_dir, listener, comeback: Some(comeback) };
         let (id, shim) = (sandbox.id.clone(), sandbox.shim.clone());
+        let layers = sandbox.layers.take().map(Arc::new);
         let assigned = sandbox.assign(assign, &fds).await;
         drop(fds);
         let opened = match assigned {
-            Ok(notes) => connect(&kept)
-                .map(|socket| (notes, socket))
+            Ok(tether) => connect(&kept)
+                .map(|socket| (tether, socket))
                 .map_err(|error| Failure::new(Stage::Init, format!("its shim: {error}"))),
             Err(failure) => Err(failure),
         };
-        let (notes, socket) = match opened {
+        let (tether, socket) = match opened {
             Ok(opened) => opened,
             Err(failure) => {
                 shim.kill();
@@ -211,11 +252,14 @@ impl Requests {
             sandbox: id.clone(),
             about,
             directory: Arc::new(kept),
-            shim,
-            notes: Some(Arc::new(notes)),
+            shim: Some(shim),
+            tether: Some(Arc::new(tether)),
+            layers,
+            honeypot,
             shared,
             ended: None,
             on_record: false,
+            closed: false,
         };
         self.sessions.insert(session, entry);
         self.watch(session);
@@ -284,91 +328,65 @@ impl Requests {
     }
 
     async fn note(&self, session: SessionId, note: Note) -> Answer {
-        let notes = self.sessions.with(session, |entry| entry.notes.clone()).flatten();
-        let Some(notes) = notes else { return (Reply::Unknown, None) };
-        match tokio::time::timeout(NOTE, notes.tell(note)).await {
+        let tether = self.sessions.with(session, |entry| entry.tether.clone()).flatten();
+        let Some(tether) = tether else { return (Reply::Unknown, None) };
+        match tokio::time::timeout(NOTE, tether.tell(note)).await {
             Ok(Ok(())) => (Reply::Done, None),
             _ => (Reply::Unknown, None),
+        }
+    }
+
+    /// Something to append an upload to, as evidence; at honeypots only.
+    async fn evidence(&self, session: SessionId) -> Answer {
+        let of = self.sessions.with(session, |entry| {
+            let takes = entry.honeypot && entry.ended.is_none();
+            takes.then(|| entry.profile.clone())
+        });
+        let profile = of.flatten().and_then(|name| self.profiles.get(&name).cloned());
+        let Some(profile) = profile else { return (Reply::Unknown, None) };
+        let kept = self.kept.clone();
+        let made = tokio::task::spawn_blocking(move || kept.evidence(session, profile.disk_size));
+        match made.await.map_err(io::Error::other) {
+            Ok(Ok(Some((file, fd, most)))) => (Reply::Evidence { file, most }, Some(fd)),
+            Ok(Ok(None)) => {
+                let message = "this session has uploaded as much as is kept".to_owned();
+                (Reply::Failed { stage: Stage::Capacity, message }, None)
+            }
+            Ok(Err(error)) | Err(error) => {
+                (Reply::Failed { stage: Stage::Recording, message: error.to_string() }, None)
+            }
+        }
+    }
+
+    /// What a session left. Of one that has just ended it is waited for.
+    async fn read_left(&self, session: SessionId, form: LeftForm) -> Answer {
+        let failed = |message: String| (Reply::Failed { stage: Stage::Runner, message }, None);
+        let closed = self.sessions.until_closed(session);
+        if tokio::time::timeout(LEFT, closed).await.is_err() {
+            return failed("what it left is being read; try again in a moment".to_owned());
+        }
+        let kept = self.kept.clone();
+        let opened = tokio::task::spawn_blocking(move || kept.open(session, form));
+        match opened.await.map_err(io::Error::other) {
+            Ok(Ok(Some((name, fd, bytes)))) => (Reply::Left { name, bytes }, Some(fd)),
+            Ok(Ok(None)) => (Reply::Unknown, None),
+            Ok(Err(error)) | Err(error) => failed(error.to_string()),
         }
     }
 
     fn forget(&self, session: SessionId) -> Answer {
         match self.sessions.forget(session) {
             Some(true) => self.remove(session),
-            // Its directory goes with its shim.
+            // Its directory goes when it is closed.
             Some(false) => {}
             None => return (Reply::Unknown, None),
         }
         (Reply::Done, None)
     }
 
-    fn remove(&self, session: SessionId) {
+    pub(crate) fn remove(&self, session: SessionId) {
         if let Err(error) = self.dirs.remove(session) {
             tracing::error!(%session, %error, "a session's directory cannot be removed");
-        }
-    }
-
-    /// Waits for a session's shim to end, cleans up after it and says so.
-    pub(crate) fn watch(self: &Arc<Self>, session: SessionId) {
-        let seen = self.sessions.with(session, |entry| {
-            (entry.shim.clone(), entry.directory.clone(), entry.sandbox.clone())
-        });
-        let Some((shim, directory, sandbox)) = seen else { return };
-        let own = self.clone();
-        tokio::spawn(async move {
-            shim.gone().await;
-            let dirs = own.dirs.clone();
-            let found =
-                tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &directory)).await;
-            let shared = own.sessions.with(session, |entry| entry.shared.take()).flatten();
-            own.clean_up(&sandbox, shared).await;
-            let summary = match found {
-                Ok(Ok(summary)) => summary,
-                Ok(Err(error)) => {
-                    tracing::error!(%session, %error, "a session left no readable state");
-                    recovery::unknown(session)
-                }
-                Err(error) => {
-                    tracing::error!(%session, %error, "a bug while a session was closed");
-                    recovery::unknown(session)
-                }
-            };
-            if own.sessions.ended(session, summary.clone()) {
-                own.remove(session);
-            }
-            // Nobody may be listening; then it stands in the next list.
-            let summary = Some(brief(summary));
-            let _nobody = own.events.send(Event::Released { session, summary });
-        });
-    }
-
-    /// Removes what the shim of a session could not: its sandbox, or its place in one that others
-    /// share, which goes with its last session.
-    async fn clean_up(&self, sandbox: &str, shared: Option<Arc<SharedSandbox>>) {
-        let (whole, place) = joined::parts(sandbox);
-        if let Some(place) = place {
-            self.clean_cgroup(&format!("{}/{whole}", self.cgroup), place).await;
-        }
-        let is_last = match shared.map(Arc::into_inner) {
-            Some(Some(room)) => {
-                room.end().await;
-                true
-            }
-            Some(None) => false,
-            // Its own; or shared since the runner before this one, and nobody joins it any more.
-            None => self.sessions.in_sandbox(whole) <= 1,
-        };
-        if is_last {
-            self.clean_cgroup(&self.cgroup, whole).await;
-        }
-    }
-
-    async fn clean_cgroup(&self, parent: &str, sandbox: &str) {
-        let (parent, own) = (parent.to_owned(), sandbox.to_owned());
-        let cleaned =
-            tokio::task::spawn_blocking(move || cgroup::clean_orphans(&parent, |id| id != own));
-        if let Ok(Err(error)) = cleaned.await {
-            tracing::warn!(sandbox, %error, "a control group cannot be removed");
         }
     }
 }

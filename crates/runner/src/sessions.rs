@@ -14,10 +14,11 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Held;
 use sojourn_core::wire::runner::PAGE;
 use sojourn_core::wire::shim::Summary;
-use sojourn_sandbox::prepared::Notes;
 use sojourn_sandbox::prepared::ShimProcess;
 use sojourn_sandbox::shared::SharedSandbox;
+use sojourn_sandbox::tether::Tether;
 use sojourn_shim::joined;
+use sojourn_shim::layers::Layers;
 use tokio::sync::watch;
 
 /// The most bytes of sessions in one page.
@@ -43,16 +44,22 @@ pub(crate) struct Entry {
     pub(crate) about: About,
     /// Its directory.
     pub(crate) directory: Arc<OwnedFd>,
-    /// Its shim.
-    pub(crate) shim: Arc<ShimProcess>,
-    /// The way to its sidecar; none for a session of the runner before this one.
-    pub(crate) notes: Option<Arc<Notes>>,
+    /// Its shim; none once the session is closed.
+    pub(crate) shim: Option<Arc<ShimProcess>>,
+    /// The way to its shim; none until a shim of the runner before this one is met.
+    pub(crate) tether: Option<Arc<Tether>>,
+    /// What it writes, readable when it is dead.
+    pub(crate) layers: Option<Arc<Layers>>,
     /// The sandbox, where it shares one and the runner gave it its place.
     pub(crate) shared: Option<Arc<SharedSandbox>>,
-    /// What it was, once its shim is gone.
+    /// Whether it is a honeypot's.
+    pub(crate) honeypot: bool,
+    /// What it was, once it is over.
     pub(crate) ended: Option<Summary>,
-    /// Whether its end is on record already: it may go when its shim has.
+    /// Whether its end is on record already: it may go when it is closed.
     pub(crate) on_record: bool,
+    /// Whether all is done that follows its end: what it left is kept, and its shim is gone.
+    pub(crate) closed: bool,
 }
 
 /// All of them.
@@ -60,17 +67,21 @@ pub(crate) struct Entry {
 pub(crate) struct Sessions {
     entries: Mutex<BTreeMap<SessionId, Entry>>,
     running: watch::Sender<usize>,
+    /// Those that are not closed.
+    busy: watch::Sender<usize>,
 }
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        Self { entries: Mutex::default(), running: watch::Sender::new(0) }
+        let (running, busy) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { entries: Mutex::default(), running, busy }
     }
 
     pub(crate) fn insert(&self, id: SessionId, entry: Entry) {
-        let running = entry.ended.is_none();
+        let (running, busy) = (entry.ended.is_none(), !entry.closed);
         self.lock().insert(id, entry);
         self.running.send_modify(|count| *count += usize::from(running));
+        self.busy.send_modify(|count| *count += usize::from(busy));
     }
 
     /// Looks at one session.
@@ -78,29 +89,64 @@ impl Sessions {
         self.lock().get_mut(&id).map(see)
     }
 
-    /// It is over: `summary` is kept until somebody has it on record. Returns whether that is so
-    /// already: then the session is forgotten.
-    pub(crate) fn ended(&self, id: SessionId, summary: Summary) -> bool {
-        let seen = self.with(id, |entry| (entry.ended.replace(summary).is_none(), entry.on_record));
-        let (was_running, on_record) = seen.unwrap_or_default();
-        self.running.send_modify(|count| *count -= usize::from(was_running));
-        on_record && self.lock().remove(&id).is_some()
+    /// It is over: `summary` is kept until somebody has it on record.
+    pub(crate) fn ended(&self, id: SessionId, summary: Summary) {
+        let was_running = self.with(id, |entry| entry.ended.replace(summary).is_none());
+        self.running.send_modify(|count| *count -= usize::from(was_running == Some(true)));
     }
 
-    /// The end of a session is on record. Returns whether it is forgotten now; a session whose shim is
-    /// not gone yet is when it is.
+    /// All is done that follows its end; its ids are free. Returns whether the end is on record
+    /// already: then the session is forgotten.
+    pub(crate) fn closed(&self, id: SessionId) -> bool {
+        let seen = self.with(id, |entry| {
+            (entry.shim, entry.tether, entry.layers) = (None, None, None);
+            (!std::mem::replace(&mut entry.closed, true), entry.on_record)
+        });
+        let (was_busy, on_record) = seen.unwrap_or_default();
+        let forgotten = on_record && self.lock().remove(&id).is_some();
+        self.busy.send_modify(|count| *count -= usize::from(was_busy));
+        forgotten
+    }
+
+    /// The end of a session is on record. Returns whether it is forgotten now; a session that is not
+    /// closed yet is when it is.
     pub(crate) fn forget(&self, id: SessionId) -> Option<bool> {
         let mut entries = self.lock();
         let entry = entries.get_mut(&id)?;
         entry.on_record = true;
-        let over = entry.ended.is_some();
+        let over = entry.closed;
         Some(over && entries.remove(&id).is_some())
+    }
+
+    /// Resolves when this session is closed, or not known.
+    pub(crate) async fn until_closed(&self, id: SessionId) {
+        let is_closed = |_: &usize| self.with(id, |entry| entry.closed).unwrap_or(true);
+        let mut busy = self.busy.subscribe();
+        let _gone = busy.wait_for(is_closed).await;
+    }
+
+    /// Changes when a session is opened or closed.
+    pub(crate) fn changes(&self) -> watch::Receiver<usize> {
+        self.busy.subscribe()
+    }
+
+    /// Whether it is held: its files are not to be touched.
+    pub(crate) fn holds(&self, id: SessionId) -> bool {
+        self.lock().contains_key(&id)
+    }
+
+    /// The ways to the shims that are still there.
+    pub(crate) fn tethers(&self) -> Vec<Arc<Tether>> {
+        let entries = self.lock();
+        entries.values().filter(|e| e.ended.is_some()).filter_map(|e| e.tether.clone()).collect()
     }
 
     /// A page of them, oldest first, and whether there are more.
     pub(crate) fn page(&self, after: Option<SessionId>) -> (Vec<Held>, bool) {
         let entries = self.lock();
-        let mut rest = entries.iter().filter(|(id, _)| after.is_none_or(|after| **id > after));
+        let mut rest = entries
+            .iter()
+            .filter(|(id, entry)| !entry.on_record && after.is_none_or(|after| **id > after));
         let mut items = Vec::new();
         let mut bytes = 0;
         for (id, entry) in rest.by_ref() {
@@ -137,11 +183,11 @@ impl Sessions {
         *self.running.borrow()
     }
 
-    /// Resolves when none runs.
-    pub(crate) async fn none_running(&self) {
+    /// Resolves when none runs and all are closed.
+    pub(crate) async fn all_closed(&self) {
         // An error means that this is gone, and so are they.
-        let mut running = self.running.subscribe();
-        let _gone = running.wait_for(|count| *count == 0).await;
+        let mut busy = self.busy.subscribe();
+        let _gone = busy.wait_for(|count| *count == 0).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, Entry>> {

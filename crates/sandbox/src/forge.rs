@@ -40,4 +40,14 @@ impl Forge {
         end.async_io(Interest::WRITABLE, |end| end.fork_shim(control)).await?;
         end.async_io(Interest::READABLE, |end| end.born()).await
     }
+
+    /// Has a keeper forked with this control socket. Not to be cancelled either.
+    ///
+    /// # Errors
+    /// As with a shim.
+    pub(crate) async fn fork_keeper(&self, control: BorrowedFd<'_>) -> io::Result<Born> {
+        let end = self.end.lock().await;
+        end.async_io(Interest::WRITABLE, |end| end.fork_keeper(control)).await?;
+        end.async_io(Interest::READABLE, |end| end.born()).await
+    }
 }

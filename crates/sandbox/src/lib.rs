@@ -8,6 +8,7 @@
 //! - [`left`]: what a session left in its sandbox, read when everything of it is dead.
 //! - [`bait`]: what the profile for honeypots is made to look like.
 //! - [`slots`]: user ids, so that no two sandboxes share one.
+//! - [`tether`]: what ties a runner to a shim that has a session.
 //! - [`packets`]: a seqpacket socket on the runtime.
 #![cfg(target_os = "linux")]
 
@@ -20,3 +21,4 @@ pub mod prepared;
 pub mod profile;
 pub mod shared;
 pub mod slots;
+pub mod tether;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Stage;
 use sojourn_shim::control;
 use sojourn_shim::control::Assign;
@@ -16,6 +15,7 @@ use sojourn_shim::control::AssignFds;
 use sojourn_shim::control::Blueprint;
 use sojourn_shim::control::Order;
 use sojourn_shim::control::Report;
+use sojourn_shim::layers::Layers;
 use sojourn_shim::seqpacket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -26,6 +26,7 @@ use crate::packets::Packets;
 use crate::profile::Profile;
 use crate::profile::sandbox_id;
 use crate::slots::Slot;
+use crate::tether::Tether;
 
 /// How long a shim may take to take a session: it writes one small file durably.
 const ASSIGN: Duration = Duration::from_secs(10);
@@ -93,12 +94,10 @@ pub struct Prepared {
     pub ready_at: Instant,
     /// Its shim.
     pub shim: Arc<ShimProcess>,
+    /// What it writes, readable when it is dead; none where that cannot be held.
+    pub layers: Option<Layers>,
     control: Packets,
 }
-
-/// What remains of a sandbox's control socket once it has a session: the way to its sidecar.
-#[derive(Debug)]
-pub struct Notes(Packets);
 
 impl Prepared {
     /// Has a shim forked and its sandbox built.
@@ -136,13 +135,13 @@ impl Prepared {
         let built = async {
             control.write(|socket| control::send(socket, &make, fds)).await.map_err(system)?;
             match report(&control).await {
-                Some(Report::Ready { .. }) => Ok(()),
-                Some(Report::Failed { stage, message }) => Err(Failure { stage, message }),
+                Some((Report::Ready { .. }, fds)) => Ok(Layers::from_received(fds)),
+                Some((Report::Failed { stage, message }, _)) => Err(Failure { stage, message }),
                 _ => Err(Failure::new(Stage::Container, "its shim left without a word")),
             }
         };
         match tokio::time::timeout(timeout + SLACK, built).await {
-            Ok(Ok(())) => Ok(Self { id, ready_at: Instant::now(), shim, control }),
+            Ok(Ok(layers)) => Ok(Self { id, ready_at: Instant::now(), shim, layers, control }),
             Ok(Err(failure)) => {
                 abandon(shim);
                 Err(failure)
@@ -159,7 +158,7 @@ impl Prepared {
     ///
     /// # Errors
     /// When its shim does not take it; the sandbox is gone then.
-    pub async fn assign(self, assign: Assign, fds: &AssignFds) -> Result<Notes, Failure> {
+    pub async fn assign(self, assign: Assign, fds: &AssignFds) -> Result<Tether, Failure> {
         let order = Order::Assign(Box::new(assign));
         let taken = async {
             let sent =
@@ -169,13 +168,13 @@ impl Prepared {
                 .await
                 .map_err(|error| Failure::new(Stage::Init, format!("its shim is gone: {error}")))?;
             match report(&self.control).await {
-                Some(Report::Assigned) => Ok(()),
-                Some(Report::Failed { stage, message }) => Err(Failure { stage, message }),
+                Some((Report::Assigned, _)) => Ok(()),
+                Some((Report::Failed { stage, message }, _)) => Err(Failure { stage, message }),
                 _ => Err(Failure::new(Stage::Init, "its shim left without a word")),
             }
         };
         match tokio::time::timeout(ASSIGN, taken).await {
-            Ok(Ok(())) => Ok(Notes(self.control)),
+            Ok(Ok(())) => Ok(Tether::new(self.control)),
             Ok(Err(failure)) => Err(failure),
             Err(_) => {
                 self.shim.kill();
@@ -184,9 +183,9 @@ impl Prepared {
         }
     }
 
-    /// Its shim and the way to it, for who shares it.
-    pub(crate) fn into_parts(self) -> (Arc<ShimProcess>, Packets) {
-        (self.shim, self.control)
+    /// Its shim, the way to it and what it writes, for who shares it.
+    pub(crate) fn into_parts(self) -> (Arc<ShimProcess>, Packets, Option<Layers>) {
+        (self.shim, self.control, self.layers)
     }
 
     /// Lets go of a sandbox nobody took; its ids are free when its shim has cleaned up.
@@ -196,21 +195,9 @@ impl Prepared {
     }
 }
 
-impl Notes {
-    /// Tells the shim something for the sidecar.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub async fn tell(&self, note: Note) -> io::Result<()> {
-        let order = Order::Note { note };
-        self.0.write(|socket| control::send(socket, &order, &[])).await
-    }
-}
-
-/// The next thing a shim says; none when it is gone or says what it must not.
-async fn report(control: &Packets) -> Option<Report> {
-    let got = control.read(|socket| control::recv::<Report>(socket)).await.ok()??;
-    Some(got.0)
+/// The next thing a shim says, and what comes along; none when it is gone or says what it must not.
+async fn report(control: &Packets) -> Option<(Report, Vec<OwnedFd>)> {
+    control.read(|socket| control::recv::<Report>(socket)).await.ok()?
 }
 
 /// Keeps the ids of a shim's sandbox until it is gone.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::Text;
@@ -54,6 +55,8 @@ pub struct Profile {
     pub pool: usize,
     /// Whether all connections of a user have one sandbox.
     pub shared: bool,
+    /// How long what a session left is kept; none: for ever.
+    pub keep_for: Option<Duration>,
     /// What is recorded.
     pub recording: RecordingPolicy,
     /// The cgroup that holds those of all sandboxes of this data directory.

@@ -7,13 +7,16 @@ use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sojourn_core::time::Wall;
 use sojourn_core::wire::runner::Stage;
+use sojourn_shim::clock;
 use sojourn_shim::control;
 use sojourn_shim::control::Blueprint;
 use sojourn_shim::control::Order;
 use sojourn_shim::control::Report;
 use sojourn_shim::joined;
 use sojourn_shim::joined::Place;
+use sojourn_shim::layers::Layers;
 
 use crate::forge::Forge;
 use crate::packets::Packets;
@@ -37,6 +40,8 @@ pub struct SharedSandbox {
     /// One place is given at a time.
     control: tokio::sync::Mutex<Packets>,
     places: AtomicU32,
+    layers: Option<Arc<Layers>>,
+    since: Wall,
 }
 
 impl SharedSandbox {
@@ -44,15 +49,34 @@ impl SharedSandbox {
     #[must_use]
     pub fn new(sandbox: Prepared, cgroup: String) -> Self {
         let id = sandbox.id.clone();
-        let (holder, control) = sandbox.into_parts();
-        let control = tokio::sync::Mutex::new(control);
-        Self { id, cgroup, holder, control, places: AtomicU32::new(0) }
+        let (holder, control, layers) = sandbox.into_parts();
+        Self {
+            id,
+            cgroup,
+            holder,
+            control: tokio::sync::Mutex::new(control),
+            places: AtomicU32::new(0),
+            layers: layers.map(Arc::new),
+            since: clock::wall(),
+        }
     }
 
     /// The sandbox's id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What it writes, readable when it is dead.
+    #[must_use]
+    pub fn layers(&self) -> Option<Arc<Layers>> {
+        self.layers.clone()
+    }
+
+    /// When it was made one to be shared: what is older in it is nobody's doing.
+    #[must_use]
+    pub fn since(&self) -> Wall {
+        self.since
     }
 
     /// A place in it, for one session, with a shim of its own.

@@ -52,6 +52,13 @@ impl Slots {
         new.then(|| Slot { slots: self.clone(), number })
     }
 
+    /// The ids of the range with this number.
+    #[must_use]
+    pub fn ids(&self, number: u32) -> IdRange {
+        let start = self.base.saturating_add(number.saturating_mul(IDS));
+        IdRange { start, count: IDS }
+    }
+
     /// Resolves when no more than `rest` are taken.
     pub async fn at_most(&self, rest: usize) {
         // An error means that nobody is left to take any.
@@ -70,7 +77,7 @@ impl Slot {
     /// Its ids.
     #[must_use]
     pub fn ids(&self) -> IdRange {
-        IdRange { start: self.slots.base + self.number * IDS, count: IDS }
+        self.slots.ids(self.number)
     }
 }
 

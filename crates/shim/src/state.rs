@@ -86,6 +86,9 @@ pub struct State {
     /// When its runtime is over, on the boot-time clock in microseconds; none before the first
     /// program starts, or without such a limit.
     pub deadline: Option<Mono>,
+    /// Whether it is a honeypot's.
+    #[serde(default)]
+    pub honeypot: bool,
     /// Why it is ending, or ended.
     pub reason: Option<EndReason>,
     /// What it was, once it is over.

@@ -90,6 +90,13 @@ pub enum Request {
         /// In which form.
         form: LeftForm,
     },
+    /// What the runner told of a session's remains is on record.
+    Noted {
+        /// Which session's.
+        session: SessionId,
+        /// What was told.
+        what: Told,
+    },
     /// Make the pool stop, end what runs (or leave it), and leave.
     Shutdown {
         /// Leave sessions running under their shims.
@@ -328,7 +335,7 @@ pub enum Event {
     },
     /// A pool changed.
     Pool(PoolState),
-    /// What a session left in its sandbox is kept.
+    /// What a session left in its sandbox is kept. Told again until it is [`Request::Noted`].
     Kept {
         /// Which session's.
         session: SessionId,
@@ -341,7 +348,8 @@ pub enum Event {
         /// Whether a bound cut it short.
         truncated: bool,
     },
-    /// Something kept was removed because its time or room was over.
+    /// Something kept is being removed because its time or room is over: when that is
+    /// [`Request::Noted`], and not before.
     Removed {
         /// Of which session.
         session: SessionId,
@@ -360,6 +368,18 @@ pub enum Removed {
     Recording,
     /// What it left in its sandbox.
     Files,
+}
+
+/// What of a session's remains the runner told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// [`Event::Kept`].
+    FilesKept,
+    /// [`Event::Removed`] with [`Removed::Files`].
+    FilesRemoved,
+    /// [`Event::Removed`] with [`Removed::Recording`].
+    RecordingRemoved,
 }
 
 /// Runner → gateway: an answer or an event.

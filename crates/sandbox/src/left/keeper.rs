@@ -202,7 +202,7 @@ impl<'a> Directory<'a> {
             kept_at: clock::wall().to_rfc3339(),
             totals,
         };
-        drop(self.create(UNTOLD)?);
+        self.mark_untold()?;
         for (from, to) in [(NEW_TAR, TAR), (NEW_LIST, LIST)] {
             rustix::fs::renameat(&self.fd, from, &self.fd, to)?;
         }
@@ -213,12 +213,24 @@ impl<'a> Directory<'a> {
         Ok(Report::Kept(about.totals))
     }
 
+    /// Leaves its name where the runner looks for what it has to tell.
+    fn mark_untold(&self) -> io::Result<()> {
+        match rustix::fs::mkdirat(self.kept, UNTOLD, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let untold = rustix::fs::openat(self.kept, UNTOLD, DIRECTORY, Mode::empty())?;
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&untold, self.name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(rustix::fs::fsync(&untold)?)
+    }
+
     fn has_uploads(&self) -> bool {
         rustix::fs::statat(&self.fd, UPLOADS, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     fn clear(&self) {
-        for name in [NEW_LIST, NEW_TAR, UNTOLD] {
+        for name in [NEW_LIST, NEW_TAR] {
             let _missing = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
         }
     }

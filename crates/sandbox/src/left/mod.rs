@@ -13,12 +13,14 @@
 //! made. The walker therefore can do nothing but read the tree and write to two open files, and
 //! everything it does is bounded; where a bound cut something off, that is said.
 //!
+//! - [`errand`]: the runner's side.
 //! - [`keeper`]: the process that the zygote forks, and what it keeps.
 //! - `walk`: the tree, from the top, an entry at a time.
 //! - `list`: one entry, as a line of JSON.
 //! - `archive`: the tar.
 //! - `sparse`: where a file has data and where it has holes.
 
+pub mod errand;
 pub mod keeper;
 
 mod archive;
@@ -32,6 +34,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
+use sojourn_shim::layers::Layers;
 use sojourn_shim::native::IdRange;
 
 /// The list: one JSON object a line, and a last one that says how many there were.
@@ -43,8 +46,8 @@ pub const TAR: &str = "files.tar";
 /// What was kept, in a few words; written last, so where it is, the rest is whole.
 pub const ABOUT: &str = "about.json";
 
-/// Stands beside [`ABOUT`] until the audit log has it.
-pub const UNTOLD: &str = "untold";
+/// Below `kept/`: the names of directories that the audit log does not have yet.
+pub const UNTOLD: &str = ".untold";
 
 /// Files that were uploaded to a honeypot.
 pub const UPLOADS: &str = "uploads";
@@ -152,6 +155,17 @@ pub struct Totals {
     pub bytes: u64,
     /// Why not all of it was kept; empty: all was.
     pub truncated: Vec<Cut>,
+}
+
+/// Everything to be walked of one sandbox whose every process is dead.
+#[derive(Debug)]
+pub struct Remains {
+    /// Its layers.
+    pub layers: Layers,
+    /// The ids outside of its ids inside.
+    pub ids: IdRange,
+    /// How its overlay marks what it hides.
+    pub marks: Marks,
 }
 
 /// The file [`ABOUT`].

@@ -17,7 +17,6 @@ use std::process::Command;
 use rustix::fs::CWD;
 use rustix::fs::Mode;
 use serde_json::Value;
-use sojourn_shim::layers::Layers;
 
 use super::walk::Ask;
 use super::walk::Mark;

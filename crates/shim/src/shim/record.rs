@@ -95,6 +95,7 @@ impl Record {
             assigned_at: clock::wall(),
             started_at: None,
             deadline: None,
+            honeypot: assign.honeypot,
             reason: None,
             summary: None,
         };

@@ -136,7 +136,7 @@ keys! {
         /// Who shares a sandbox: each "connection" has its own, or each "user".
         share: Share = Share::Connection;
         /// How long what a session left is kept; 0 = for ever.
-        keep_for: Span = Span::seconds(7 * 86_400), later;
+        keep_for: Span = Span::seconds(7 * 86_400);
         /// sandbox = "host": the system account.
         run_as: String = String::new(), later;
         /// Whether a session needs a stated reason.

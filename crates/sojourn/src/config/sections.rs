@@ -330,6 +330,9 @@ keys! {
         docker_host: String = "unix:///var/run/docker.sock".to_owned(), later;
         /// How long the making of a sandbox may take.
         spawn_timeout: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
+        /// How much all that sessions left may take: the oldest goes, and it never takes more than
+        /// half of the room there is; 0 = no limit.
+        kept_total: Size = Size(10 << 30);
         /// The first of the kernel user ids that sandboxes run under, 65 536 for each.
         uid_base: u32 = 1_879_048_192, from 65_536, to u32::MAX - 65_536;
         /// How many such ranges there are.
@@ -408,9 +411,9 @@ keys! {
         /// ("continue").
         on_failure: OnRecordingFailure = OnRecordingFailure::End;
         /// How long recordings are kept; 0 = for ever.
-        keep_for: Span = Span::seconds(0), later;
-        /// How much all of them may take; 0 = no limit.
-        max_total: Size = Size(0), later;
+        keep_for: Span = Span::seconds(0);
+        /// How much all of them may take: the oldest go; 0 = no limit.
+        max_total: Size = Size(0);
     }
 }
 

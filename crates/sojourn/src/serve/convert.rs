@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use sojourn_core::units::Size;
+use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
 use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
 use sojourn_runner::builtin::RunnerConfig;
+use sojourn_runner::retention::Retention;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
@@ -34,8 +38,22 @@ pub(crate) fn runner(config: &Config) -> RunnerConfig {
         uid_base: config.sandbox.uid_base,
         uid_count: config.sandbox.uid_count,
         cgroup: cgroup(&config.data_dir.0),
+        retention: Retention {
+            recordings_for: for_ever(config.recording.keep_for),
+            recordings_total: no_limit(config.recording.max_total),
+            kept_total: no_limit(config.sandbox.kept_total),
+        },
         build: BUILD.to_owned(),
     }
+}
+
+/// A time for which something is kept: zero is for ever.
+fn for_ever(span: Span) -> Option<Duration> {
+    Some(span.0).filter(|time| !time.is_zero())
+}
+
+fn no_limit(size: Size) -> Option<u64> {
+    Some(size.0).filter(|bytes| *bytes > 0)
 }
 
 /// The gate's view of the profiles.
@@ -77,6 +95,7 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
             .collect(),
         pool: usize::try_from(profile.pool).unwrap_or(usize::MAX),
         shared: profile.share == Share::User,
+        keep_for: for_ever(profile.keep_for),
         recording: RecordingPolicy {
             input: match config.recording.input {
                 RecordInput::All => InputPolicy::All,

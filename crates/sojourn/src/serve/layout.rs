@@ -4,6 +4,7 @@
 //!   data_dir            root:gateway  1770   sticky: the gateway makes files, but moves none of root's
 //!     audit/ keys/      gateway       0700
 //!     recordings/       root:gateway  2750   written by shims, read by the gateway
+//!     kept/             root:gateway  2750   what sessions left: a directory each, for root alone
 //!     sessions/         root          0700   live state
 //!     images/           root          0700   trees that sandboxes are made of
 //!     sojourn.db …      gateway              made by itself
@@ -51,6 +52,7 @@ fn make(data_dir: &Path, gateway: Account) -> io::Result<()> {
         own(&below(&data, name)?, gateway.uid, gateway.gid, 0o700)?;
     }
     own(&below(&data, "recordings")?, root, gateway.gid, 0o2750)?;
+    own(&below(&data, "kept")?, root, gateway.gid, 0o2750)?;
     own(&below(&data, "sessions")?, root, Gid::ROOT, 0o700)?;
     own(&below(&data, "images")?, root, Gid::ROOT, 0o700)?;
     Ok(())

@@ -37,7 +37,8 @@ fn traces(gateway: &Gateway, parent: &str) -> Vec<String> {
     let sessions = fs::read_dir(data.join("sessions")).into_iter().flatten().filter_map(Result::ok);
     let sessions = sessions.map(|entry| entry.path()).filter(|path| path.is_dir());
     left.extend(sessions.map(|path| path.display().to_string()));
-    let kept = ["audit/", "keys/", "recordings/", "sojourn.db", "gateway.lock", "first-admin"];
+    let kept =
+        ["audit/", "keys/", "kept/", "recordings/", "sojourn.db", "gateway.lock", "first-admin"];
     for file in files_below(&data) {
         let name = file.strip_prefix(&data).unwrap().to_str().unwrap();
         let is_kept = kept.iter().any(|kept| name.starts_with(kept)) && !name.contains("/.");

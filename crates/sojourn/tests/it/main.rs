@@ -9,6 +9,7 @@ mod files;
 mod forward;
 mod honeypot;
 mod leaving;
+mod left;
 mod limits;
 mod prison;
 mod record;

@@ -1,0 +1,345 @@
+//! What follows the end of a session: its end is told, what it left is kept, its shim is sent home.
+//!
+//! ```text
+//!   its shim says Over, or is gone ─▶ Released ─▶ what it left is read and kept ─▶ shim leaves ─▶ closed
+//! ```
+//!
+//! Nobody waits for the keeping: the session has ended before. A shim stays until its sandbox's files
+//! are read, so that this runner may die in between.
+
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Wall;
+use sojourn_core::wire::runner::Event;
+use sojourn_core::wire::runner::Removed;
+use sojourn_core::wire::shim::Summary;
+use sojourn_sandbox::left::Bounds;
+use sojourn_sandbox::left::Marks;
+use sojourn_sandbox::left::Order;
+use sojourn_sandbox::left::Report;
+use sojourn_sandbox::left::Totals;
+use sojourn_sandbox::left::errand;
+use sojourn_sandbox::prepared::ShimProcess;
+use sojourn_sandbox::profile::slot_of;
+use sojourn_sandbox::shared::SharedSandbox;
+use sojourn_sandbox::tether::Tether;
+use sojourn_shim::cgroup;
+use sojourn_shim::joined;
+use sojourn_shim::layers::Layers;
+use sojourn_shim::native::IdRange;
+use sojourn_shim::state::State;
+use tokio::sync::Semaphore;
+
+use crate::directories::come_back;
+use crate::kept::Name;
+use crate::recovery;
+use crate::requests::Requests;
+use crate::sessions::brief;
+
+/// Keepers at the same time: reading is work for a disk.
+const KEEPERS: usize = 2;
+
+/// Sessions that may wait for a keeper. Each pins what its sandbox wrote.
+const WAITING: usize = 256;
+
+/// How long a shim that was sent home may take.
+const HOME: Duration = Duration::from_secs(10);
+
+/// Of a profile that is not there any more, so much is read.
+const UNKNOWN_DISK: u64 = 256 << 20;
+
+/// How many sessions are being closed.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    keepers: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Closing {
+    pub(crate) fn new() -> Self {
+        Self { keepers: Semaphore::new(KEEPERS), waiting: AtomicUsize::new(0) }
+    }
+}
+
+/// What there is to read of one session.
+struct Left {
+    profile: String,
+    held: Held,
+    ids: IdRange,
+    marks: Marks,
+}
+
+/// What is held of a sandbox, and since when it was a session's.
+pub(crate) struct Held {
+    layers: Arc<Layers>,
+    since: Wall,
+}
+
+impl Requests {
+    /// Waits for a session's end, tells it, and closes the session.
+    pub(crate) fn watch(self: &Arc<Self>, session: SessionId) {
+        tokio::spawn(self.clone().follow(session));
+    }
+
+    async fn follow(self: Arc<Self>, session: SessionId) {
+        let seen = self.sessions.with(session, |entry| {
+            let shim = entry.shim.clone()?;
+            Some((shim, entry.directory.clone(), entry.sandbox.clone()))
+        });
+        let Some((shim, directory, sandbox)) = seen.flatten() else { return };
+        let (tether, is_over) = self.tether(session).await.unzip();
+        if is_over != Some(true) {
+            until_over(&shim, tether.as_deref()).await;
+        }
+        let dirs = self.dirs.clone();
+        let state_of = directory.clone();
+        let found =
+            tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &state_of)).await;
+        let shared = self.sessions.with(session, |entry| entry.shared.take()).flatten();
+        let room = self.clean_up(&sandbox, shared).await;
+        let summary = match found {
+            Ok(Ok(summary)) => summary,
+            Ok(Err(error)) => {
+                tracing::error!(%session, %error, "a session left no readable state");
+                recovery::unknown(session)
+            }
+            Err(error) => {
+                tracing::error!(%session, %error, "a bug while a session was closed");
+                recovery::unknown(session)
+            }
+        };
+        self.released(session, summary);
+        if let Some(left) = self.left(session, &sandbox, &directory, room) {
+            self.keep(session, left).await;
+        }
+        if let Some(tether) = tether {
+            tether.dismiss().await;
+        }
+        if tokio::time::timeout(HOME, shim.gone()).await.is_err() {
+            tracing::error!(%session, "a shim does not leave: killing it");
+            shim.kill();
+            shim.gone().await;
+        }
+        drop(shim);
+        if self.sessions.closed(session) {
+            self.remove(session);
+        }
+    }
+
+    fn released(&self, session: SessionId, summary: Summary) {
+        self.sessions.ended(session, summary.clone());
+        // Nobody may be listening; then it stands in the next list.
+        let summary = Some(brief(summary));
+        let _nobody = self.events.send(Event::Released { session, summary });
+    }
+
+    /// The way to a session's shim, and whether its session is known to be over. A shim of the runner
+    /// before this one is met first, and gives what it holds of its sandbox.
+    async fn tether(&self, session: SessionId) -> Option<(Arc<Tether>, bool)> {
+        let (known, directory) =
+            self.sessions.with(session, |entry| (entry.tether.clone(), entry.directory.clone()))?;
+        if let Some(known) = known {
+            return Some((known, false));
+        }
+        let met = match come_back(directory) {
+            Ok(socket) => Tether::meet(socket).await,
+            Err(error) => Err(error),
+        };
+        match met {
+            Ok(found) => {
+                let tether = Arc::new(found.tether);
+                let layers = found.layers.map(Arc::new);
+                self.sessions.with(session, |entry| {
+                    entry.tether = Some(tether.clone());
+                    entry.layers = layers;
+                });
+                Some((tether, found.is_over))
+            }
+            Err(error) => {
+                tracing::warn!(%session, %error, "a shim cannot be met: what it leaves is lost");
+                None
+            }
+        }
+    }
+
+    /// Reads what a session left, and keeps it.
+    async fn keep(self: &Arc<Self>, session: SessionId, left: Left) {
+        let place = self.closing.waiting.fetch_add(1, Ordering::Relaxed);
+        let kept = if place < WAITING {
+            // Closed is not a state this semaphore has.
+            let _permit = self.closing.keepers.acquire().await;
+            self.keep_left(session, left).await
+        } else {
+            Err("more sessions ended at once than can be read".to_owned())
+        };
+        self.closing.waiting.fetch_sub(1, Ordering::Relaxed);
+        match kept {
+            Ok(None) => {}
+            Ok(Some((name, totals))) => {
+                tracing::info!(
+                    %session, name = name.write(), entries = totals.entries, bytes = totals.bytes,
+                    truncated = ?totals.truncated, event = "files_kept", "what a session left is kept",
+                );
+                let own = self.clone();
+                tokio::spawn(async move { own.tell_kept(name, totals).await });
+            }
+            Err(error) => {
+                tracing::error!(%session, error, "what a session left cannot be kept");
+                let why = format!("could not be kept: {error}");
+                let event = Event::Removed { session, what: Removed::Files, why };
+                let own = self.clone();
+                tokio::spawn(async move { own.tellings.tell(event).await });
+            }
+        }
+    }
+
+    /// What there is to read of a session that is over; none where that cannot be had. `room`: what is
+    /// held of a sandbox that it was the last one in.
+    fn left(
+        &self,
+        session: SessionId,
+        sandbox: &str,
+        directory: &OwnedFd,
+        room: Option<Held>,
+    ) -> Option<Left> {
+        let (profile, own) =
+            self.sessions.with(session, |entry| (entry.profile.clone(), entry.layers.clone()))?;
+        let held = room.or_else(|| {
+            let state = State::read(directory.as_fd()).ok();
+            let since = state.map_or(Wall(0), |state| state.assigned_at);
+            own.map(|layers| Held { layers, since })
+        })?;
+        let ids = self.shared.slots.ids(slot_of(joined::parts(sandbox).0)?);
+        Some(Left { profile, held, ids, marks: Marks::Trusted })
+    }
+
+    async fn keep_left(
+        &self,
+        session: SessionId,
+        left: Left,
+    ) -> Result<Option<(Name, Totals)>, String> {
+        let Left { profile, held: Held { layers, since }, ids, marks } = left;
+        let known = self.profiles.get(&profile);
+        let disk = known.map_or(UNKNOWN_DISK, |profile| profile.disk_size);
+        let keep_for = known.and_then(|profile| profile.keep_for);
+        let kept = self.kept.clone();
+        let name = tokio::task::spawn_blocking(move || kept.name_for(session)).await;
+        let name = name.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let order = Order {
+            name: name.write(),
+            session,
+            profile,
+            keep_for: keep_for.map_or(0, |time| time.as_secs().max(1)),
+            since,
+            ids,
+            marks,
+            bounds: Bounds::of_disk(disk),
+        };
+        let kept = self.kept.directory();
+        match errand::keep(&self.shared.forge, kept, &order, &layers).await {
+            Ok(Report::Kept(totals)) => Ok(Some((name, totals))),
+            Ok(Report::Nothing) => Ok(None),
+            Ok(Report::Failed { message }) => Err(message),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Has it put on record that a session's files are kept.
+    pub(crate) async fn tell_kept(&self, name: Name, totals: Totals) {
+        let event = Event::Kept {
+            session: name.session,
+            name: name.write(),
+            files: totals.entries,
+            bytes: totals.bytes,
+            truncated: !totals.truncated.is_empty(),
+        };
+        if self.tellings.tell(event).await
+            && let Err(error) = self.kept.told(&name.write())
+        {
+            tracing::error!(name = name.write(), %error, "what was told is told again");
+        }
+    }
+
+    /// Tells a gateway that has just come what the one before it may not have put on record.
+    pub(crate) async fn tell_again(self: Arc<Self>) {
+        self.gateway_came.notify_one();
+        let names = match self.kept.untold() {
+            Ok(names) => names,
+            Err(error) => return tracing::error!(%error, "what is kept cannot be listed"),
+        };
+        for name in names {
+            match self.kept.about(&name) {
+                Some(about) => self.tell_kept(name, about.totals).await,
+                // Its keeper is still at it.
+                None => {}
+            }
+        }
+    }
+
+    /// Sends the shims home of sessions that are over, though what these left may not be read yet:
+    /// keepers that are at it go on alone.
+    pub(crate) async fn give_up_keeping(&self) {
+        for tether in self.sessions.tethers() {
+            tether.dismiss().await;
+        }
+    }
+
+    /// Removes what the shim of a session could not: its sandbox, or its place in one that others
+    /// share, which goes with its last session. Then what is held of that sandbox comes back.
+    pub(crate) async fn clean_up(
+        &self,
+        sandbox: &str,
+        shared: Option<Arc<SharedSandbox>>,
+    ) -> Option<Held> {
+        let (whole, place) = joined::parts(sandbox);
+        if let Some(place) = place {
+            self.clean_cgroup(&format!("{}/{whole}", self.cgroup), place).await;
+        }
+        let (is_last, held) = match shared.map(Arc::into_inner) {
+            Some(Some(room)) => {
+                let held = room.layers().map(|layers| Held { layers, since: room.since() });
+                room.end().await;
+                (true, held)
+            }
+            Some(None) => (false, None),
+            // Its own; or shared since the runner before this one, and nobody joins it any more.
+            None => (self.sessions.in_sandbox(whole) <= 1, None),
+        };
+        if is_last {
+            self.clean_cgroup(&self.cgroup, whole).await;
+        }
+        held
+    }
+
+    async fn clean_cgroup(&self, parent: &str, sandbox: &str) {
+        let (parent, own) = (parent.to_owned(), sandbox.to_owned());
+        let cleaned =
+            tokio::task::spawn_blocking(move || cgroup::clean_orphans(&parent, |id| id != own));
+        if let Ok(Err(error)) = cleaned.await {
+            tracing::warn!(sandbox, %error, "a control group cannot be removed");
+        }
+    }
+}
+
+/// Waits until every process of a session is gone: as its shim says, or with its shim.
+async fn until_over(shim: &ShimProcess, tether: Option<&Tether>) {
+    let said = async {
+        match tether {
+            Some(tether) => tether.over().await,
+            None => false,
+        }
+    };
+    let is_said = tokio::select! {
+        () = shim.gone() => true,
+        said = said => said,
+    };
+    if !is_said {
+        shim.gone().await;
+    }
+}
