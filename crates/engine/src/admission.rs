@@ -8,6 +8,7 @@ use std::sync::PoisonError;
 
 use sojourn_core::ids::UserId;
 
+use crate::door::Detached;
 use crate::door::Refusal;
 use crate::honeypot::Place;
 
@@ -43,11 +44,13 @@ impl Admission {
     pub(crate) fn take(&self, user: Option<UserId>) -> Result<Slot, Refusal> {
         let mut counts = self.lock();
         if counts.all >= self.max {
-            return Err(Refusal::GatewayFull { active: counts.all, max: self.max });
+            let (active, max) = (counts.all, self.max);
+            return Err(Refusal::GatewayFull { active, max, detached: Detached::default() });
         }
         let active = user.and_then(|user| counts.by_user.get(&user)).copied().unwrap_or(0);
         if user.is_some() && active >= self.max_per_user {
-            return Err(Refusal::UserFull { active, max: self.max_per_user });
+            let max = self.max_per_user;
+            return Err(Refusal::UserFull { active, max, detached: Detached::default() });
         }
         counts.add(user);
         Ok(Slot { admission: self.clone(), user, place: None })
@@ -111,9 +114,12 @@ mod tests {
         let admission = Admission::new(2, 1);
         let (ana, bob) = (Some(UserId::new()), Some(UserId::new()));
         let first = admission.take(ana).unwrap();
-        assert_eq!(admission.take(ana).unwrap_err(), Refusal::UserFull { active: 1, max: 1 });
+        let detached = Detached::default();
+        let full = Refusal::UserFull { active: 1, max: 1, detached: detached.clone() };
+        assert_eq!(admission.take(ana).unwrap_err(), full);
         let _second = admission.take(bob).unwrap();
-        assert_eq!(admission.take(None).unwrap_err(), Refusal::GatewayFull { active: 2, max: 2 });
+        let full = Refusal::GatewayFull { active: 2, max: 2, detached };
+        assert_eq!(admission.take(None).unwrap_err(), full);
         drop(first);
         assert!(admission.take(ana).is_ok());
         assert_eq!(admission.active(), 1, "a slot that was not kept is back");

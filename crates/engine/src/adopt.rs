@@ -2,7 +2,7 @@
 //! ends that nobody put on record, and records of sessions that are no more.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
@@ -16,6 +16,9 @@ use crate::engine::Engine;
 use crate::profiles::DEFAULT;
 use crate::records;
 use crate::runner_link::RunnerError;
+
+/// How long a shim that was found may take to say what there is.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,20 +110,25 @@ impl Engine {
             && let Ok((Reply::Attached, Some(fd))) =
                 self.inner.runner.ask(Request::Attach { session: id }).await
         {
-            let user = kept.and_then(|session| session.new.user);
-            let slot = self.inner.admission().take_over(user);
+            // Whose it is says our own record alone: a honeypot's visitor may have given any name.
+            let owner = kept.and_then(|session| session.new.user);
             let arrival = Arrival {
                 id,
                 principal: None,
+                owner,
+                profile: held.profile.clone(),
                 policy,
-                slot,
-                attached: false,
+                slot: self.inner.admission().take_over(owner),
+                guest: None,
                 // Nothing more is uploaded to one whose connection is gone.
                 honeypot: false,
             };
             let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
             if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {
-                session.shared.next_channel.fetch_max(1, Ordering::Relaxed);
+                // Its terminals can be come back to once they are known.
+                let mut progress = session.shared.progress.clone();
+                let greeted = progress.wait_for(|p| p.greeted || p.over);
+                let _late = tokio::time::timeout(GREETING, greeted).await;
                 return true;
             }
         }

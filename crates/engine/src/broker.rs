@@ -10,7 +10,8 @@
 //! Queues cannot overflow: the shim spends credit that only the taking of events gives back. A shim
 //! that sends more than that is not ours any more, and its session is killed.
 
-use std::collections::HashMap;
+mod people;
+
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -22,7 +23,9 @@ use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
 use sojourn_core::end::warning;
 use sojourn_core::ids::SessionId;
+use sojourn_core::time::Mono;
 use sojourn_core::wire::WireError;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
@@ -33,13 +36,14 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
-use crate::channel::InputGate;
 use crate::door::ChannelEvent;
 use crate::ending::cut;
 use crate::engine::Inner;
+use crate::roster::Answer;
+use crate::roster::Reader;
+use crate::roster::Roster;
+use crate::session::Command;
 use crate::session::Progress;
-use crate::session::Registration;
-use crate::session::Session;
 use crate::session::Shared;
 
 /// How long the runner may take to say what became of a session whose shim went without a word.
@@ -49,18 +53,15 @@ const LAST_WORD: Duration = Duration::from_secs(20);
 pub(crate) struct Broker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) inner: Arc<Inner>,
-    pub(crate) registrations: mpsc::Receiver<Registration>,
+    pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) progress: watch::Sender<Progress>,
     /// The runner's word that the sandbox is gone.
     pub(crate) released: oneshot::Receiver<Option<Summary>>,
-    pub(crate) routes: HashMap<u16, Route>,
-}
-
-/// Where a channel's frames go.
-pub(crate) struct Route {
-    events: mpsc::Sender<ChannelEvent>,
-    gate: Arc<InputGate>,
-    started: Option<oneshot::Sender<Result<(), String>>>,
+    pub(crate) roster: Roster,
+    /// When a session that nobody holds ends.
+    pub(crate) ends_at: Option<Mono>,
+    /// Whether we have asked for its end.
+    pub(crate) closing: bool,
 }
 
 /// A frame that owns what it carries.
@@ -76,6 +77,7 @@ enum Frame {
     Expired { reason: EndReason, reached: u64, configured: u64 },
     Lease(Box<LeaseState>),
     Listens(u16, Result<u16, String>),
+    Attached(u16, Option<Attached>),
     Ended(Box<Summary>),
 }
 
@@ -96,7 +98,7 @@ impl Broker {
     /// Runs until everything of the session is gone and on record.
     pub(crate) async fn run(mut self) {
         let summary = self.follow().await;
-        self.routes.clear();
+        self.roster.clear();
         self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         self.inner.finish(&self.shared, summary).await;
         self.progress.send_modify(|p| p.over = true);
@@ -105,13 +107,18 @@ impl Broker {
     async fn follow(&mut self) -> Summary {
         loop {
             let link = self.shared.link.clone();
+            let nobody_back = people::nobody_back(self.inner.clock.clone(), self.ends_at);
             tokio::select! {
                 biased;
-                Some(registration) = self.registrations.recv() => self.register(registration),
+                Some(command) = self.commands.recv() => self.heed(command).await,
+                () = nobody_back => self.give_up().await,
                 got = link.recv(|bytes, _no_descriptors| own(bytes)) => match got {
                     Ok(Some(Ok(Frame::Ended(summary)))) => return *summary,
                     Ok(Some(frame)) => {
-                        let taken = frame.map_err(Breach::from).and_then(|frame| self.take(frame));
+                        let taken = match frame {
+                            Ok(frame) => self.take(frame).await,
+                            Err(error) => Err(error.into()),
+                        };
                         if let Err(breach) = taken {
                             tracing::error!(session = %self.shared.id, %breach, "shim broke the protocol");
                             return self.lost().await;
@@ -127,30 +134,25 @@ impl Broker {
         }
     }
 
-    fn register(&mut self, new: Registration) {
-        let Registration { number, events, gate, started } = new;
-        self.routes.insert(number, Route { events, gate, started: Some(started) });
-    }
-
-    fn take(&mut self, frame: Frame) -> Result<(), Breach> {
-        // A channel is registered before its start is sent, but both may be ready at once.
-        while let Ok(registration) = self.registrations.try_recv() {
-            self.register(registration);
+    async fn take(&mut self, frame: Frame) -> Result<(), Breach> {
+        // A channel is told of before its start is sent, but both may be ready at once.
+        while let Ok(command) = self.commands.try_recv() {
+            self.heed(command).await;
         }
         match frame {
-            Frame::Hello(hello) => return self.greet(&hello),
-            Frame::Started(channel) => self.started(channel),
-            Frame::StartFailed(channel, why) => self.start_failed(channel, why),
+            Frame::Hello(hello) => return self.greet(&hello).await,
+            Frame::Started(channel) => self.started(channel).await,
+            Frame::StartFailed(channel, why) => self.roster.refused(channel, why),
             Frame::Event(channel, event) => return self.pass(channel, event),
             Frame::InputCredit(channel, credit) => return self.credit(channel, credit),
             Frame::InputClosed(channel) => {
-                if let Some(route) = self.routes.get(&channel) {
-                    route.gate.close();
+                if let Some(reader) = self.roster.reader(channel) {
+                    reader.hand.close();
                 }
                 return self.pass(channel, ChannelEvent::InputClosed);
             }
-            Frame::Exit(channel, exit) => return self.exited(channel, exit),
-            Frame::Warned(limit, left) => return self.warned(limit, left),
+            Frame::Exit(channel, exit) => return self.exited(channel, exit).await,
+            Frame::Warned(limit, left) => self.warned(limit, left),
             Frame::Expired { reason, reached, configured } => {
                 self.expired(reason, reached, configured);
             }
@@ -159,68 +161,45 @@ impl Broker {
                 p.lease_answers += 1;
             }),
             Frame::Listens(listener, answer) => self.listens(listener, answer),
+            Frame::Attached(channel, attached) => self.attached(channel, attached).await,
             Frame::Ended(_) => {}
         }
         Ok(())
     }
 
-    fn greet(&mut self, hello: &ShimHello) -> Result<(), Breach> {
+    async fn greet(&mut self, hello: &ShimHello) -> Result<(), Breach> {
         if hello.session != self.shared.id {
             return Err(Breach::Identity(hello.session));
         }
         self.shared.next_channel.fetch_max(hello.next_channel, Ordering::Relaxed);
+        self.shared.open.fetch_add(hello.channels.len(), Ordering::Relaxed);
         self.progress.send_modify(|p| {
-            p.running = p.running.max(hello.channels.len());
-            p.ending = hello.ending;
+            p.ending = p.ending.or(hello.ending);
             p.lease = hello.lease.clone().map(Arc::new);
         });
-        if hello.lease.is_some() {
-            self.end_if_deserted();
-        }
+        self.found(hello).await;
+        self.progress.send_modify(|p| p.greeted = true);
         Ok(())
     }
 
-    fn started(&mut self, channel: u16) {
-        let Some(route) = self.routes.get_mut(&channel) else { return };
-        if let Some(started) = route.started.take() {
-            if started.send(Ok(())).is_err() {
-                // Whoever wanted it has given up: nobody would read what it prints.
-                self.routes.remove(&channel);
-                self.close_late(channel);
-                return;
-            }
-            if channel == 0 {
-                tracing::info!(session = %self.shared.id, event = "lease_started", "lease started");
-            }
-            self.progress.send_modify(|p| {
-                p.running += 1;
-                p.signalled = false;
-            });
+    async fn started(&mut self, channel: u16) {
+        if !self.roster.started(channel) {
+            // Nobody would read what it prints.
+            return self.send(&ToShim::Close(channel)).await;
         }
-    }
-
-    /// Closes a channel that nobody waits for any more.
-    fn close_late(&self, channel: u16) {
-        let link = self.shared.link.clone();
-        tokio::spawn(async move {
-            let mut frame = Vec::new();
-            ToShim::Close(channel).encode(&mut frame);
-            let _gone = link.send(&frame).await;
-        });
-    }
-
-    /// A session whose connection is gone ends with its programs: nobody else will end it.
-    fn end_if_deserted(&self) {
-        let (running, signalled, ending) = {
-            let progress = self.progress.borrow();
-            (progress.running, progress.signalled, progress.ending.is_some())
-        };
-        if self.shared.attached || running > 0 || ending {
-            return;
+        if channel == 0 {
+            tracing::info!(session = %self.shared.id, event = "lease_started", "lease started");
         }
-        let reason = if signalled { EndReason::Signalled } else { EndReason::Exited };
-        let session = Session { shared: self.shared.clone() };
-        tokio::spawn(async move { session.request_end(reason).await });
+        self.progress.send_modify(|p| p.signalled = false);
+        // Whoever wanted it may have left meanwhile.
+        let holder = self.roster.reader(channel).map(|reader| reader.holder);
+        if let Some(holder) = holder.filter(|holder| self.roster.guest(*holder).is_none())
+            && let Some(left) = self.roster.vacate(channel, holder, self.may_return())
+        {
+            left.reader.hand.take_away().await;
+            self.let_go(&left).await;
+            self.end_if_deserted().await;
+        }
     }
 
     fn listens(&self, listener: u16, answer: Result<u16, String>) {
@@ -231,52 +210,45 @@ impl Broker {
         }
     }
 
-    fn start_failed(&mut self, channel: u16, why: String) {
-        if let Some(started) = self.routes.remove(&channel).and_then(|route| route.started) {
-            let _gone = started.send(Err(why));
-        }
-    }
-
     fn pass(&self, channel: u16, event: ChannelEvent) -> Result<(), Breach> {
-        // A route that is gone belongs to a channel whose door has left.
-        let Some(route) = self.routes.get(&channel) else { return Ok(()) };
-        match route.events.try_send(event) {
+        // Where there is no reader, its person has left.
+        let Some(reader) = self.roster.reader(channel) else { return Ok(()) };
+        match reader.events.try_send(event) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Breach::Output),
         }
     }
 
     fn credit(&self, channel: u16, credit: u32) -> Result<(), Breach> {
-        let Some(route) = self.routes.get(&channel) else { return Ok(()) };
-        let sum = route.gate.credit.available_permits() + credit as usize;
+        let Some(reader) = self.roster.reader(channel) else { return Ok(()) };
+        let sum = reader.hand.credit.available_permits() + credit as usize;
         if sum > INPUT_WINDOW as usize {
             return Err(Breach::Input);
         }
-        route.gate.credit.add_permits(credit as usize);
+        reader.hand.credit.add_permits(credit as usize);
         Ok(())
     }
 
-    fn exited(&mut self, channel: u16, exit: Exit) -> Result<(), Breach> {
-        self.progress.send_modify(|p| {
-            p.running = p.running.saturating_sub(1);
-            p.signalled = matches!(exit, Exit::Signal(_));
-        });
+    async fn exited(&mut self, channel: u16, exit: Exit) -> Result<(), Breach> {
+        self.progress.send_modify(|p| p.signalled = matches!(exit, Exit::Signal(_)));
         let passed = self.pass(channel, ChannelEvent::Exit(exit));
-        if let Some(route) = self.routes.remove(&channel) {
-            route.gate.close();
+        if let Some((reader, _)) = self.roster.ended(channel) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
+            match reader {
+                Some(Reader { answer: Answer::Attached(answer), .. }) => {
+                    let _gone = answer.send(Ok(None));
+                }
+                Some(reader) => reader.hand.close(),
+                None => {}
+            }
         }
-        self.end_if_deserted();
+        self.end_if_deserted().await;
         passed
     }
 
-    fn warned(&mut self, limit: Limit, left: Duration) -> Result<(), Breach> {
+    fn warned(&self, limit: Limit, left: Duration) {
         self.inner.records.limit_warned(self.shared.id, limit, left);
-        let line = warning(left);
-        for channel in self.routes.keys() {
-            self.pass(*channel, ChannelEvent::Notice(line.clone()))?;
-        }
-        Ok(())
+        self.notice(&warning(left));
     }
 
     fn expired(&mut self, reason: EndReason, reached: u64, configured: u64) {
@@ -339,8 +311,7 @@ fn own(bytes: &[u8]) -> Result<Frame, WireError> {
         FromShim::Ended(summary) => Frame::Ended(summary),
         FromShim::Listening(listener, port) => Frame::Listens(listener, Ok(port)),
         FromShim::ListenFailed(listener, why) => Frame::Listens(listener, Err(why)),
-        FromShim::Attached(..) | FromShim::NotAttached(_) => {
-            return Err(WireError::Malformed("not asked for".to_owned()));
-        }
+        FromShim::Attached(channel, attached) => Frame::Attached(channel, Some(*attached)),
+        FromShim::NotAttached(channel) => Frame::Attached(channel, None),
     })
 }

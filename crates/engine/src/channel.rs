@@ -10,6 +10,7 @@ use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::ToShim;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_core::wire::shim::cost;
+use tokio::sync::Mutex;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 
@@ -33,22 +34,46 @@ pub struct Channel {
 #[error("the program takes no more input")]
 pub struct InputClosed;
 
-/// What the session's task and the channel's holder share.
+/// What the session's task and whoever holds a channel share: their hand on it.
 #[derive(Debug)]
-pub(crate) struct InputGate {
+pub(crate) struct Hand {
     /// Credit in bytes; closed when the program takes no more.
     pub(crate) credit: Semaphore,
-    pub(crate) closed: AtomicBool,
+    /// Whether its client closed the channel.
+    pub(crate) left: AtomicBool,
+    /// Whether it still is theirs. Held while something about the channel is sent to the shim, so that
+    /// nothing follows once it was taken away.
+    theirs: Mutex<bool>,
 }
 
-impl InputGate {
+impl Hand {
     pub(crate) fn new(credit: u32) -> Self {
-        Self { credit: Semaphore::new(credit as usize), closed: AtomicBool::new(false) }
+        Self {
+            credit: Semaphore::new(credit as usize),
+            left: AtomicBool::new(false),
+            theirs: Mutex::new(true),
+        }
     }
 
+    /// The program takes no more input.
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
         self.credit.close();
+    }
+
+    /// Takes the channel away: whoever held it has no more effect on it when this returns.
+    pub(crate) async fn take_away(&self) {
+        *self.theirs.lock().await = false;
+        self.credit.close();
+    }
+
+    /// Sends something about the channel, if it still is theirs.
+    async fn send(&self, link: &SeqPacket, frame: &[u8]) -> Result<(), InputClosed> {
+        let theirs = self.theirs.lock().await;
+        if !*theirs {
+            return Err(InputClosed);
+        }
+        // A broken link is the session's end, which the session's task finds out by itself.
+        link.send(frame).await.map_err(|_| InputClosed)
     }
 }
 
@@ -57,12 +82,12 @@ impl InputGate {
 pub struct ChannelInput {
     number: u16,
     link: Arc<SeqPacket>,
-    gate: Arc<InputGate>,
+    hand: Arc<Hand>,
 }
 
 impl ChannelInput {
-    pub(crate) fn new(number: u16, link: Arc<SeqPacket>, gate: Arc<InputGate>) -> Self {
-        Self { number, link, gate }
+    pub(crate) fn new(number: u16, link: Arc<SeqPacket>, hand: Arc<Hand>) -> Self {
+        Self { number, link, hand }
     }
 
     /// The channel's number in its session.
@@ -78,10 +103,10 @@ impl ChannelInput {
     pub async fn send(&self, bytes: &[u8]) -> Result<(), InputClosed> {
         let mut frame = Vec::new();
         for part in bytes.chunks(MAX_PAYLOAD) {
-            let credit = self.gate.credit.acquire_many(cost(part.len())).await;
+            let credit = self.hand.credit.acquire_many(cost(part.len())).await;
             credit.map_err(|_| InputClosed)?.forget();
             ToShim::Input(self.number, part).encode(&mut frame);
-            self.link.send(&frame).await.map_err(|_| InputClosed)?;
+            self.hand.send(&self.link, &frame).await?;
         }
         Ok(())
     }
@@ -103,14 +128,14 @@ impl ChannelInput {
 
     /// The client closed the channel.
     pub async fn close(&self) {
+        self.hand.left.store(true, Ordering::Release);
         self.tell(&ToShim::Close(self.number)).await;
     }
 
     async fn tell(&self, what: &ToShim<'_>) {
         let mut frame = Vec::new();
         what.encode(&mut frame);
-        // A broken link is the session's end, which the session's task finds out by itself.
-        let _broken = self.link.send(&frame).await;
+        let _gone = self.hand.send(&self.link, &frame).await;
     }
 }
 
@@ -119,6 +144,9 @@ impl ChannelInput {
 pub struct ChannelOutput {
     number: u16,
     link: Arc<SeqPacket>,
+    hand: Arc<Hand>,
+    /// What comes before everything else, and costs no credit.
+    first: Option<ChannelEvent>,
     events: mpsc::Receiver<ChannelEvent>,
     owed: u32,
 }
@@ -127,19 +155,28 @@ impl ChannelOutput {
     pub(crate) fn new(
         number: u16,
         link: Arc<SeqPacket>,
+        hand: Arc<Hand>,
         events: mpsc::Receiver<ChannelEvent>,
     ) -> Self {
-        Self { number, link, events, owed: 0 }
+        Self { number, link, hand, first: None, events, owed: 0 }
+    }
+
+    /// The same, with something that comes before everything else.
+    pub(crate) fn after(self, first: ChannelEvent) -> Self {
+        Self { first: Some(first), ..self }
     }
 
     /// The next thing that comes out; none when nothing will. Taking one says that the one before it
     /// has been passed on, and so gives its credit back.
     pub async fn next(&mut self) -> Option<ChannelEvent> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
         if self.owed >= OUTPUT_WINDOW / 4 {
             let mut frame = Vec::new();
             ToShim::Credit(self.number, self.owed).encode(&mut frame);
             // Whole or not at all: whoever gives up waiting here has given nothing back yet.
-            let _broken = self.link.send(&frame).await;
+            let _gone = self.hand.send(&self.link, &frame).await;
             self.owed = 0;
         }
         let event = self.events.recv().await?;

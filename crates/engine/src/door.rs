@@ -3,6 +3,7 @@
 //! A door authenticates somebody, asks for a [`Stay`], and gets a [`Session`] whose channels carry
 //! bytes. It knows nothing of sandboxes, shims or the store.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -130,6 +131,8 @@ pub enum ChannelEvent {
     Notice(String),
     /// The program takes no more input.
     InputClosed,
+    /// Somebody else has the channel now; this is the last thing it says here. Nothing follows.
+    TakenOver(Cut),
     /// The program ended. Nothing follows.
     Exit(Exit),
 }
@@ -154,27 +157,52 @@ pub struct Evidence {
     pub most: u64,
 }
 
+/// A user's sessions that wait for them, for a refusal to name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// The user's name.
+    pub user: String,
+    /// The sessions, by the endings of their ids.
+    pub endings: Vec<String>,
+}
+
+impl fmt::Display for Detached {
+    /// How they are come back to, or nothing when there are none.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.endings.first() else { return Ok(()) };
+        let (user, all) = (&self.user, self.endings.join(", "));
+        write!(
+            f,
+            ". Detached: {all}; come back with \"ssh -t {user}+@{first}@...\" and leave with \"exit\""
+        )
+    }
+}
+
 /// Why a session or a channel is refused. Each is one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No more sessions fit on the gateway.
     #[error(
         "the gateway is full ({active} of {max} sessions); try again later, or end one with \
-         \"sojourn session end\""
+         \"sojourn session end\"{detached}"
     )]
     GatewayFull {
         /// Sessions now.
         active: usize,
         /// The limit.
         max: usize,
+        /// Those of the user that wait for them.
+        detached: Detached,
     },
     /// The user has as many sessions as one may have.
-    #[error("you have {active} of {max} sessions open; end one and try again")]
+    #[error("you have {active} of {max} sessions open; end one and try again{detached}")]
     UserFull {
         /// Sessions now.
         active: usize,
         /// The limit.
         max: usize,
+        /// Those of them that wait for the user.
+        detached: Detached,
     },
     /// The honeypot has as many sessions as it may have.
     #[error("this honeypot has its {max} sessions, which is the most it may have")]
@@ -182,6 +210,12 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
+    /// No session, or more than one, is what somebody wants to come back to. The line lists theirs.
+    #[error("{0}")]
+    NoSession(String),
+    /// The terminal was taken over while somebody came back to it.
+    #[error("{0}")]
+    TakenOver(String),
     /// No such profile, or not for this user: the answer is the same.
     #[error("there is no profile {0:?} for you")]
     UnknownProfile(String),
@@ -230,6 +264,8 @@ impl Refusal {
             Self::GatewayFull { .. } => "max_concurrent_sessions",
             Self::UserFull { .. } => "max_sessions_per_user",
             Self::PotFull { .. } => "max_sessions",
+            Self::NoSession(_) => "no_session",
+            Self::TakenOver(_) => "taken_over",
             Self::UnknownProfile(_) => "profile",
             Self::Account => "account",
             Self::WhyRequired => "why_required",

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use sojourn_core::audit::Actor;
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
+use sojourn_core::ids::UserId;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Attempt;
@@ -48,9 +50,13 @@ use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
 use crate::profiles::ProfilePolicy;
 use crate::profiles::Profiles;
+use crate::records;
 use crate::records::Records;
+use crate::roster::Guest;
+use crate::roster::Roster;
 use crate::runner_link::RunnerError;
 use crate::runner_link::RunnerLink;
+use crate::screens::Screens;
 use crate::seqpacket::SeqPacket;
 use crate::session::Progress;
 use crate::session::Session;
@@ -59,8 +65,8 @@ use crate::session::Shared;
 /// How many events of the runner may wait.
 const EVENTS: usize = 1024;
 
-/// How many channels may be on their way to a session's task.
-const REGISTRATIONS: usize = 8;
+/// How many things may be on their way to a session's task.
+const COMMANDS: usize = 8;
 
 /// How long the runner may take to hear the last requests.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -84,6 +90,8 @@ pub struct Parts {
     pub max_sessions: usize,
     /// Sessions of one user, by all doors.
     pub max_sessions_per_user: usize,
+    /// Where recordings are.
+    pub recordings: PathBuf,
     /// The build, told to the runner.
     pub build: String,
 }
@@ -109,15 +117,19 @@ pub(crate) struct Inner {
     tasks: TaskTracker,
     build: String,
     events: mpsc::Sender<RunnerEvent>,
+    screens: Screens,
 }
 
 /// A session in motion.
 pub(crate) struct Live {
-    pub(crate) session: Session,
+    session: Session,
     /// Who opened it; none for a honeypot's visitor, and for a session of the gateway before this
     /// one.
     principal: Option<Principal>,
-    pub(crate) attached: bool,
+    /// Whose it is, and so who may come back to it.
+    owner: Option<UserId>,
+    /// The profile's name.
+    profile: String,
     released: Option<oneshot::Sender<Option<Summary>>>,
     _slot: Slot,
 }
@@ -142,6 +154,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             build: parts.build,
             events,
+            screens: Screens::new(parts.recordings),
         });
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
@@ -261,7 +274,8 @@ impl Engine {
                 if policy.require_why && !stated {
                     return Err(Refusal::WhyRequired);
                 }
-                (policy, inner.admission.take(Some(principal.id))?)
+                let slot = inner.admission.take(Some(principal.id));
+                (policy, slot.map_err(|full| self.naming(full, principal))?)
             }
             // The operator has chosen the profile for everybody who comes.
             Who::Visitor(visitor) => {
@@ -296,15 +310,17 @@ impl Engine {
         );
         let (recorded, is_recorded) = watch::channel(None);
         let principal = stay.who.user().cloned();
-        let live = Arrival {
+        let arrival = Arrival {
             id,
+            owner: principal.as_ref().map(|principal| principal.id),
+            honeypot: principal.is_none(),
             principal,
+            profile: name.to_owned(),
             policy: policy.clone(),
             slot,
-            attached: true,
-            honeypot: stay.who.user().is_none(),
+            guest: Some(records::guest(stay)),
         };
-        let session = inner.hold(live, fd, is_recorded).await?;
+        let session = inner.hold(arrival, fd, is_recorded).await?;
         let record = inner.clone();
         let stay = stay.clone();
         let limits = policy.limits.clone().lowered(&stay.lower);
@@ -412,9 +428,13 @@ impl Engine {
 pub(crate) struct Arrival {
     pub(crate) id: SessionId,
     pub(crate) principal: Option<Principal>,
+    /// Whose it is. Nobody comes back to one that is nobody's.
+    pub(crate) owner: Option<UserId>,
+    pub(crate) profile: String,
     pub(crate) policy: ProfilePolicy,
     pub(crate) slot: Slot,
-    pub(crate) attached: bool,
+    /// Who is at the connection it is for; none for one that was there before.
+    pub(crate) guest: Option<Guest>,
     pub(crate) honeypot: bool,
 }
 
@@ -434,16 +454,21 @@ impl Inner {
         let mut hello = Vec::new();
         ToShim::Hello { version: VERSION }.encode(&mut hello);
         link.send(&hello).await.map_err(lost)?;
-        let (registrations, incoming) = mpsc::channel(REGISTRATIONS);
-        let (progress, watched) = watch::channel(Progress::default());
+        let (commands, incoming) = mpsc::channel(COMMANDS);
+        let attached = arrival.guest.is_some();
+        let (progress, watched) = watch::channel(Progress { attached, ..Progress::default() });
         let (release, released) = oneshot::channel();
         let shared = Arc::new(Shared {
             id: arrival.id,
             link,
+            detach_grace: match arrival.owner {
+                Some(_) => arrival.policy.limits.detach_grace,
+                None => Duration::ZERO,
+            },
             policy: arrival.policy,
-            registrations,
+            screens: self.screens.clone(),
+            commands,
             starting: tokio::sync::Mutex::new(()),
-            attached: arrival.attached,
             honeypot: arrival.honeypot,
             next_channel: AtomicU16::new(0),
             open: AtomicUsize::new(0),
@@ -452,22 +477,27 @@ impl Inner {
             ended_by: Mutex::new(None),
             listeners: Mutex::default(),
         });
-        let session = Session { shared: shared.clone() };
+        let mut roster = Roster::default();
+        let holder = arrival.guest.map(|guest| roster.enter(guest));
         let live = Live {
-            session: session.clone(),
+            session: shared.handle(),
             principal: arrival.principal,
-            attached: arrival.attached,
+            owner: arrival.owner,
+            profile: arrival.profile,
             released: Some(release),
             _slot: arrival.slot,
         };
         lock(&self.live).insert(arrival.id, live);
+        let session = Session { holder, ..shared.handle() };
         let broker = Broker {
             shared,
             inner: self.clone(),
-            registrations: incoming,
+            commands: incoming,
             progress,
             released,
-            routes: HashMap::new(),
+            roster,
+            ends_at: None,
+            closing: false,
         };
         self.tasks.spawn(broker.run());
         Ok(session)
@@ -477,8 +507,14 @@ impl Inner {
         lock(&self.live).get(&id).map(|live| live.session.clone())
     }
 
-    pub(crate) fn with_live<T>(&self, id: SessionId, see: impl FnOnce(&Live) -> T) -> Option<T> {
-        lock(&self.live).get(&id).map(see)
+    /// A user's sessions in motion, oldest first, each with the profile's name.
+    pub(crate) fn theirs(&self, user: UserId) -> Vec<(Session, String)> {
+        let live = lock(&self.live);
+        let theirs = live.values().filter(|live| live.owner == Some(user));
+        let theirs = theirs.map(|live| (live.session.clone(), live.profile.clone()));
+        let mut theirs: Vec<_> = theirs.collect();
+        theirs.sort_by_key(|(session, _)| session.id());
+        theirs
     }
 
     /// Sessions in motion whose opener is known.

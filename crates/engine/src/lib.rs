@@ -2,7 +2,8 @@
 //!
 //! - [`door`]: what a door says and sees. Start reading here.
 //! - [`engine`]: opens, holds and ends sessions; [`session`] and [`channel`] are what a door holds.
-//! - `broker`: the task of one session, the only reader of its shim's frames.
+//! - `broker`: the task of one session, the only reader of its shim's frames; `roster` is who is where
+//!   in it, `coming_back` how people find what they left.
 //! - [`runner_link`]: requests to the built-in runner.
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`audit`]: the one writer of the audit log.
@@ -27,6 +28,9 @@ pub mod view;
 
 mod admission;
 mod broker;
+mod coming_back;
+mod roster;
+mod screens;
 mod seqpacket;
 mod standing;
 

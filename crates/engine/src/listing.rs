@@ -18,6 +18,7 @@ use sojourn_store::StoreError;
 
 use crate::ending::EndedBy;
 use crate::engine::Engine;
+use crate::session::Session;
 use crate::view::BUILT_IN_RUNNER;
 use crate::view::LeaseView;
 use crate::view::LimitsView;
@@ -211,7 +212,7 @@ impl Engine {
 
     async fn view(&self, kept: Kept) -> SessionView {
         let session = self.session(kept.new.id);
-        let attached = self.inner.with_live(kept.new.id, |live| live.attached).unwrap_or(false);
+        let attached = session.as_ref().is_some_and(Session::is_attached);
         let lease = match &session {
             Some(session) => session.lease().await,
             None => None,

@@ -1,6 +1,7 @@
 //! Sessions on record: each step of a session's life goes into the store, the audit log and the log,
 //! in the same words.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::door::Stay;
 use crate::door::Who;
 use crate::ending::EndedBy;
 use crate::identity::How;
+use crate::roster::Guest;
 
 /// What runs in a session that is no agent's.
 pub const SHELL: &str = "shell";
@@ -106,6 +108,51 @@ impl Records {
             .detail("reason", refusal.to_string())
             .detail("profile", json!(stay.profile));
         // The refusal stands whether or not it can be written.
+        self.audit.record_soon(event);
+    }
+
+    /// Somebody came back to a session. Durable when it returns.
+    pub(crate) async fn attached(&self, id: SessionId, stay: &Stay) -> Result<(), Refusal> {
+        tracing::info!(
+            session = %id, user = stay.who.name(), source = %stay.peer.ip(),
+            event = "session_attached", "session attached",
+        );
+        let event = Event::new(self.clock.wall(), Action::SessionAttached, actor(stay)).session(id);
+        self.audit.record(event).await.map_err(|_| Refusal::Audit)
+    }
+
+    /// Somebody's connection is gone, or their gateway was, and their terminals wait for them.
+    pub(crate) fn detached(
+        &self,
+        id: SessionId,
+        guest: Option<Guest>,
+        terminals: usize,
+        grace: Duration,
+    ) {
+        tracing::info!(
+            session = %id, terminals, grace_seconds = grace.as_secs(),
+            event = "session_detached", "session detached",
+        );
+        let found = guest.is_none();
+        let actor = guest.map_or(Actor::SYSTEM, |guest| guest.actor);
+        let event = Event::new(self.clock.wall(), Action::SessionDetached, actor)
+            .session(id)
+            .detail("terminals", terminals)
+            .detail("grace_seconds", json!(crate::view::Seconds(grace)));
+        let event = if found { event.detail("found_at_start", true) } else { event };
+        self.audit.record_soon(event);
+    }
+
+    /// Somebody took a terminal from another connection.
+    pub(crate) fn taken_over(&self, id: SessionId, by: &Guest, channel: u16, from: Option<IpAddr>) {
+        tracing::info!(
+            session = %id, user = %by.name, source = %by.address, channel,
+            event = "session_taken_over", "session taken over",
+        );
+        let event = Event::new(self.clock.wall(), Action::SessionTakenOver, by.actor.clone())
+            .session(id)
+            .detail("channel", channel)
+            .detail("from", json!(from));
         self.audit.record_soon(event);
     }
 
@@ -240,6 +287,11 @@ pub(crate) fn lost(session: SessionId, reason: EndReason, clock: &dyn Clock) -> 
         recordings: Vec::new(),
         reached: None,
     }
+}
+
+/// Who asks for a stay, as a session remembers them.
+pub(crate) fn guest(stay: &Stay) -> Guest {
+    Guest { name: stay.who.name().to_owned(), address: stay.peer.ip(), actor: actor(stay) }
 }
 
 fn actor(stay: &Stay) -> Actor {

@@ -17,7 +17,10 @@ use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::MAX_CHANNELS;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
+use sojourn_core::wire::shim::Program;
+use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::ToShim;
+use sojourn_core::wire::shim::WindowSize;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -25,7 +28,7 @@ use tokio::sync::watch;
 use crate::channel::Channel;
 use crate::channel::ChannelInput;
 use crate::channel::ChannelOutput;
-use crate::channel::InputGate;
+use crate::channel::Hand;
 use crate::channel::QUEUE;
 use crate::door::ChannelEvent;
 use crate::door::ChannelRequest;
@@ -33,6 +36,11 @@ use crate::door::Cut;
 use crate::door::Refusal;
 use crate::ending::EndedBy;
 use crate::profiles::ProfilePolicy;
+use crate::roster::Answer;
+use crate::roster::Guest;
+use crate::roster::Holder;
+use crate::roster::Reader;
+use crate::screens::Screens;
 use crate::seqpacket::SeqPacket;
 
 /// How long a program may take to start before its channel is refused.
@@ -43,14 +51,20 @@ const LISTEN: Duration = Duration::from_secs(10);
 
 /// The most places inside that a session may listen at.
 const MAX_LISTENERS: usize = 8;
+/// What somebody who comes back is told when their screen cannot be drawn.
+const NO_SCREEN: &str = "Session attached; the screen cannot be drawn anew (Ctrl-L may help)";
 
 /// How long a shim may take to say how its lease stands.
 const QUERY: Duration = Duration::from_millis(500);
 
-/// A session in motion. Cheap to clone.
+/// A session in motion, for one connection or for nobody. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub(crate) shared: Arc<Shared>,
+    /// The connection this is for; none where it is only looked at.
+    pub(crate) holder: Option<Holder>,
+    /// Whether that connection came back to it, and so to its terminals.
+    pub(crate) returning: bool,
 }
 
 /// What the handles and the session's task share.
@@ -59,11 +73,12 @@ pub(crate) struct Shared {
     pub(crate) id: SessionId,
     pub(crate) link: Arc<SeqPacket>,
     pub(crate) policy: ProfilePolicy,
-    pub(crate) registrations: mpsc::Sender<Registration>,
+    pub(crate) commands: mpsc::Sender<Command>,
     /// Held while a channel gets its number and its start is sent: the shim wants them in order.
     pub(crate) starting: tokio::sync::Mutex<()>,
-    /// Whether a door holds it; one of the gateway before this one nobody does.
-    pub(crate) attached: bool,
+    /// How long its terminals wait for their people; not at all when it is zero.
+    pub(crate) detach_grace: Duration,
+    pub(crate) screens: Screens,
     /// Whether it is a honeypot's.
     pub(crate) honeypot: bool,
     pub(crate) next_channel: AtomicU16,
@@ -101,8 +116,10 @@ pub(crate) struct Progress {
     pub(crate) ending: Option<EndReason>,
     /// Whether everything of it is gone.
     pub(crate) over: bool,
-    /// Programs that run.
-    pub(crate) running: usize,
+    /// Whether its shim has said what there is.
+    pub(crate) greeted: bool,
+    /// Whether somebody holds it.
+    pub(crate) attached: bool,
     /// Whether the last program to end was ended by a signal.
     pub(crate) signalled: bool,
     /// How the lease stood when it was last told, and how many times it was.
@@ -110,13 +127,31 @@ pub(crate) struct Progress {
     pub(crate) lease_answers: u64,
 }
 
-/// A new channel, told to the session's task before the shim hears of it.
+/// What a session's task is told.
 #[derive(Debug)]
-pub(crate) struct Registration {
-    pub(crate) number: u16,
-    pub(crate) events: mpsc::Sender<ChannelEvent>,
-    pub(crate) gate: Arc<InputGate>,
-    pub(crate) started: oneshot::Sender<Result<(), String>>,
+pub(crate) enum Command {
+    /// A new channel; told before the shim hears of it.
+    Start { number: u16, terminal: bool, reader: Reader },
+    /// A connection holds the session from now on.
+    Enter(Guest, oneshot::Sender<Holder>),
+    /// That connection is gone.
+    Leave(Holder),
+    /// A terminal for somebody who came back.
+    Attach(Reader),
+    /// A line for everybody there.
+    Notice(String),
+}
+
+impl Shared {
+    /// Whether a program was ever asked for.
+    pub(crate) fn has_started(&self) -> bool {
+        self.next_channel.load(Ordering::Relaxed) > 0
+    }
+
+    /// A handle for nobody.
+    pub(crate) fn handle(self: &Arc<Self>) -> Session {
+        Session { shared: self.clone(), holder: None, returning: false }
+    }
 }
 
 impl Session {
@@ -126,12 +161,18 @@ impl Session {
         self.shared.id
     }
 
-    /// Starts a program in a new channel.
+    /// Starts a program in a new channel. A shell with a terminal, for a connection that came back, is
+    /// the terminal that waits, if there is one.
     ///
     /// # Errors
     /// When the session is over, has too many channels, cannot be put on record, or the program cannot
     /// be started.
     pub async fn start(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
+        if let (true, Program::Shell, Some(pty)) = (self.returning, &request.program, &request.pty)
+            && let Some(channel) = self.attach(pty.size).await?
+        {
+            return Ok(channel);
+        }
         let shared = &self.shared;
         if shared.open.fetch_add(1, Ordering::Relaxed) >= MAX_CHANNELS {
             shared.open.fetch_sub(1, Ordering::Relaxed);
@@ -146,6 +187,8 @@ impl Session {
 
     async fn start_counted(&self, request: ChannelRequest) -> Result<Channel, Refusal> {
         let shared = &self.shared;
+        let holder = self.holder.ok_or(Refusal::Over)?;
+        let terminal = request.pty.is_some();
         let mut env = shared.policy.passing(&request.env);
         env.extend(request.own_env);
         let spec =
@@ -162,10 +205,11 @@ impl Session {
         }
         shared.next_channel.store(number + 1, Ordering::Relaxed);
         let (events, output) = mpsc::channel(QUEUE);
-        let gate = Arc::new(InputGate::new(INPUT_WINDOW));
+        let hand = Arc::new(Hand::new(INPUT_WINDOW));
         let (started, answer) = oneshot::channel();
-        let registration = Registration { number, events, gate: gate.clone(), started };
-        shared.registrations.send(registration).await.map_err(|_| Refusal::Over)?;
+        let reader =
+            Reader { holder, events, hand: hand.clone(), answer: Answer::Started(started) };
+        self.tell(Command::Start { number, terminal, reader }).await?;
         shared.link.send(&frame).await.map_err(|_| Refusal::Over)?;
         drop(in_order);
         let (answer, recorded) =
@@ -175,11 +219,53 @@ impl Session {
             Err(_) => Err(Refusal::Start("the program did not start in time".to_owned())),
             Ok(Err(_)) => Err(Refusal::Over),
             Ok(Ok(Err(why))) => Err(Refusal::Start(why)),
-            Ok(Ok(Ok(()))) => Ok(Channel {
-                input: ChannelInput::new(number, shared.link.clone(), gate),
-                output: ChannelOutput::new(number, shared.link.clone(), output),
-            }),
+            Ok(Ok(Ok(()))) => Ok(self.channel(number, hand, output)),
         }
+    }
+
+    /// The terminal that waits for the person who came back, drawn anew; none when there is none.
+    async fn attach(&self, size: WindowSize) -> Result<Option<Channel>, Refusal> {
+        let holder = self.holder.ok_or(Refusal::Over)?;
+        let (events, output) = mpsc::channel(QUEUE);
+        let hand = Arc::new(Hand::new(0));
+        let (answer, attached) = oneshot::channel();
+        let reader =
+            Reader { holder, events, hand: hand.clone(), answer: Answer::Attached(answer) };
+        self.tell(Command::Attach(reader)).await?;
+        let attached = tokio::time::timeout(START, attached).await;
+        self.recorded().await?;
+        let late = |_| Refusal::Start("the terminal did not answer in time".to_owned());
+        let Some((number, attached)) = attached.map_err(late)?.map_err(|_| Refusal::Over)?? else {
+            return Ok(None);
+        };
+        let Channel { input, output } = self.channel(number, hand, output);
+        let has_size = size.cols > 0 && size.rows > 0;
+        if has_size && size != attached.size {
+            input.resize(size).await;
+        }
+        let first = match self.shared.screens.draw(attached, size).await {
+            Some(screen) => ChannelEvent::Output(Stream::Out, screen),
+            None => ChannelEvent::Notice(NO_SCREEN.to_owned()),
+        };
+        Ok(Some(Channel { input, output: output.after(first) }))
+    }
+
+    fn channel(
+        &self,
+        number: u16,
+        hand: Arc<Hand>,
+        output: mpsc::Receiver<ChannelEvent>,
+    ) -> Channel {
+        let link = &self.shared.link;
+        Channel {
+            input: ChannelInput::new(number, link.clone(), hand.clone()),
+            output: ChannelOutput::new(number, link.clone(), hand, output),
+        }
+    }
+
+    /// Tells the session's task something.
+    pub(crate) async fn tell(&self, command: Command) -> Result<(), Refusal> {
+        self.shared.commands.send(command).await.map_err(|_| Refusal::Over)
     }
 
     /// Waits until the start of the session is on record.
@@ -249,19 +335,33 @@ impl Session {
         }
     }
 
-    /// The connection it came by is gone, so it ends: with its programs' own reason when they all have
-    /// ended, else because its client closed it.
+    /// The connection this is for is gone. What has no terminal ends with it; terminals wait for their
+    /// person as long as the policy says. When nothing waits and no other connection is there, the
+    /// session ends.
     pub async fn connection_gone(&self) {
-        let reason = {
-            let progress = self.shared.progress.borrow();
-            let started = self.shared.next_channel.load(Ordering::Relaxed) > 0;
-            match (progress.running, started) {
-                (0, true) if progress.signalled => EndReason::Signalled,
-                (0, true) => EndReason::Exited,
-                _ => EndReason::Closed,
-            }
-        };
-        self.request_end(reason).await;
+        if let Some(holder) = self.holder {
+            // An error means that it is over.
+            let _over = self.tell(Command::Leave(holder)).await;
+        }
+    }
+
+    /// The same session for a connection that holds it from now on.
+    pub(crate) async fn enter(&self, guest: Guest) -> Result<Self, Refusal> {
+        let (answer, holder) = oneshot::channel();
+        self.tell(Command::Enter(guest, answer)).await?;
+        let holder = Some(holder.await.map_err(|_| Refusal::Over)?);
+        Ok(Self { shared: self.shared.clone(), holder, returning: true })
+    }
+
+    /// Whether it can be come back to.
+    pub(crate) fn is_going_on(&self) -> bool {
+        let progress = self.shared.progress.borrow();
+        progress.greeted && progress.ending.is_none() && !progress.over
+    }
+
+    /// Whether somebody holds it now.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.shared.progress.borrow().attached
     }
 
     /// Asks the shim to end the session. The first reason wins.

@@ -31,6 +31,17 @@ impl Pty {
     }
 }
 
+/// A terminal's size, by its master.
+pub fn size(master: impl AsFd) -> io::Result<WindowSize> {
+    let size = rustix::termios::tcgetwinsize(master)?;
+    Ok(WindowSize {
+        cols: size.ws_col,
+        rows: size.ws_row,
+        width: size.ws_xpixel,
+        height: size.ws_ypixel,
+    })
+}
+
 /// Gives a terminal, by its master, a new size; its foreground programs are told.
 pub fn resize(master: impl AsFd, size: WindowSize) -> io::Result<()> {
     let size = Winsize {

@@ -25,8 +25,8 @@ pub(crate) struct Wish {
 pub(crate) enum Place {
     /// In a new session of this profile; none is the default one.
     Profile(Option<String>),
-    /// In a session of theirs that runs: `+@ENDING`.
-    Running,
+    /// In a session of theirs that runs: `+@ENDING`; without an ending, in the only one.
+    Running(String),
     /// On a runner of theirs: `+NAME:`.
     Runner,
 }
@@ -36,9 +36,11 @@ impl Wish {
         let cut = |text: &str| text.chars().take(LONGEST_NAME).collect::<String>();
         let (user, place) = match name.split_once('+') {
             None => (name, Place::Profile(None)),
-            Some((user, place)) if place.starts_with('@') => (user, Place::Running),
-            Some((user, place)) if place.ends_with(':') => (user, Place::Runner),
-            Some((user, profile)) => (user, Place::Profile(Some(cut(profile)))),
+            Some((user, place)) => match place.strip_prefix('@') {
+                Some(ending) => (user, Place::Running(cut(ending))),
+                None if place.ends_with(':') => (user, Place::Runner),
+                None => (user, Place::Profile(Some(cut(place)))),
+            },
         };
         Self { user: cut(user), place }
     }
@@ -153,8 +155,8 @@ mod tests {
         assert_eq!(place("alice"), Place::Profile(None));
         assert_eq!(place("alice+tools"), Place::Profile(Some("tools".to_owned())));
         assert_eq!(Wish::parse("alice+tools+x").user, "alice");
-        assert_eq!(place("alice+@3f2a91c0"), Place::Running);
-        assert_eq!(place("alice+@"), Place::Running);
+        assert_eq!(place("alice+@3f2a91c0"), Place::Running("3f2a91c0".to_owned()));
+        assert_eq!(place("alice+@"), Place::Running(String::new()));
         assert_eq!(place("alice+laptop:"), Place::Runner);
         assert_eq!(Wish::parse(&"é".repeat(1000)).user.chars().count(), LONGEST_NAME);
     }

@@ -70,8 +70,10 @@ pub(crate) struct Start {
 enum Ending {
     /// Its program ended.
     Exited(Exit),
-    /// Its session was ended from outside.
+    /// Its session was ended from outside, or somebody else has the channel now.
     Cut(Cut),
+    /// Its client takes nothing any more.
+    Unheard,
     /// Its client, or what the client sent, ended it.
     Over(Over),
     /// It broke off without a word.
@@ -143,15 +145,23 @@ impl<G: Gate> Line<G> {
             None => (EitherInput::Program(input), EitherOutput::Program(output)),
         };
         if give_input.send(input.clone()).is_err() {
-            // The client closed the channel before its program ran.
-            return input.close().await;
+            // The client left before its program ran. A connection that is gone is another thing.
+            if !matches!(over.await, Ok(Over::Gone)) {
+                input.close().await;
+            }
+            return;
         }
-        let ending = tokio::select! {
+        let mut ending = tokio::select! {
             biased;
             cut = session.cut() => Ending::Cut(cut),
             over = &mut over => over.map_or(Ending::Lost, Ending::Over),
             ending = self.pass(&mut output) => ending,
         };
+        if matches!(ending, Ending::Unheard) {
+            // Whether it closed the channel or is gone is known in a moment.
+            let why = tokio::time::timeout(REASON, &mut over).await;
+            ending = why.map_or(Ending::Lost, |over| over.map_or(Ending::Lost, Ending::Over));
+        }
         if matches!(ending, Ending::Lost) {
             // Nobody would hear of a program that still runs.
             input.close().await;
@@ -172,10 +182,11 @@ impl<G: Gate> Line<G> {
                 // SSH has one end of output for both streams. It is told with the exit status and not
                 // before, since a warning or the session's last line may be due until then.
                 ChannelEvent::Eof(_) | ChannelEvent::InputClosed => Ok(()),
+                ChannelEvent::TakenOver(cut) => return Ending::Cut(cut),
                 ChannelEvent::Exit(exit) => return Ending::Exited(exit),
             };
             if passed.is_err() {
-                break;
+                return Ending::Unheard;
             }
         }
         Ending::Lost
@@ -185,7 +196,7 @@ impl<G: Gate> Line<G> {
         match ending {
             Ending::Exited(exit) => self.finish(exit).await,
             Ending::Cut(cut) => self.say(&cut.message, cut.status).await,
-            Ending::Over(Over::Closed | Over::Gone) => {}
+            Ending::Over(Over::Closed | Over::Gone) | Ending::Unheard => {}
             Ending::Over(Over::Stuck { waited }) => {
                 let seconds = waited.as_secs();
                 let line = format!("Channel closed: its program took no input for {seconds} s");

@@ -44,7 +44,7 @@ pub(crate) const WHY: &str = "SOJOURN_WHY";
 /// The longest reason, in characters.
 const LONGEST_WHY: usize = 500;
 
-/// How long the channels of a session that was ended may take to say so.
+/// How long the channels of a session that was ended, or whose client is gone, may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long a client whose session was ended may take to leave by itself. A disconnect that overtakes
@@ -157,7 +157,11 @@ impl<G: Gate> Connection<G> {
         let opened = self
             .session
             .get_or_try_init(|| async {
-                let session = self.gate.open(self.stay(env)?).await?;
+                let stay = self.stay(env)?;
+                let session = match self.guest().map(|guest| &guest.wish.place) {
+                    Some(Place::Running(ending)) => self.gate.come_back(stay, ending).await?,
+                    _ => self.gate.open(stay).await?,
+                };
                 self.tasks.spawn(self.clone().keep(session.clone()));
                 Ok(session)
             })
@@ -173,9 +177,7 @@ impl<G: Gate> Connection<G> {
         let Some(guest) = self.guest.get() else { return Err(Refusal::Over.into()) };
         let profile = match &guest.wish.place {
             Place::Profile(name) => name.clone(),
-            Place::Running => {
-                return Err(Denial::not_yet("coming back to a running session"));
-            }
+            Place::Running(_) => None,
             Place::Runner => return Err(Denial::not_yet("runners on other machines")),
         };
         let (lower, why) = match guest.who {
@@ -205,16 +207,23 @@ impl<G: Gate> Connection<G> {
         }
         self.gone.cancelled().await;
         // A gateway that goes down ends its sessions itself, or leaves them as they are.
-        if !self.closing.is_cancelled() {
-            session.connection_gone().await;
+        if self.closing.is_cancelled() {
+            return;
         }
+        // What its client closed before it went is to be closed first.
+        self.quiet().await;
+        session.connection_gone().await;
+    }
+
+    /// Waits until no channel is at work, but not for long.
+    async fn quiet(&self) {
+        let channels = u32::try_from(MAX_CHANNELS).unwrap_or(u32::MAX);
+        let _late = tokio::time::timeout(LAST_WORDS, self.places.acquire_many(channels)).await;
     }
 
     /// Ends a connection whose session was ended from outside.
     async fn show_out(&self, cut: &Cut) {
-        let channels = u32::try_from(MAX_CHANNELS).unwrap_or(u32::MAX);
-        let quiet = self.places.acquire_many(channels);
-        let _late = tokio::time::timeout(LAST_WORDS, quiet).await;
+        self.quiet().await;
         let _stayed = tokio::time::timeout(LEAVE, self.gone.cancelled()).await;
         self.part(&cut.message).await;
     }

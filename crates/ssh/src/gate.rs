@@ -81,6 +81,14 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// Opens a session: takes a sandbox.
     fn open(&self, stay: Stay) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
 
+    /// Comes back to a session of theirs that runs, named by an ending of its id; by nothing where
+    /// there is only one.
+    fn come_back(
+        &self,
+        stay: Stay,
+        ending: &str,
+    ) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
+
     /// Whether somebody may forward so in a session of this profile; none is the default one.
     fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool;
 
@@ -123,7 +131,7 @@ pub trait GateSession: Clone + Send + Sync + 'static {
     /// Resolves when the session was ended from outside, and never otherwise.
     fn cut(&self) -> impl Future<Output = Cut> + Send;
 
-    /// Its connection is gone.
+    /// The connection this is for is gone. What its client did not close may wait for it.
     fn connection_gone(&self) -> impl Future<Output = ()> + Send;
 }
 

@@ -32,6 +32,9 @@ const MESSAGE_COST: usize = 128;
 /// How many signals may wait for the program to start.
 const MOST_SIGNALS: usize = 8;
 
+/// How long what a client said before its connection was gone may take to be here.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 /// Why a channel is over from the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
@@ -116,7 +119,7 @@ impl<I: GateInput> Intake<I> {
             tokio::select! {
                 biased;
                 () = over.closed() => return,
-                () = self.gone.cancelled() => break Over::Gone,
+                () = self.gone.cancelled() => break self.last_word().await,
                 given = &mut input, if self.input.is_none() => match given {
                     Ok(input) => {
                         self.input = Some(input);
@@ -146,11 +149,22 @@ impl<I: GateInput> Intake<I> {
                 }
             }
         };
-        // A connection that is gone ends its session, and with it this program.
+        // What a connection that is gone leaves behind is the session's to decide.
         if let (Some(input), true) = (&self.input, why != Over::Gone) {
             input.close().await;
         }
         let _left = over.send(why);
+    }
+
+    /// What a client whose connection is gone had to say of this channel: it may have closed it just
+    /// before, and that is another thing than to lose the connection.
+    async fn last_word(&mut self) -> Over {
+        while let Ok(Some(message)) = tokio::time::timeout(LAST_WORD, self.read.wait()).await {
+            if matches!(message, ChannelMsg::Close) {
+                return Over::Closed;
+            }
+        }
+        Over::Gone
     }
 
     /// Whether the connection waits for the program.

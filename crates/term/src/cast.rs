@@ -6,7 +6,7 @@
 
 mod excerpt;
 mod marks;
-mod reader;
+pub(crate) mod reader;
 mod verify;
 mod writer;
 
@@ -40,7 +40,7 @@ pub use writer::Writer;
 pub const MAX_LINE: usize = 4 << 20;
 
 /// Largest terminal, in columns or rows, that a file claims. Players allocate what the file says.
-const MAX_SIDE: u32 = 1000;
+pub(crate) const MAX_SIDE: u32 = 1000;
 
 /// The first line of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! - [`sidecar`]: the JSON file beside it: who, from where, what was run, how it ended.
 //! - [`commands`]: command lines, recognised in what is typed: best effort.
 //! - [`replay`]: when each piece of a recording is to be shown.
+//! - [`snapshot`]: the screen as it is, drawn from the recording.
 //! - [`sanitise`]: takes out of terminal output what acts on the viewer instead of the screen.
 //! - [`escape`]: foreign strings made safe to print.
 
@@ -13,4 +14,5 @@ pub mod escape;
 pub mod replay;
 pub mod sanitise;
 pub mod sidecar;
+pub mod snapshot;
 pub mod utf8;

@@ -43,6 +43,12 @@ impl Decoder {
         }
     }
 
+    /// The bytes held back.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        self.held.get(..self.len).unwrap_or_default()
+    }
+
     /// Number of bytes held back.
     #[must_use]
     pub fn held(&self) -> usize {

@@ -238,6 +238,9 @@ pub struct ShimHello {
     pub session: SessionId,
     /// Channels whose programs run, for a gateway that comes back.
     pub channels: Vec<u16>,
+    /// Those of them that have a terminal: their people may come back as well.
+    #[serde(default)]
+    pub terminals: Vec<u16>,
     /// The next channel number that was never used.
     pub next_channel: u16,
     /// Its lease, once the first program has started.

@@ -18,11 +18,16 @@ use sojourn_core::wire::runner::FromRunner;
 use sojourn_core::wire::runner::Numbered;
 use sojourn_core::wire::runner::decode;
 use sojourn_core::wire::runner::encode;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::FRAME_COST;
 use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::Program;
+use sojourn_core::wire::shim::Pty;
+use sojourn_core::wire::shim::ShimHello;
 use sojourn_core::wire::shim::Stream;
+use sojourn_core::wire::shim::WindowSize;
 use sojourn_store::Store;
 use tempfile::TempDir;
 
@@ -33,6 +38,7 @@ use crate::clock::ManualClock;
 use crate::door::ChannelEvent;
 use crate::door::ChannelRequest;
 use crate::door::Cut;
+use crate::door::Detached;
 use crate::door::Door;
 use crate::identity::Accounts;
 use crate::identity::How;
@@ -43,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// An engine whose runner and shims are the test.
 struct House {
     engine: Engine,
+    clock: Arc<ManualClock>,
     runner: Arc<SeqPacket>,
     store: Store,
     principal: Principal,
@@ -62,9 +69,16 @@ fn pair() -> (OwnedFd, OwnedFd) {
 
 impl House {
     async fn new(max: usize) -> Self {
+        Self::with(max, |_| {}).await
+    }
+
+    async fn with(max: usize, change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
         let dir = TempDir::new().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+        let manual = Arc::new(ManualClock::new());
+        let clock: Arc<dyn Clock> = manual.clone();
         let options = audit::AuditOptions {
             data_dir: dir.path().to_owned(),
             on_failure: audit::OnFailure::Refuse,
@@ -81,7 +95,7 @@ impl House {
             accept_env: Vec::new(),
             require_why: false,
             sandbox: "native".to_owned(),
-            limits: Limits::default(),
+            limits,
         };
         let engine = Engine::new(Parts {
             clock: clock.clone(),
@@ -91,6 +105,7 @@ impl House {
             profiles: Profiles([(DEFAULT.to_owned(), policy)].into()),
             max_sessions: max,
             max_sessions_per_user: max,
+            recordings: dir.path().to_owned(),
             build: "test".to_owned(),
         });
         let (ours, theirs) = pair();
@@ -105,7 +120,7 @@ impl House {
             fingerprint: None,
             epoch: user.epoch,
         };
-        let house = Self { engine, runner, store, principal, _dir: dir };
+        let house = Self { engine, clock: manual, runner, store, principal, _dir: dir };
         let hello = house.request().await;
         assert!(matches!(hello.body, Request::Hello { .. }));
         let body = Reply::Hello { version: 1, build: "test".to_owned(), epoch: 1, pid: 1 };
@@ -198,6 +213,63 @@ impl Shim {
         self.link.send(&bytes).await.unwrap();
     }
 
+    /// The next frame but queries, which are answered by nobody here.
+    async fn hear_kind(&self, wanted: u8) -> Vec<u8> {
+        loop {
+            let got = self.link.recv(|bytes, _| bytes.to_vec());
+            let got = tokio::time::timeout(PATIENCE, got).await.unwrap().unwrap().unwrap();
+            if got[0] == wanted {
+                return got;
+            }
+        }
+    }
+
+    /// What it says first.
+    async fn greet(&self, terminals: &[u16]) {
+        let lease = LeaseState {
+            limits: Limits::default(),
+            remaining: None,
+            idle_remaining: None,
+            idle: Duration::ZERO,
+            output_bytes: 0,
+        };
+        self.say(&FromShim::Hello(Box::new(ShimHello {
+            version: 1,
+            session: self.id,
+            channels: terminals.to_vec(),
+            terminals: terminals.to_vec(),
+            next_channel: terminals.iter().max().map_or(0, |last| last + 1),
+            lease: (!terminals.is_empty()).then_some(lease),
+            ending: None,
+        })))
+        .await;
+    }
+
+    /// Starts a terminal, as a shim does.
+    async fn terminal(&self, session: &Session, number: u16) -> Channel {
+        let serve = async {
+            self.hear_kind(0x02).await;
+            self.say(&FromShim::Started(number)).await;
+        };
+        let (channel, ()) = tokio::join!(session.start(shell()), serve);
+        channel.unwrap()
+    }
+
+    /// Gives a terminal to somebody who comes back.
+    async fn attach(&self, session: &Session, number: u16) -> Channel {
+        let serve = async {
+            assert_eq!(self.hear_kind(0x0e).await[1..3], number.to_be_bytes());
+            self.say(&FromShim::Output(number, Stream::Out, b"of before")).await;
+            let size = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
+            let attached = Attached { file: String::new(), offset: 0, size };
+            self.say(&FromShim::Attached(number, Box::new(attached))).await;
+            self.say(&FromShim::InputCredit(number, 1000)).await;
+            self.say(&FromShim::Output(number, Stream::Out, b"new")).await;
+        };
+        let (channel, ()) = tokio::join!(session.start(shell()), serve);
+        channel.unwrap()
+    }
+
     /// The kind of the next frame.
     async fn hear(&self) -> u8 {
         let got = self.link.recv(|bytes, _| {
@@ -230,6 +302,26 @@ impl Shim {
             reached: None,
         }
     }
+}
+
+fn shell() -> ChannelRequest {
+    let size = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
+    let pty = Pty { term: "xterm".into(), size, modes: Vec::new() };
+    ChannelRequest { program: Program::Shell, pty: Some(pty), env: Vec::new(), own_env: Vec::new() }
+}
+
+/// The next thing out of a channel that is no notice.
+async fn next(channel: &mut Channel) -> ChannelEvent {
+    loop {
+        let event = tokio::time::timeout(PATIENCE, channel.output.next()).await.unwrap().unwrap();
+        if !matches!(event, ChannelEvent::Notice(_)) {
+            return event;
+        }
+    }
+}
+
+fn printed(bytes: &'static [u8]) -> ChannelEvent {
+    ChannelEvent::Output(Stream::Out, bytes::Bytes::from_static(bytes))
 }
 
 #[tokio::test]
@@ -317,7 +409,7 @@ async fn a_full_gateway_refuses_until_somebody_has_left() {
     let house = House::new(1).await;
     let (session, shim) = house.open().await;
     let refused = house.engine.open(house.stay()).await.unwrap_err();
-    assert_eq!(refused, Refusal::GatewayFull { active: 1, max: 1 });
+    assert_eq!(refused, Refusal::GatewayFull { active: 1, max: 1, detached: Detached::default() });
     session.connection_gone().await;
     shim.say(&FromShim::Ended(Box::new(shim.summary(EndReason::Closed)))).await;
     house.see_off().await;
@@ -337,4 +429,124 @@ async fn a_sandbox_that_failed_names_its_stage() {
     let line = refused.unwrap_err().to_string();
     assert_eq!(line, "no sandbox could be had (stage: root file system): no space");
     let (_session, _shim) = house.open().await;
+}
+
+#[tokio::test]
+async fn a_terminal_waits_for_its_person_and_an_exec_does_not() {
+    let house = House::new(1).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let terminal = shim.terminal(&session, 0).await;
+    let _exec = shim.start(&session, 1).await;
+    session.connection_gone().await;
+    assert_eq!(shim.hear_kind(0x0f).await[1..3], [0, 0], "detached");
+    assert_eq!(shim.hear_kind(0x08).await[1..3], [0, 1], "closed");
+    assert!(terminal.input.send(b"x").await.is_err(), "it is theirs no more");
+    let refused = house.engine.open(house.stay()).await.unwrap_err().to_string();
+    let named = format!("Detached: {0}; come back with \"ssh -t alice+@{0}@", shim.id.short());
+    assert!(refused.contains(&named), "{refused}");
+    let back = house.engine.come_back(&house.stay(), &shim.id.short()).await.unwrap();
+    let mut channel = shim.attach(&back, 0).await;
+    assert_eq!(next(&mut channel).await, printed(b"new"), "nothing of before");
+    channel.input.send(b"typed").await.unwrap();
+    assert_eq!(shim.hear_kind(0x03).await[3..], *b"typed");
+    shim.say(&FromShim::Exit(1, Exit::Code(0))).await;
+    shim.say(&FromShim::Exit(0, Exit::Code(0))).await;
+    assert_eq!(next(&mut channel).await, ChannelEvent::Exit(Exit::Code(0)));
+    back.connection_gone().await;
+    let end = shim.hear_kind(0x0a).await;
+    assert!(String::from_utf8_lossy(&end).contains("exited"), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_second_connection_takes_a_terminal_over() {
+    let house = House::new(1).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let mut first = shim.terminal(&session, 0).await;
+    let back = house.engine.come_back(&house.stay(), "").await.unwrap();
+    let mut second = shim.attach(&back, 0).await;
+    let message = "Session taken over by alice from 192.0.2.7".to_owned();
+    let taken = ChannelEvent::TakenOver(Cut { message, status: 143 });
+    assert_eq!(next(&mut first).await, taken);
+    assert_eq!(first.output.next().await, None);
+    first.input.close().await;
+    assert!(first.input.send(b"late").await.is_err());
+    assert_eq!(next(&mut second).await, printed(b"new"));
+    second.input.send(b"mine").await.unwrap();
+    let heard = shim.link.recv(|bytes, _| bytes.to_vec()).await.unwrap().unwrap();
+    assert_eq!(heard[..], *b"\x03\0\0mine", "nothing of the first one's came between");
+    session.connection_gone().await;
+    shim.say(&FromShim::Output(0, Stream::Out, b"still")).await;
+    assert_eq!(next(&mut second).await, printed(b"still"));
+}
+
+#[tokio::test]
+async fn nobody_back_in_time_ends_it() {
+    let house = House::with(4, |limits| limits.detach_grace = Duration::from_millis(20)).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let _terminal = shim.terminal(&session, 0).await;
+    session.connection_gone().await;
+    shim.hear_kind(0x0f).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), shim.hear_kind(0x0a)).await;
+    assert!(early.is_err(), "the clock stands still");
+    house.clock.advance(Duration::from_millis(20));
+    let end = shim.hear_kind(0x0a).await;
+    assert!(String::from_utf8_lossy(&end).contains("closed"), "{end:?}");
+    let back = house.engine.come_back(&house.stay(), "").await.unwrap_err();
+    assert_eq!(back.to_string(), "you have no running session to come back to");
+}
+
+#[tokio::test]
+async fn without_a_grace_nothing_waits() {
+    let house = House::with(4, |limits| limits.detach_grace = Duration::ZERO).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let _terminal = shim.terminal(&session, 0).await;
+    session.connection_gone().await;
+    let end = shim.hear_kind(0x0a).await;
+    assert!(String::from_utf8_lossy(&end).contains("closed"), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_channel_its_client_closed_does_not_wait() {
+    let house = House::new(4).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let terminal = shim.terminal(&session, 0).await;
+    terminal.input.close().await;
+    shim.hear_kind(0x08).await;
+    session.connection_gone().await;
+    let end = shim.hear_kind(0x0a).await;
+    assert!(String::from_utf8_lossy(&end).contains("closed"), "{end:?}");
+}
+
+#[tokio::test]
+async fn which_session_is_meant_is_said_clearly() {
+    let house = House::new(4).await;
+    let (one, a) = house.open().await;
+    let (_two, b) = house.open().await;
+    let (_not_greeted, _c) = house.open().await;
+    a.greet(&[]).await;
+    b.greet(&[]).await;
+    let _terminal = a.terminal(&one, 0).await;
+    one.connection_gone().await;
+    a.hear_kind(0x0f).await;
+    let (first, second) = (a.id.short(), b.id.short());
+    let asked = async |typed: &str| {
+        let refused = house.engine.come_back(&house.stay(), typed).await;
+        refused.map(|session| session.id()).map_err(|refusal| refusal.to_string())
+    };
+    let list = format!("{first} (detached), {second}");
+    assert_eq!(asked("").await, Err(format!("you have 2 running sessions; name one: {list}")));
+    let none = format!("no running session of yours ends in \"zz\\nzz\": {list}");
+    assert_eq!(asked("zz\nzz").await, Err(none));
+    assert!(asked("1").await.unwrap_err().starts_with("write at least the last 4 characters"));
+    assert_eq!(asked(&first[4..]).await, Ok(a.id));
+    let mut bob = house.stay();
+    let nobody = Principal { id: sojourn_core::ids::UserId::new(), ..house.principal.clone() };
+    bob.who = Who::User(nobody);
+    let refused = house.engine.come_back(&bob, &first).await.unwrap_err();
+    assert_eq!(refused, Refusal::Account, "an account that is none");
 }

@@ -11,6 +11,7 @@ use rustix::termios::LocalModes;
 use sojourn_core::end::Exit;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::MAX_PAYLOAD;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::FRAME_COST;
 use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::Stream;
@@ -142,6 +143,25 @@ impl Channel {
     /// Takes more credit for output.
     pub(super) fn grant(&mut self, credit: u32) {
         self.credit = Some(self.credit.unwrap_or(0).saturating_add(credit));
+    }
+
+    /// Its person is there again, with so much credit: where the recording stands, and what of a
+    /// character is not in it yet.
+    pub(super) fn attach(&mut self, credit: u32) -> (Attached, Vec<u8>) {
+        // A client that sent no more is gone; this is another.
+        self.input.eof = false;
+        self.credit = Some(credit);
+        let size = match &self.ends {
+            Ends::Terminal(master) | Ends::Quiet(master) => pty::size(master).unwrap_or_default(),
+            _ => WindowSize::default(),
+        };
+        let recorder = self.recorder.as_ref();
+        let (file, offset) = recorder.map(Recorder::place).unwrap_or_default();
+        let cut = recorder.map_or(Vec::new(), |recorder| recorder.cut_character().to_vec());
+        if !cut.is_empty() {
+            self.spend(cut.len());
+        }
+        (Attached { file, offset, size }, cut)
     }
 
     /// Spends credit on a frame of output; false when none is to be passed on.

@@ -137,6 +137,14 @@ impl Gateway {
         self.output = None;
     }
 
+    /// Forgets output of a channel that waits: whoever reads it from now on has it from the recording.
+    pub(super) fn forget_output_of(&mut self, channel: u16) {
+        let of = |frame: &Vec<u8>| frame.get(1..HEADER) == Some(&channel.to_be_bytes()[..]);
+        if self.output.as_ref().is_some_and(of) {
+            self.output = None;
+        }
+    }
+
     /// Whether nothing waits, so that output may be read for it.
     pub(super) fn is_clear(&self) -> bool {
         self.waiting.is_empty() && self.output.is_none()

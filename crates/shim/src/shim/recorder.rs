@@ -139,6 +139,16 @@ impl Recorder {
         self.writer.marker(now.0, note)
     }
 
+    /// Its file below `recordings/`, and how much of it there is.
+    pub(super) fn place(&self) -> (String, u64) {
+        (self.file.clone(), self.writer.bytes())
+    }
+
+    /// The half of a character that its output ends with, which is not in the file yet.
+    pub(super) fn cut_character(&self) -> &[u8] {
+        self.writer.held(Stream::Output)
+    }
+
     /// When it has to be synced.
     pub(super) fn sync_at(&self) -> Mono {
         self.dirty.map_or(Mono::NEVER, |since| since.after(SYNC_EVERY))

@@ -229,7 +229,8 @@ impl Session {
         gateway.tell(&FromShim::Hello(Box::new(ShimHello {
             version: VERSION,
             session: self.assign.session,
-            channels: programs.map(|channel| channel.number).collect(),
+            channels: programs.clone().map(|channel| channel.number).collect(),
+            terminals: programs.filter(|c| c.tty).map(|channel| channel.number).collect(),
             next_channel: u16::try_from(self.next_channel).unwrap_or(u16::MAX),
             lease,
             ending: self.reason(),
@@ -330,13 +331,22 @@ impl Session {
             self.gateway = None;
             self.orphan_helpers();
             self.end_orphans();
-            // Nobody will send to these any more; a terminal's person may come back.
-            for channel in self.channels.iter_mut().filter(|channel| !channel.tty) {
-                channel.end_input();
-            }
-            if self.lease.is_none() {
-                self.end(EndReason::Closed, false);
-            }
+            self.be_deserted();
+        }
+    }
+
+    /// Nobody sends or reads any more. A terminal's person may come back; a program without one ends
+    /// with its connection.
+    fn be_deserted(&mut self) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        let pipes: Vec<u16> = self.channels.iter().filter(|c| !c.tty).map(|c| c.number).collect();
+        if self.lease.is_none() || (!pipes.is_empty() && pipes.len() == self.channels.len()) {
+            return self.end(EndReason::Closed, false);
+        }
+        for number in pipes {
+            self.hang_up(number);
         }
     }
 

@@ -451,6 +451,8 @@ impl Gateway {
                 seen.listening.insert(listener, Err(why));
             }
             FromShim::Attached(channel, attached) => {
+                // What came before is on record.
+                seen.out.remove(&channel);
                 seen.attached.insert(channel, Some(*attached));
             }
             FromShim::NotAttached(channel) => {

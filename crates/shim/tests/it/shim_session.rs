@@ -217,3 +217,48 @@ fn what_is_typed_at_a_password_prompt_is_not_recorded() {
         shim.is_gone();
     });
 }
+
+#[test]
+fn a_terminal_is_left_and_come_back_to_without_a_byte_lost_or_doubled() {
+    as_runner(|zygote| {
+        let shim = Shim::make(&zygote);
+        let house = House::new();
+        let mut gateway = house.open(&shim);
+        gateway.shell(0);
+        gateway.exec(1, "sleep 999");
+        gateway.until("it runs", |seen| seen.started.contains(&1));
+        gateway.grants = false;
+        // More than the credit there is, so that some of it waits on every side.
+        let flood = "for i in $(seq 200000); do echo \"<$i>\"; done; printf 'end \\342\\202'; read -s; printf '\\254 whole\\n'\n";
+        gateway.type_in(0, flood);
+        gateway.until_text(0, "<100>");
+        gateway.say(&ToShim::Detach(0));
+        let day = |channel| String::from_utf8(house.recording(channel)).unwrap();
+        crate::native_room::eventually("all of it is on record", || day(0).contains(r#"end "]"#));
+        // A second and a third reader, the last with the half of a character that is no line's yet.
+        gateway.say(&ToShim::Attach(0, OUTPUT_WINDOW));
+        gateway.say(&ToShim::Attach(0, OUTPUT_WINDOW));
+        gateway.grants = true;
+        gateway.until("an answer", |seen| seen.attached.contains_key(&0));
+        gateway.type_in(0, "\n");
+        gateway.until_text(0, " whole");
+        let attached = gateway.seen.attached[&0].clone().unwrap();
+        assert_eq!((attached.size.cols, attached.size.rows), (80, 24));
+        assert_eq!(attached.file, format!("2026/11/22/{}.cast", house.session));
+        let before = house.recording(0)[..usize::try_from(attached.offset).unwrap()].to_vec();
+        let before = String::from_utf8(before).unwrap();
+        assert!(before.ends_with("]\n"), "whole lines");
+        for n in [1, 100, 199_999, 200_000] {
+            assert_eq!(before.matches(&format!("<{n}>")).count(), 1, "{n}");
+        }
+        let after = gateway.seen.out[&0].clone();
+        let text = String::from_utf8_lossy(&after).into_owned();
+        assert!(!text.contains('<'), "what is on record does not come again");
+        assert!(text.contains("\u{20ac} whole"), "{text:?}");
+        gateway.say(&ToShim::Attach(1, OUTPUT_WINDOW));
+        gateway.until("an answer", |seen| seen.attached.get(&1) == Some(&None));
+        gateway.end(EndReason::Closed);
+        gateway.until_ended();
+        shim.is_gone();
+    });
+}

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::end::Exit;
+use sojourn_core::status::Status;
 use sojourn_engine::view::SessionView;
 
 use super::later;
@@ -125,13 +126,22 @@ fn row(session: &SessionView) -> [String; 9] {
         session.id.short(),
         session.user.clone().unwrap_or_else(|| "-".to_owned()),
         session.profile.clone(),
-        session.status.name().to_owned(),
+        status(session),
         output::duration(output::since(started)),
         lease.and_then(|l| l.remaining_seconds).map(|s| output::duration(s.0)).unwrap_or_default(),
         lease.map(|l| output::duration(l.idle_seconds.0)).unwrap_or_default(),
         lease.map(|l| output::size(l.output_bytes)).unwrap_or_default(),
         exit(session.exit.as_ref()).map_or(end.to_owned(), |exit| format!("{end} ({exit})")),
     ]
+}
+
+/// How it stands, and whether anybody is there.
+fn status(session: &SessionView) -> String {
+    let name = session.status.name();
+    match (session.status, session.attached) {
+        (Status::Running, false) => format!("{name} (detached)"),
+        _ => name.to_owned(),
+    }
 }
 
 fn exit(exit: Option<&Exit>) -> Option<String> {
@@ -158,7 +168,7 @@ fn show(common: &Common, id: &str) -> Outcome {
     let reason = session.end_reason.map(|reason| reason.name().to_owned()).unwrap_or_default();
     let text = pairs(&[
         ("id", session.id.to_string()),
-        ("status", session.status.name().to_owned()),
+        ("status", status(&session)),
         ("user", session.user.clone().unwrap_or_else(|| "nobody".to_owned())),
         ("door", session.door.clone()),
         ("harness", session.harness.clone()),

@@ -89,8 +89,7 @@ impl Config {
             max_output: profile.max_output.unwrap_or(base.max_output).limit(),
             warn_before: profile.warn_before.unwrap_or(base.warn_before).0,
             grace: profile.grace.unwrap_or(base.grace).0,
-            // Coming back to a terminal is not in this version.
-            detach_grace: std::time::Duration::ZERO,
+            detach_grace: profile.detach_grace.unwrap_or(base.detach_grace).0,
         }
     }
 

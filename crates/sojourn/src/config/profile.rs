@@ -156,7 +156,7 @@ keys! {
         /// Overrides the limit of this name.
         grace: Option<Span> = None;
         /// Overrides the limit of this name.
-        detach_grace: Option<Span> = None, later or Some(Span::seconds(0));
+        detach_grace: Option<Span> = None;
     }
 }
 

@@ -279,7 +279,7 @@ keys! {
         grace: Span = Span::seconds(10);
         /// How long a terminal whose connection is gone waits for its person; 0 = not at all, which
         /// is what this version does in any case. Profiles can override it.
-        detach_grace: Span = Span::seconds(300), later or Span::seconds(0);
+        detach_grace: Span = Span::seconds(300);
         /// Sessions on the whole gateway.
         max_concurrent_sessions: u32 = 10, from 1, to 100_000;
         /// Sessions of one user, by all doors.

@@ -64,6 +64,7 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
         profiles: convert::profiles(&config),
         max_sessions: count(config.limits.max_concurrent_sessions),
         max_sessions_per_user: count(config.limits.max_sessions_per_user),
+        recordings: data_dir.join("recordings"),
         build: convert::BUILD.to_owned(),
     });
     let outcome = serve(&config, &engine, runners, &store, clock.as_ref()).await;

@@ -4,6 +4,7 @@ mod abuse;
 mod bait;
 mod cli;
 mod clients;
+mod detach;
 mod edges;
 mod files;
 mod forward;

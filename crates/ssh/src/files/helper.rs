@@ -133,7 +133,9 @@ impl<O: GateOutput> Answers<O> {
                 self.notices.truncate(8);
                 self.notices.insert(0, line);
             }
-            Some(ChannelEvent::Exit(_)) | None => return Err(HelperError::Gone),
+            Some(ChannelEvent::Exit(_) | ChannelEvent::TakenOver(_)) | None => {
+                return Err(HelperError::Gone);
+            }
             Some(ChannelEvent::Output(Stream::Err, _))
             | Some(ChannelEvent::Eof(_) | ChannelEvent::InputClosed) => {}
         }

@@ -124,6 +124,8 @@ async fn pass(
             // The other way goes on.
             ChannelEvent::Eof(Stream::Out) => write.eof().await,
             ChannelEvent::Exit(_) => return true,
+            // Only a terminal is taken over.
+            ChannelEvent::TakenOver(_) => return false,
             ChannelEvent::Output(Stream::Err, _)
             | ChannelEvent::Eof(Stream::Err)
             | ChannelEvent::Notice(_)

@@ -64,6 +64,10 @@ impl Gate for Engine {
         Self::open(self, stay).await
     }
 
+    async fn come_back(&self, stay: Stay, ending: &str) -> Result<Session, Refusal> {
+        Self::come_back(self, &stay, ending).await
+    }
+
     fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool {
         Self::may_forward(self, who, profile, kind)
     }

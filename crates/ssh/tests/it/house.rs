@@ -234,6 +234,10 @@ impl Gate for TestGate {
         Ok(session)
     }
 
+    async fn come_back(&self, _: Stay, ending: &str) -> Result<TestSession, Refusal> {
+        Err(Refusal::NoSession(format!("no session ends in {ending:?}")))
+    }
+
     fn may_forward(&self, _: &Who, _: Option<&str>, _: Forward) -> bool {
         false
     }

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use sojourn_engine::door::Detached;
 use sojourn_engine::door::Refusal;
 use tokio::task::JoinSet;
 
@@ -49,7 +50,7 @@ async fn a_session_ends_with_its_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_one_line_and_75() {
     let house = House::open().await;
-    house.gate.refuse(Some(Refusal::UserFull { active: 5, max: 5 }));
+    house.gate.refuse(Some(Refusal::UserFull { active: 5, max: 5, detached: Detached::default() }));
     let outcome = house.exec("echo never").await;
     assert_eq!((outcome.code(), &*outcome.text()), (75, ""));
     assert_eq!(outcome.err, "\r\nyou have 5 of 5 sessions open; end one and try again\r\n");

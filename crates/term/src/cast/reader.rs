@@ -134,23 +134,23 @@ impl<R: BufRead> Iterator for Reader<R> {
 
 /// Whole lines of a file, bounded in length.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     source: R,
     line: Vec<u8>,
     /// Lines read so far.
     pub(super) number: u64,
     /// Bytes of whole lines so far.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     cut: bool,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(source: R) -> Self {
+    pub(crate) fn new(source: R) -> Self {
         Self { source, line: Vec::new(), number: 0, offset: 0, cut: false }
     }
 
     /// The next whole line, with its newline; `None` at the end or where the file is cut.
-    pub(super) fn next_line(&mut self) -> Result<Option<&[u8]>, ReadError> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>, ReadError> {
         self.line.clear();
         let limit = MAX_LINE as u64 + 1;
         self.source.by_ref().take(limit).read_until(b'\n', &mut self.line)?;
@@ -172,19 +172,19 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// An event whose text is still in the line it was read from, where nothing had to be unescaped.
-pub(super) struct Parsed<'a> {
+pub(crate) struct Parsed<'a> {
     pub(super) time_us: u64,
-    code: Code,
-    data: Cow<'a, str>,
+    pub(crate) code: Code,
+    pub(crate) data: Cow<'a, str>,
 }
 
-pub(super) fn parse_header(line: &[u8]) -> Result<Header, Fault> {
+pub(crate) fn parse_header(line: &[u8]) -> Result<Header, Fault> {
     let Versioned::<Header> { version, header } =
         serde_json::from_slice(line).map_err(Fault::NotAHeader)?;
     if version == 2 { Ok(header) } else { Err(Fault::Version(version)) }
 }
 
-pub(super) fn parse_event(line: &[u8], last_us: u64) -> Result<Parsed<'_>, Fault> {
+pub(crate) fn parse_event(line: &[u8], last_us: u64) -> Result<Parsed<'_>, Fault> {
     #[derive(Deserialize)]
     struct Raw<'a>(f64, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>);
 

@@ -205,6 +205,12 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// The bytes of a stream's last character, while it is not whole: they are not in the file yet.
+    #[must_use]
+    pub fn held(&self, stream: Stream) -> &[u8] {
+        self.decoders[stream.index()].pending()
+    }
+
     /// Bytes in the file.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -13,6 +13,7 @@ use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::MAX_CHANNELS;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
+use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::ToShim;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_term::sidecar::Moved;
@@ -107,7 +108,8 @@ impl Session {
                 self.unlisten(listener);
                 Ok(())
             }
-            ToShim::Attach(..) | ToShim::Detach(_) => Err(OutOfTurn),
+            ToShim::Attach(number, credit) => self.attach(number, credit),
+            ToShim::Detach(number) => self.detach(number),
         }
     }
 
@@ -191,11 +193,52 @@ impl Session {
     }
 
     fn close(&mut self, number: u16) -> Taken {
-        if !self.kill_helper(number) {
-            self.signal(number, "HUP")?;
+        self.channel(number)?;
+        self.hang_up(number);
+        Ok(())
+    }
+
+    /// A channel's client is gone for good.
+    pub(super) fn hang_up(&mut self, number: u16) {
+        if !self.kill_helper(number) && self.sandbox.link().signal(number, libc::SIGHUP).is_err() {
+            self.lose_sandbox();
         }
-        if let Some(channel) = self.channel(number)? {
+        if let Ok(Some(channel)) = self.channel(number) {
             channel.close();
+        }
+    }
+
+    /// The person at a terminal is there again. All it printed before is in its recording up to the
+    /// length that is told; all it prints from now on follows as output.
+    fn attach(&mut self, number: u16, credit: u32) -> Taken {
+        let Some(channel) = self.channel(number)?.filter(|channel| channel.tty) else {
+            self.tell(&FromShim::NotAttached(number));
+            return Ok(());
+        };
+        let (attached, cut) = channel.attach(credit);
+        let (owed, closed) = (channel.input.credit_anew(), channel.input.closed);
+        if let Some(gateway) = &mut self.gateway {
+            // It is on record, so it belongs to what was before.
+            gateway.forget_output_of(number);
+        }
+        self.tell(&FromShim::Attached(number, Box::new(attached)));
+        if !cut.is_empty() {
+            // Half a character, which no recording has yet.
+            self.tell(&FromShim::Output(number, Stream::Out, &cut));
+        }
+        self.tell(&FromShim::InputCredit(number, owed));
+        if closed {
+            self.tell(&FromShim::InputClosed(number));
+        }
+        Ok(())
+    }
+
+    fn detach(&mut self, number: u16) -> Taken {
+        if let Some(channel) = self.channel(number)? {
+            channel.credit = None;
+        }
+        if let Some(gateway) = &mut self.gateway {
+            gateway.forget_output_of(number);
         }
         Ok(())
     }

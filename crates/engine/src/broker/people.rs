@@ -1,0 +1,206 @@
+//! People come, leave and come back: what the session's task does about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sojourn_core::end::EXIT_ENDED;
+use sojourn_core::end::EndReason;
+use sojourn_core::time::Mono;
+use sojourn_core::wire::shim::Attached;
+use sojourn_core::wire::shim::EndRequest;
+use sojourn_core::wire::shim::OUTPUT_WINDOW;
+use sojourn_core::wire::shim::ShimHello;
+use sojourn_core::wire::shim::ToShim;
+
+use super::Broker;
+use crate::clock::Clock;
+use crate::door::ChannelEvent;
+use crate::door::Cut;
+use crate::door::Refusal;
+use crate::roster::Answer;
+use crate::roster::Holder;
+use crate::roster::Left;
+use crate::roster::Reader;
+use crate::session::Command;
+
+/// The longest that the clock is trusted to a timer: one that sleeps with the machine is late.
+const LOOK: Duration = Duration::from_secs(60);
+
+impl Broker {
+    pub(super) async fn heed(&mut self, command: Command) {
+        match command {
+            Command::Start { number, terminal, reader } => {
+                self.roster.seat(number, terminal, reader);
+            }
+            Command::Enter(guest, answer) => {
+                // One that ends has no room; an answer that is dropped says so.
+                if !self.is_ending() {
+                    let holder = self.roster.enter(guest);
+                    if answer.send(holder).is_err() {
+                        return self.leave(holder).await;
+                    }
+                    self.ends_at = None;
+                    self.progress.send_modify(|p| p.attached = true);
+                }
+            }
+            Command::Leave(holder) => self.leave(holder).await,
+            Command::Attach(reader) => self.attach(reader).await,
+            Command::Notice(line) => self.notice(&line),
+        }
+    }
+
+    /// What there was before this gateway waits for its people from now on.
+    pub(super) async fn found(&mut self, hello: &ShimHello) {
+        for number in &hello.channels {
+            let terminal = hello.terminals.contains(number) && self.may_return();
+            self.roster.found(*number, terminal);
+            if !terminal {
+                self.send(&ToShim::Close(*number)).await;
+            }
+        }
+        if !self.roster.is_held() && hello.lease.is_some() && hello.ending.is_none() {
+            if self.roster.detached() > 0 {
+                let (id, terminals) = (self.shared.id, self.roster.detached());
+                self.inner.records.detached(id, None, terminals, self.shared.detach_grace);
+            }
+            self.wait_or_end().await;
+        }
+    }
+
+    /// A connection is gone.
+    async fn leave(&mut self, holder: Holder) {
+        let Some(leaving) = self.roster.leave(holder, self.may_return()) else { return };
+        for left in &leaving.channels {
+            left.reader.hand.take_away().await;
+        }
+        let is_over = !self.roster.is_held() && self.roster.detached() == 0;
+        let mut terminals = 0;
+        // Where the whole session ends, one word tells its programs. A second one might kill what has
+        // not done yet what it was told to do at the first.
+        for left in leaving.channels.iter().filter(|left| !is_over && !left.reader.has_closed()) {
+            terminals += usize::from(left.terminal);
+            self.let_go(left).await;
+        }
+        if terminals > 0 && !self.is_ending() {
+            let (id, grace) = (self.shared.id, self.shared.detach_grace);
+            self.inner.records.detached(id, Some(leaving.guest), terminals, grace);
+        }
+        if !self.roster.is_held() {
+            self.wait_or_end().await;
+        }
+    }
+
+    /// Says of a channel that somebody left what becomes of it.
+    pub(super) async fn let_go(&self, left: &Left) {
+        let Left { number, terminal, .. } = *left;
+        self.send(&if terminal { ToShim::Detach(number) } else { ToShim::Close(number) }).await;
+    }
+
+    /// Nobody holds the session: its terminals wait, or it ends.
+    pub(super) async fn wait_or_end(&mut self) {
+        self.progress.send_modify(|p| p.attached = false);
+        if self.roster.detached() > 0 {
+            self.ends_at = Some(self.inner.clock.mono().after(self.shared.detach_grace));
+            return;
+        }
+        let started = self.shared.has_started();
+        let (running, signalled) = (self.roster.running(), self.progress.borrow().signalled);
+        let reason = match (running, started) {
+            (0, true) if signalled => EndReason::Signalled,
+            (0, true) => EndReason::Exited,
+            _ => EndReason::Closed,
+        };
+        self.end(reason).await;
+    }
+
+    /// A session that nobody holds ends with the last of its terminals: nobody else will end it.
+    pub(super) async fn end_if_deserted(&mut self) {
+        if !self.roster.is_held() && self.roster.detached() == 0 {
+            self.wait_or_end().await;
+        }
+    }
+
+    /// Nobody came back.
+    pub(super) async fn give_up(&mut self) {
+        self.ends_at = None;
+        tracing::info!(
+            session = %self.shared.id, event = "detach_grace_over", "nobody came back in time"
+        );
+        self.end(EndReason::Closed).await;
+    }
+
+    async fn end(&mut self, reason: EndReason) {
+        if !self.is_ending() {
+            self.closing = true;
+            self.ends_at = None;
+            self.progress.send_modify(|p| p.ending = Some(reason));
+            self.send(&ToShim::End(EndRequest { reason })).await;
+        }
+    }
+
+    /// A terminal for somebody who has come back.
+    async fn attach(&mut self, reader: Reader) {
+        let Some(guest) = self.roster.guest(reader.holder).cloned() else { return };
+        let Some(number) = self.roster.choose(reader.holder) else {
+            if let Answer::Attached(answer) = reader.answer {
+                let _gone = answer.send(Ok(None));
+            }
+            return;
+        };
+        if let Some(old) = self.roster.attach(number, reader) {
+            old.hand.take_away().await;
+            let line = format!("Session taken over by {} from {}", guest.name, guest.address);
+            let from = self.roster.guest(old.holder).map(|guest| guest.address);
+            self.inner.records.taken_over(self.shared.id, &guest, number, from);
+            match old.answer {
+                Answer::Attached(answer) => {
+                    let _gone = answer.send(Err(Refusal::TakenOver(line)));
+                }
+                _ => {
+                    let cut = Cut { message: line, status: EXIT_ENDED };
+                    // Where there is no room, that nothing follows says it.
+                    let _full = old.events.try_send(ChannelEvent::TakenOver(cut));
+                }
+            }
+        }
+        self.send(&ToShim::Attach(number, OUTPUT_WINDOW)).await;
+    }
+
+    /// The shim says where the terminal stands, or that there is none.
+    pub(super) async fn attached(&mut self, number: u16, attached: Option<Attached>) {
+        if let Some(number) = self.roster.attached(number, attached) {
+            self.send(&ToShim::Detach(number)).await;
+        }
+    }
+
+    /// A line for everybody there.
+    pub(super) fn notice(&self, line: &str) {
+        for reader in self.roster.readers() {
+            let _full = reader.events.try_send(ChannelEvent::Notice(line.to_owned()));
+        }
+    }
+
+    pub(super) fn may_return(&self) -> bool {
+        !self.shared.detach_grace.is_zero()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.closing || self.progress.borrow().ending.is_some()
+    }
+
+    /// Tells the shim something. It reads whatever we do, so this takes no longer than it does.
+    pub(super) async fn send(&self, frame: &ToShim<'_>) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        // A broken link is seen where frames are read.
+        let _broken = self.shared.link.send(&bytes).await;
+    }
+}
+
+/// Resolves when nobody has come back by then.
+pub(super) async fn nobody_back(clock: Arc<dyn Clock>, by: Option<Mono>) {
+    let Some(by) = by else { return std::future::pending().await };
+    while clock.mono() < by {
+        tokio::time::sleep(by.since(clock.mono()).min(LOOK)).await;
+    }
+}
