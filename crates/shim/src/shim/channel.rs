@@ -217,7 +217,8 @@ impl Channel {
         policy: InputPolicy,
         bytes: &[u8],
     ) -> io::Result<()> {
-        if policy == InputPolicy::Nothing || self.input.closed || self.input.eof {
+        let is_recorded = policy != InputPolicy::Nothing && self.kind == Kind::Program;
+        if !is_recorded || self.input.closed || self.input.eof {
             return Ok(());
         }
         let asked = self.hides_input();

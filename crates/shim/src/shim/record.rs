@@ -166,7 +166,7 @@ impl Record {
             target: endpoint.map(target),
             moved: None,
             tty: is_recorded && spec.pty.is_some(),
-            recording: if is_recorded { name() } else { String::new() },
+            recording: if is_recorded || number == 0 { name() } else { String::new() },
             ..sidecar::Channel::default()
         });
     }

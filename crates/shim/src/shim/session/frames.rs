@@ -310,7 +310,11 @@ impl Session {
     }
 
     /// Begins a channel's recording, before there is a byte to record.
-    fn begin_recording(&mut self, number: u16, spec: &ChannelSpec) -> io::Result<Option<Recorder>> {
+    pub(super) fn begin_recording(
+        &mut self,
+        number: u16,
+        spec: &ChannelSpec,
+    ) -> io::Result<Option<Recorder>> {
         let size = spec.pty.as_ref().map_or(NO_SCREEN, |pty| pty.size);
         let excerpt = spec.pty.is_none().then_some(self.assign.recording.exec_bytes);
         let header = self.record.header(number, size, spec);

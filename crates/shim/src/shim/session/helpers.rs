@@ -1,7 +1,8 @@
 //! What `init` serves itself: the sandbox's files, connections made from inside, and those that are
 //! taken there.
 //!
-//! They leave no recording: what moves is in the audit log. They serve the gateway that asked for
+//! What moves is in the audit log and not recorded; a session whose first channel is one of them has
+//! a recording all the same, with its beginning and its end. They serve the gateway that asked for
 //! them, so they end with its connection, and are killed rather than told: nothing of theirs is lost
 //! by that, and a prisoner may have stopped them.
 
@@ -35,11 +36,9 @@ impl Session {
             _ => None,
         };
         self.record.channel(number, spec, listener.map(|(_, endpoint)| endpoint));
-        let helper = match &spec.program {
-            Program::Files => Helper::Files { cwd: &self.assign.account.home },
-            Program::Connect(endpoint) => Helper::Connect(endpoint),
-            Program::Accept(listener) => Helper::Accept { listener: *listener },
-            Program::Shell | Program::Exec(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        let recorder = match number {
+            0 => self.begin_recording(number, spec)?,
+            _ => None,
         };
         let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (output, theirs_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
@@ -47,21 +46,30 @@ impl Session {
         for ours in [&input, &output] {
             seqpacket::set_nonblocking(ours)?;
         }
-        let asked =
-            self.sandbox.link().help(number, &helper, [theirs_in.as_fd(), theirs_out.as_fd()]);
-        asked.map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Channel {
+        let mut channel = Channel {
             number,
             kind: Kind::of(&spec.program),
             life: Life::Starting,
             ends: Ends::Pipes { input: Some(input), output: Some(output), errors: None },
             input: Input::default(),
             credit: Some(spec.credit),
-            recorder: None,
+            recorder,
             tty: false,
             afterwards: 0,
             moved: Moved::default(),
-        })
+        };
+        let helper = match &spec.program {
+            Program::Files => Helper::Files { cwd: &self.assign.account.home },
+            Program::Connect(endpoint) => Helper::Connect(endpoint),
+            Program::Accept(listener) => Helper::Accept { listener: *listener },
+            Program::Shell | Program::Exec(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let theirs = [theirs_in.as_fd(), theirs_out.as_fd()];
+        if let Err(error) = self.sandbox.link().help(number, &helper, theirs) {
+            self.seal(&mut channel);
+            return Err(io::Error::other(error.to_string()));
+        }
+        Ok(channel)
     }
 
     /// Kills a channel's helper, if it has one.

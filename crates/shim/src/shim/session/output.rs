@@ -96,7 +96,8 @@ impl Session {
         if channel.is_draining() {
             channel.afterwards += bytes.len();
         }
-        let recorded = channel.recorder.as_mut().map_or(Ok(()), |recorder| {
+        let recorder = channel.recorder.as_mut().filter(|_| channel.kind == Kind::Program);
+        let recorded = recorder.map_or(Ok(()), |recorder| {
             let stream = match stream {
                 Stream::Out => cast::Stream::Output,
                 Stream::Err => cast::Stream::Errors,
