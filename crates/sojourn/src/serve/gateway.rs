@@ -107,7 +107,8 @@ async fn serve(
             _ => Err(Failure::refused("the runner cannot be reached any more")),
         },
     };
-    let leave = config.server.on_stop == OnStop::Leave;
+    // After a failure sessions are not to blame: the next start takes them up.
+    let leave = config.server.on_stop == OnStop::Leave || outcome.is_err();
     let longest = config.profiles.usable().map(|(_, profile)| config.limits_for(profile).grace);
     let patience = longest.max().unwrap_or_default() + SLACK;
     engine.shut_down(leave, patience).await;

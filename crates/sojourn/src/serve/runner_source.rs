@@ -1,5 +1,6 @@
 //! Where connections to the built-in runner come from: one that was there already, then the zygote's.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
@@ -18,6 +19,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::failure::Failure;
+
+/// What the zygote told while its runner was still being served: that it ended, and the next one.
+const MOST_TOLD: usize = 8;
 
 /// Connections to runners, one after the other.
 pub(crate) struct RunnerSource {
@@ -38,32 +42,36 @@ impl RunnerSource {
     }
 
     fn start(&self) -> Result<(), Failure> {
-        self.zygote
-            .start_runner()
-            .map_err(|error| Failure::Refused(format!("the zygote is gone: {error}")))
+        self.zygote.start_runner().map_err(gone)
     }
 
     /// Gives each runner to the engine, one after the other; returns when the last one has ended after
     /// the engine was shut down.
-    pub(crate) async fn serve(mut self, engine: Engine) -> Result<(), Failure> {
-        if let Some(socket) = self.living.take() {
-            engine.serve_runner(socket).await;
-            if engine.shutdown().is_cancelled() {
-                return Ok(());
-            }
-            self.start()?;
-        }
-        let gone =
-            |error: io::Error| Failure::Refused(format!("no runner can be started: {error}"));
+    pub(crate) async fn serve(self, engine: Engine) -> Result<(), Failure> {
+        let Self { zygote, living } = self;
         #[expect(
             deprecated,
             reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
         )]
-        let zygote = AsyncFd::with_interest(self.zygote, Interest::READABLE).map_err(gone)?;
+        let zygote = AsyncFd::with_interest(zygote, Interest::READABLE).map_err(gone)?;
+        let mut told = VecDeque::new();
+        if let Some(socket) = living {
+            heed(&zygote, engine.serve_runner(socket), &mut told).await?;
+            if engine.shutdown().is_cancelled() {
+                return Ok(());
+            }
+            zygote.get_ref().start_runner().map_err(gone)?;
+        }
         loop {
-            match zygote.async_io(Interest::READABLE, |zygote| zygote.next()).await.map_err(gone)? {
-                Some(FromZygote::RunnerBorn { socket, .. }) => engine.serve_runner(socket).await,
-                Some(FromZygote::RunnerGone { pid, status }) => {
+            let event = match told.pop_front() {
+                Some(event) => event,
+                None => next(&zygote).await?,
+            };
+            match event {
+                FromZygote::RunnerBorn { socket, .. } => {
+                    heed(&zygote, engine.serve_runner(socket), &mut told).await?;
+                }
+                FromZygote::RunnerGone { pid, status } => {
                     if engine.shutdown().is_cancelled() {
                         return Ok(());
                     }
@@ -72,10 +80,34 @@ impl RunnerSource {
                         zygote.get_ref().start_runner().map_err(gone)?;
                     }
                 }
-                None => return Err(gone(io::ErrorKind::UnexpectedEof.into())),
             }
         }
     }
+}
+
+/// Serves a runner to its end, and hears the zygote meanwhile: without that one no sandbox can be made,
+/// whoever else still lives.
+async fn heed(
+    zygote: &AsyncFd<GatewayEnd>,
+    serving: impl Future<Output = ()>,
+    told: &mut VecDeque<FromZygote>,
+) -> Result<(), Failure> {
+    tokio::pin!(serving);
+    loop {
+        tokio::select! {
+            () = &mut serving => return Ok(()),
+            event = next(zygote), if told.len() < MOST_TOLD => told.push_back(event?),
+        }
+    }
+}
+
+async fn next(zygote: &AsyncFd<GatewayEnd>) -> Result<FromZygote, Failure> {
+    let event = zygote.async_io(Interest::READABLE, GatewayEnd::next).await.map_err(gone)?;
+    event.ok_or_else(|| gone(io::ErrorKind::UnexpectedEof.into()))
+}
+
+fn gone(error: io::Error) -> Failure {
+    Failure::Refused(format!("the zygote is gone, so no sandbox can be made any more: {error}"))
 }
 
 /// Connects to the socket of a living runner and makes sure that it is root's.
