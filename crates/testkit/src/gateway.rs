@@ -336,7 +336,11 @@ impl Gateway {
         rustix::process::kill_process(pid.expect("a pid"), signal).expect("a living gateway");
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("a running gateway");
         until("the gateway's end", PATIENCE, || child.try_wait().expect("its status"))
     }

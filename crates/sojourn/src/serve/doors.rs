@@ -36,6 +36,16 @@ pub(super) async fn open(
     tasks: &TaskTracker,
 ) -> Result<Vec<SocketAddr>, Failure> {
     let data_dir = &config.data_dir.0;
+    // Before anybody is told that the gateway is there: who hears it may use the command line.
+    let socket = data_dir.join(SOCKET);
+    let waiting = local(&socket).map_err(|error| Failure::at(&socket, error))?;
+    let local = Local { engine: engine.clone(), recordings: data_dir.join("recordings") };
+    let over = engine.shutdown().clone();
+    tasks.spawn(async move {
+        if let Err(error) = sojourn_web::serve_local(waiting, local, over).await {
+            tracing::error!(%error, "the local socket broke");
+        }
+    });
     let host_keys =
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
     let mut keys_of_honeypots = None;
@@ -60,15 +70,6 @@ pub(super) async fn open(
         }
         tasks.spawn(door.serve(engine.shutdown().clone()));
     }
-    let socket = data_dir.join(SOCKET);
-    let listener = local(&socket).map_err(|error| Failure::at(&socket, error))?;
-    let local = Local { engine: engine.clone(), recordings: data_dir.join("recordings") };
-    let over = engine.shutdown().clone();
-    tasks.spawn(async move {
-        if let Err(error) = sojourn_web::serve_local(listener, local, over).await {
-            tracing::error!(%error, "the local socket broke");
-        }
-    });
     Ok(listening)
 }
 

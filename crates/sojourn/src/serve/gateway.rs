@@ -107,6 +107,9 @@ async fn serve(
             _ => Err(Failure::refused("the runner cannot be reached any more")),
         },
     };
+    if let Err(failure) = &outcome {
+        tracing::error!(%failure, event = "stopping", "stopping");
+    }
     // After a failure sessions are not to blame: the next start takes them up.
     let leave = config.server.on_stop == OnStop::Leave || outcome.is_err();
     let longest = config.profiles.usable().map(|(_, profile)| config.limits_for(profile).grace);

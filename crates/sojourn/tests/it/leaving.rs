@@ -16,7 +16,7 @@ use crate::kill;
 
 /// What this gateway has left on the machine: control groups, processes in them, loop devices, mounts,
 /// sessions' directories, and files that are not to be kept.
-fn traces(gateway: &Gateway, parent: &str) -> Vec<String> {
+pub(crate) fn traces(gateway: &Gateway, parent: &str) -> Vec<String> {
     let data = gateway.data();
     let mut left = Vec::new();
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().filter_map(Result::ok) {
@@ -48,7 +48,7 @@ fn traces(gateway: &Gateway, parent: &str) -> Vec<String> {
 }
 
 /// The control group of this gateway's sandboxes, as one of them shows it.
-fn cgroup_parent(gateway: &Gateway) -> String {
+pub(crate) fn cgroup_parent(gateway: &Gateway) -> String {
     let children = descendants(gateway.pid());
     let groups = children.iter().find_map(|pid| {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;

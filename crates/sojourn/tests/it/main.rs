@@ -4,6 +4,7 @@ mod abuse;
 mod bait;
 mod cli;
 mod clients;
+mod crashes;
 mod detach;
 mod edges;
 mod files;
