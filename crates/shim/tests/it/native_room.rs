@@ -76,7 +76,11 @@ pub(crate) fn profile() -> NativeProfile {
         pids: 100,
         tmp_size: 50 * MB,
         disk_size: 8 * MB,
-        ids: IdRange { start: 0x7000_0000 + (process % 4096) * 0x1_0000, count: 0x1_0000 },
+        // No two tests of this process share them, and hardly ever two processes.
+        ids: IdRange {
+            start: 0x7000_0000 + (process.wrapping_mul(61).wrapping_add(number) % 4096) * 0x1_0000,
+            count: 0x1_0000,
+        },
     }
 }
 
