@@ -101,10 +101,8 @@ pub(crate) fn inherit(init_socket: &OwnedFd) -> io::Result<()> {
     sys::process::inherit(&[null, null, null, init_socket.as_fd()])
 }
 
-/// The `ptmx` node of the devpts that a process has, for opening terminals there later. Nothing
-/// hostile runs yet.
-pub(crate) fn terminals_of(pid: Pid) -> io::Result<OwnedFd> {
-    let path = format!("/proc/{}/root/dev/pts/ptmx", pid.as_raw_nonzero());
+/// The `ptmx` node of a devpts, for opening terminals there later. Nothing hostile runs yet.
+pub(crate) fn terminals(path: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let ptmx = rustix::fs::open(path, flags, Mode::empty())?;
     match sys::pty::is_ptmx(ptmx.as_fd())? {

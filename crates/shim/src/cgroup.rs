@@ -1,6 +1,7 @@
 //! The control groups of a sandbox, looked at from outside: v1, v2 or both.
 //!
-//! They are made by the container library; here they are read, emptied and removed.
+//! Those of native sandboxes are made by the container library, those of containers by their engine;
+//! here they are read and emptied, and removed unless they are an engine's.
 
 use std::fs;
 use std::io;
@@ -38,10 +39,29 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 /// The directories of one sandbox, one in each hierarchy.
 #[derive(Clone, Debug)]
 pub(crate) struct Cgroup {
-    /// The group's path below each mount point.
+    /// How the group's path below each mount point ends.
     name: String,
     directories: Vec<PathBuf>,
+    /// Whether somebody else made them, and removes them.
+    borrowed: bool,
 }
+
+/// What a control group made here allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Memory, swap included, in bytes.
+    pub(crate) memory: u64,
+    /// Processors, fractions allowed.
+    pub(crate) cpu: f64,
+    /// Processes and threads.
+    pub(crate) pids: u64,
+}
+
+/// `cpu.cfs_period_us` / `cpu.max`: the kernel's default.
+const PERIOD_US: u32 = 100_000;
+
+/// The controllers that limits need.
+const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
 impl Cgroup {
     /// The groups named `parent/id`, where they exist.
@@ -52,7 +72,105 @@ impl Cgroup {
             .map(|mount| mount.join(&name))
             .filter(|directory| directory.is_dir())
             .collect();
-        Ok(Self { name, directories })
+        Ok(Self { name, directories, borrowed: false })
+    }
+
+    /// The groups that an engine made for the container whose process 1 this is: those that carry the
+    /// container's id, and hold that process.
+    pub(crate) fn of_container(pid: Pid, container: &str) -> io::Result<Self> {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero()))?;
+        let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+        let named = |path: &&str| path.rsplit('/').next().is_some_and(|n| n.contains(container));
+        let mut paths: Vec<&str> = paths.filter(named).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        let missing = || io::Error::other(format!("it is in none that is named after {container}"));
+        let name = paths.first().and_then(|path| path.rsplit('/').next()).ok_or_else(missing)?;
+        let mut directories = Vec::new();
+        for mount in hierarchies()? {
+            for path in &paths {
+                let directory = mount.join(path.trim_start_matches('/'));
+                if pids_in(&directory).contains(&pid.as_raw_nonzero().get()) {
+                    directories.push(directory);
+                }
+            }
+        }
+        match directories.is_empty() {
+            true => Err(missing()),
+            false => Ok(Self { name: name.to_owned(), directories, borrowed: true }),
+        }
+    }
+
+    /// Makes the groups named `parent/id`, where processes can be counted and limited.
+    ///
+    /// # Errors
+    /// The system's, or which limit this machine cannot keep. Nothing is left then.
+    pub(crate) fn make(parent: &str, id: &str, limits: Limits) -> io::Result<Self> {
+        let name = format!("{parent}/{id}");
+        let mut group = Self { name, directories: Vec::new(), borrowed: false };
+        let made = group.create(parent).and_then(|()| group.limit(limits));
+        if made.is_err() {
+            let _removed = group.try_remove();
+        }
+        made.map(|()| group)
+    }
+
+    fn create(&mut self, parent: &str) -> io::Result<()> {
+        for mount in mounts()? {
+            if mount.is_v1 && !CONTROLLERS.iter().any(|controller| mount.has(controller)) {
+                continue;
+            }
+            let directory = mount.path.join(&self.name);
+            fs::create_dir_all(&directory)?;
+            self.directories.push(directory);
+            if !mount.is_v1 {
+                for above in [mount.path.clone(), mount.path.join(parent)] {
+                    for controller in CONTROLLERS {
+                        // One that is not there, or v1 has, is missed where it is needed.
+                        let _switched = fs::write(
+                            above.join("cgroup.subtree_control"),
+                            format!("+{controller}"),
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn limit(&self, limits: Limits) -> io::Result<()> {
+        let period = PERIOD_US.to_string();
+        let quota = format!("{:.0}", (limits.cpu * f64::from(PERIOD_US)).max(1000.0));
+        let (memory, pids) = (limits.memory.to_string(), limits.pids.to_string());
+        let _is_default = self.set("cpu.cfs_period_us", &period)?;
+        for (what, v1, v2) in [
+            ("memory", ("memory.limit_in_bytes", &memory), ("memory.max", &memory)),
+            ("cpu", ("cpu.cfs_quota_us", &quota), ("cpu.max", &format!("{quota} {period}"))),
+            ("pids", ("pids.max", &pids), ("pids.max", &pids)),
+        ] {
+            if !self.set(v1.0, v1.1)? && !self.set(v2.0, v2.1)? {
+                let message = format!("this machine has no control group that limits {what}");
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
+        }
+        // Where swap can be limited at all.
+        let _v1 = self.set("memory.memsw.limit_in_bytes", &memory)?;
+        let _v2 = self.set("memory.swap.max", "0")?;
+        Ok(())
+    }
+
+    /// Writes a value where there is such a file.
+    fn set(&self, file: &str, value: &str) -> io::Result<bool> {
+        let found = self.directories.iter().map(|d| d.join(file)).find(|path| path.exists());
+        let Some(path) = found else { return Ok(false) };
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{file}: {error}"));
+        fs::write(path, value).map_err(named)?;
+        Ok(true)
+    }
+
+    /// Moves this process into it.
+    pub(crate) fn join(&self) -> io::Result<()> {
+        self.directories.iter().try_for_each(|d| fs::write(d.join("cgroup.procs"), "0"))
     }
 
     /// Makes a group below this one and puts a process into it, with all that it will ever start. One
@@ -67,7 +185,7 @@ impl Cgroup {
             match moved {
                 Ok(()) => {
                     let name = format!("{}/{name}", self.name);
-                    return Ok(Self { name, directories: vec![own] });
+                    return Ok(Self { name, directories: vec![own], borrowed: false });
                 }
                 // As where memory nodes and processors have to be named first.
                 Err(error) => {
@@ -82,14 +200,11 @@ impl Cgroup {
     /// Every process in it and in the groups below it, as seen here.
     fn processes(&self) -> Vec<Pid> {
         // All hierarchies hold the same ones; a process between two of them is new or dying.
-        let lists = self.directories.iter().flat_map(|directory| {
-            let groups = std::iter::once(directory.clone()).chain(children(directory));
-            groups.map(|group| fs::read_to_string(group.join("cgroup.procs")))
-        });
-        let mut pids: Vec<i32> = lists
-            .filter_map(Result::ok)
-            .flat_map(|list| list.lines().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-            .collect();
+        let groups = |directory: &PathBuf| {
+            std::iter::once(directory.clone()).chain(children(directory)).collect::<Vec<_>>()
+        };
+        let groups = self.directories.iter().flat_map(groups);
+        let mut pids: Vec<i32> = groups.flat_map(|group| pids_in(&group)).collect();
         pids.sort_unstable();
         pids.dedup();
         pids.into_iter().filter_map(Pid::from_raw).collect()
@@ -123,6 +238,14 @@ impl Cgroup {
 
     /// Kills everything in it, and gives what was there.
     pub(crate) fn kill(&self) -> Vec<Pid> {
+        for directory in &self.directories {
+            // Nobody gets away by having children faster than they are killed, or by being frozen.
+            // Not every hierarchy has these.
+            for (file, value) in [("pids.max", "0"), ("freezer.state", "THAWED")] {
+                let path = directory.join(file);
+                let _tried = path.exists().then(|| fs::write(path, value));
+            }
+        }
         let pids = self.signal(Signal::KILL, None);
         for directory in &self.directories {
             let kill = directory.join("cgroup.kill");
@@ -136,6 +259,9 @@ impl Cgroup {
 
     /// Removes the groups; says whether all are gone.
     pub(crate) fn try_remove(&mut self) -> io::Result<bool> {
+        if self.borrowed {
+            return Ok(true);
+        }
         let mut busy = None;
         for below in self.directories.iter().flat_map(|directory| children(directory)) {
             // One that is in use keeps the one above it, which is told below.
@@ -226,7 +352,7 @@ pub fn clean_orphans(parent: &str, is_alive: impl Fn(&str) -> bool) -> io::Resul
 /// Removes the group that held all sandboxes, if none is left.
 pub fn remove_parent(parent: &str) -> io::Result<bool> {
     let directories = hierarchies()?.into_iter().map(|mount| mount.join(parent)).collect();
-    Cgroup { name: parent.to_owned(), directories }.try_remove()
+    Cgroup { name: parent.to_owned(), directories, borrowed: false }.try_remove()
 }
 
 /// How swap is limited here, if it can be.
@@ -240,6 +366,12 @@ pub(crate) fn swap_limit() -> Option<SwapLimit> {
         }
         None => Path::new("/proc/swaps").exists().then_some(SwapLimit::Apart),
     }
+}
+
+/// The processes of one directory, as seen here.
+fn pids_in(directory: &Path) -> Vec<i32> {
+    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    list.lines().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 fn hierarchies() -> io::Result<Vec<PathBuf>> {

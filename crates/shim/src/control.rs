@@ -35,6 +35,8 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Stage;
 
+use crate::container::ContainerProfile;
+use crate::host::HostProfile;
 use crate::joined::Place;
 #[cfg(doc)]
 use crate::layers::Layers;
@@ -79,6 +81,11 @@ pub enum Blueprint {
     /// A place in one that another shim holds. The socket to its `init`, and the `ptmx` that came with
     /// [`Report::Shared`], come along.
     Joined(Place),
+    /// A container that an engine has made. The descriptors of
+    /// [`crate::container::ContainerFds`] come along.
+    Container(ContainerProfile),
+    /// The host itself, as another user.
+    Host(HostProfile),
 }
 
 impl Blueprint {
@@ -87,6 +94,8 @@ impl Blueprint {
         match self {
             Self::Native(profile) => profile.id.clone(),
             Self::Joined(place) => place.id(),
+            Self::Container(profile) => profile.id.clone(),
+            Self::Host(profile) => profile.id.clone(),
         }
     }
 }

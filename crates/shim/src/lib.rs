@@ -5,6 +5,7 @@
 //! - [`sandbox`]: what a session holds of its sandbox; [`init_link`]: its process 1; [`cgroup`] and
 //!   [`pty`]: where its programs are found, and their terminals.
 //! - [`native`]: the sandbox of namespaces and an overlay that is built here.
+//! - [`container`]: one that an engine made, taken over; [`host`]: no sandbox, another user.
 //! - [`layers`]: what a sandbox wrote, readable when it is dead.
 //! - [`confined`]: a process that reads that, and can do nothing else.
 //! - [`joined`]: a place in a sandbox that another shim holds.
@@ -20,9 +21,11 @@
 pub mod cgroup;
 pub mod clock;
 pub mod confined;
+pub mod container;
 pub mod control;
 pub mod error;
 pub mod files;
+pub mod host;
 pub mod init_link;
 pub mod joined;
 pub mod layers;

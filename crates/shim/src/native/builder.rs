@@ -36,7 +36,6 @@ use crate::builder;
 use crate::builder::Built;
 use crate::builder::Channel;
 use crate::builder::out_of_the_way;
-use crate::builder::terminals_of;
 use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
@@ -98,7 +97,8 @@ fn run(
     let pid = pid.ok_or(BuildError { stage, message: "it has no process".to_owned() })?;
 
     report.reached(Stage::Terminals);
-    let ptmx = terminals_of(pid).at(Stage::Terminals, "opening ptmx")?;
+    let ptmx = format!("/proc/{}/root/dev/pts/ptmx", pid.as_raw_nonzero());
+    let ptmx = builder::terminals(&ptmx).at(Stage::Terminals, "opening ptmx")?;
     // Only now: no process of the sandbox has ever had these descriptors.
     let layers = rootfs::layers(&lowers).at(Stage::Rootfs, "holding its layers")?;
     report.reached(Stage::Network);

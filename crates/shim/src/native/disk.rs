@@ -110,7 +110,7 @@ impl DiskTemplate {
 }
 
 /// Mounts a writable layer of `size` bytes at `target`.
-pub(super) fn mount(target: &Path, size: u64, template: Option<&DiskTemplate>) -> io::Result<()> {
+pub(crate) fn mount(target: &Path, size: u64, template: Option<&DiskTemplate>) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
     if size <= MAX_IN_MEMORY {
         let options = format!("mode=755,size={size}");

@@ -36,6 +36,8 @@ use crate::sandbox::Deadline;
 use crate::sandbox::Parts;
 use crate::sandbox::Sandbox;
 
+pub(crate) use disk::mount as mount_disk;
+
 pub use disk::DiskTemplate;
 pub use disk::MAX_IN_MEMORY;
 pub use profile::IdRange;
@@ -110,7 +112,7 @@ fn abandon(profile: &NativeProfile, builder: Pid) {
 }
 
 /// Waits until none of our children is left of those that `who` means.
-fn reap(who: WaitId<'_>) -> io::Result<()> {
+pub(crate) fn reap(who: WaitId<'_>) -> io::Result<()> {
     loop {
         match rustix::process::waitid(who.clone(), WaitIdOptions::EXITED) {
             Ok(_) | Err(Errno::INTR) => {}

@@ -39,6 +39,8 @@ use sojourn_core::end::EndReason;
 use sojourn_core::wire::runner::Stage;
 
 use crate::clock;
+use crate::container;
+use crate::container::ContainerFds;
 use crate::control;
 use crate::control::Assign;
 use crate::control::AssignFds;
@@ -47,6 +49,7 @@ use crate::control::Report;
 use crate::control::Told;
 use crate::error;
 use crate::error::BuildError;
+use crate::host;
 use crate::init_link::InitImage;
 use crate::joined;
 use crate::kernel;
@@ -137,6 +140,14 @@ fn make(
             native::build(profile, Supplies { init, disk: disk.as_ref() }, timeout)
         }
         Blueprint::Joined(place) => joined::join(place, fds, timeout),
+        Blueprint::Container(profile) => match ContainerFds::from_received(fds) {
+            Some(fds) => container::adopt(profile, fds, timeout),
+            None => Err(BuildError {
+                stage: error::Stage::Prepare,
+                message: "a container without its descriptors".to_owned(),
+            }),
+        },
+        Blueprint::Host(profile) => host::build(profile, init, timeout),
     }
 }
 
