@@ -2,9 +2,9 @@
 //!
 //! It stands on `core` alone, without a C library, because it is most of what a sandbox that waits
 //! for its guest costs in memory. It owns nothing worth taking: terminals and pipes are made outside
-//! and arrive as open descriptors; none is ever sent back. It speaks over one inherited socket (the
-//! other side and the messages are in `src/init_link/`) and ends, and the sandbox with it, when that
-//! socket closes.
+//! and arrive as open descriptors; none is ever sent back. It speaks over one socket, inherited or
+//! connected to at its start (the other side and the messages are in `src/init_link/`), and ends, and
+//! the sandbox with it, when that closes.
 
 #![no_std]
 #![no_main]
@@ -30,6 +30,7 @@ use core::ptr::null;
 
 use endpoint::Endpoint;
 use input::Input;
+use kernel::sockets::Address;
 use kernel::sockets::POLLIN;
 use kernel::sockets::Polled;
 use listeners::Listeners;
@@ -49,6 +50,8 @@ const SHIM: Fd = 3;
 const MAX_CHANNELS: usize = 64;
 /// The longest message.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// The longest command line of our own.
+const MAX_LINE: usize = 512;
 /// Each string of a message takes three bytes or more; each of the two lists ends with a null.
 const MAX_STRINGS: usize = MAX_MESSAGE / 3 + 2;
 
@@ -138,7 +141,7 @@ fn prepare() -> Result<Fd, Errno> {
     kernel::set_undumpable()?;
     kernel::set_name(c"init")?;
     kernel::umask(0o022);
-    kernel::close_on_exec(SHIM)?;
+    kernel::close_on_exec(SHIM).or_else(|_| connect_to_shim())?;
     kernel::child_ends()
 }
 
@@ -152,6 +155,24 @@ fn begin_anew(fds: Received) -> Result<Fd, Errno> {
     // Its programs' orphans are its own.
     kernel::become_subreaper()?;
     prepare()
+}
+
+/// Connects to the shim where no socket was inherited, as in a container that an engine made: then
+/// our one argument is where it listens.
+fn connect_to_shim() -> Result<(), Errno> {
+    let mut buffer = [0; MAX_LINE];
+    let length = kernel::read_file(c"/proc/self/cmdline", &mut buffer)?;
+    let line = buffer.get(..length).unwrap_or_default();
+    let argument = line.splitn(2, |byte| *byte == 0).nth(1).unwrap_or_default();
+    let path = CStr::from_bytes_until_nul(argument).map_err(|_| kernel::EINVAL)?;
+    let address = Address::unix(path)?;
+    let socket = kernel::sockets::packets(&address)?;
+    kernel::sockets::connect(socket, &address)?;
+    if socket != SHIM {
+        kernel::place(socket, SHIM)?;
+        kernel::close(socket);
+    }
+    kernel::close_on_exec(SHIM)
 }
 
 impl Held {

@@ -38,6 +38,7 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const SOCK_STREAM: usize = 1;
 const SOCK_DGRAM: usize = 2;
+const SOCK_SEQPACKET: usize = 5;
 const SO_REUSEADDR: usize = 2;
 const SO_SNDTIMEO: usize = 21;
 const IPPROTO_TCP: usize = 6;
@@ -120,6 +121,11 @@ pub(crate) fn stream(address: &Address) -> Result<Fd, Errno> {
 
 pub(crate) fn datagrams(address: &Address) -> Result<Fd, Errno> {
     socket(address.family(), SOCK_DGRAM)
+}
+
+/// A socket whose messages stay whole.
+pub(crate) fn packets(address: &Address) -> Result<Fd, Errno> {
+    socket(address.family(), SOCK_SEQPACKET)
 }
 
 /// Connects, waiting for as long as [`limit_waiting`] lets it.

@@ -43,6 +43,10 @@ pub use disk::MAX_IN_MEMORY;
 pub use profile::IdRange;
 pub use profile::NativeProfile;
 pub use profile::Rootfs;
+pub use spec::CAPABILITIES;
+pub use spec::masked_paths;
+pub use spec::read_only_paths;
+pub use spec::system_calls;
 
 /// What all sandboxes are made with.
 #[derive(Clone, Copy, Debug)]

@@ -23,8 +23,19 @@ const NETLINK: u64 = 16;
 /// Execution domains: native, 32-bit `uname`, the 2.6 version number, both, and asking.
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+/// Whose description of a container the filter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// libcontainer 0.7.0, which takes mask and value of a masked comparison the other way round (a
+    /// filter for another runtime would forbid every `clone`). Tests from inside notice.
+    Library,
+    /// Everybody else: the mask comes first.
+    Engine,
+}
+
 /// The filter, as the container's description has it.
-pub(super) fn filter() -> Value {
+pub(super) fn filter(reader: Reader) -> Value {
+    let masked = |index, mask, value| masked(reader, index, mask, value);
     let mut rules = vec![
         json!({ "names": ALLOWED, "action": "SCMP_ACT_ALLOW" }),
         // Its flags lie in memory where no filter can look; the C library falls back to `clone`.
@@ -34,7 +45,7 @@ pub(super) fn filter() -> Value {
     ];
     rules.extend([UNIX, INET, INET6, NETLINK].map(|family| allow("socket", equal(0, family))));
     rules.extend(PERSONALITIES.map(|domain| allow("personality", equal(0, domain))));
-    rules.extend(harmless_requests().map(|argument| allow("ioctl", argument)));
+    rules.extend(harmless_requests(reader).map(|argument| allow("ioctl", argument)));
     json!({
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": libc::EPERM,
@@ -45,12 +56,13 @@ pub(super) fn filter() -> Value {
 /// Conditions that together hold for every `ioctl` request but the two forbidden ones. A filter of
 /// permissions cannot say "not": so either one of the bits that both share differs, or the last four
 /// are one of the other fourteen values.
-fn harmless_requests() -> impl Iterator<Item = Value> {
-    let shared = (4..32).map(|bit| masked(1, 1 << bit, !TIOCSTI & (1 << bit)));
+fn harmless_requests(reader: Reader) -> impl Iterator<Item = Value> {
+    let masked = move |index, mask, value| masked(reader, index, mask, value);
+    let shared = (4..32).map(move |bit| masked(1, 1 << bit, !TIOCSTI & (1 << bit)));
     let neighbours = (0..16)
         .map(|low| TIOCSTI & !0xf | low)
         .filter(|request| ![TIOCSTI, TIOCLINUX].contains(request))
-        .map(|request| masked(1, REQUEST, request));
+        .map(move |request| masked(1, REQUEST, request));
     shared.chain(neighbours)
 }
 
@@ -62,10 +74,12 @@ fn equal(index: u32, value: u64) -> Value {
     json!({ "index": index, "value": value, "op": "SCMP_CMP_EQ" })
 }
 
-/// The specification has the mask first and the value second; libcontainer 0.7.0 takes them the other
-/// way round (a filter for another runtime would forbid every `clone`). Tests from inside notice.
-fn masked(index: u32, mask: u64, value: u64) -> Value {
-    json!({ "index": index, "value": value, "valueTwo": mask, "op": "SCMP_CMP_MASKED_EQ" })
+fn masked(reader: Reader, index: u32, mask: u64, value: u64) -> Value {
+    let (first, second) = match reader {
+        Reader::Library => (value, mask),
+        Reader::Engine => (mask, value),
+    };
+    json!({ "index": index, "value": first, "valueTwo": second, "op": "SCMP_CMP_MASKED_EQ" })
 }
 
 /// Allowed whatever the arguments. Names that the machine's library does not know are skipped.
@@ -121,12 +135,13 @@ mod tests {
 
     fn holds(condition: &Value, request: u64) -> bool {
         let number = |key: &str| condition[key].as_u64().expect("a number");
-        request & number("valueTwo") == number("value")
+        request & number("value") == number("valueTwo")
     }
 
     #[test]
     fn every_request_but_two_is_harmless() {
-        let allowed = |request| harmless_requests().any(|condition| holds(&condition, request));
+        let allowed =
+            |request| harmless_requests(Reader::Engine).any(|condition| holds(&condition, request));
         for request in 0..0x1_0000 {
             assert_eq!(allowed(request), request != TIOCSTI && request != TIOCLINUX, "{request:x}");
         }

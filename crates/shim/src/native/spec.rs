@@ -8,9 +8,11 @@ use serde_json::json;
 use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::seccomp;
+use super::seccomp::Reader;
 use crate::cgroup;
 
-const CAPABILITIES: [&str; 3] = ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"];
+/// All that a prisoner's root may.
+pub const CAPABILITIES: [&str; 3] = ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"];
 /// Of `/proc`, what the prisoner does not get to see.
 const MASKED: [&str; 12] = [
     "acpi",
@@ -43,7 +45,6 @@ pub(super) fn container(profile: &NativeProfile, root: &Path) -> Value {
     });
     let namespaces = ["user", "pid", "mount", "network", "ipc", "uts", "cgroup"]
         .map(|kind| json!({ "type": kind }));
-    let in_proc = |names: &[&str]| names.iter().map(|n| format!("/proc/{n}")).collect::<Vec<_>>();
     json!({
         "ociVersion": "1.0.2",
         "root": { "path": root, "readonly": false },
@@ -64,12 +65,31 @@ pub(super) fn container(profile: &NativeProfile, root: &Path) -> Value {
             "gidMappings": map(profile.ids),
             "cgroupsPath": format!("/{}/{}", profile.cgroup_parent, profile.id),
             "resources": resources(profile),
-            "seccomp": seccomp::filter(),
+            "seccomp": seccomp::filter(Reader::Library),
             "maskedPaths": in_proc(&MASKED),
             "readonlyPaths": in_proc(&READ_ONLY),
             "rootfsPropagation": "private",
         },
     })
+}
+
+/// What a prisoner does not get to see, for a container that an engine makes.
+pub fn masked_paths() -> Vec<String> {
+    in_proc(&MASKED)
+}
+
+/// What a prisoner may not write, for a container that an engine makes.
+pub fn read_only_paths() -> Vec<String> {
+    in_proc(&READ_ONLY)
+}
+
+/// The filter of system calls, for a container that an engine makes.
+pub fn system_calls() -> String {
+    seccomp::filter(Reader::Engine).to_string()
+}
+
+fn in_proc(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("/proc/{name}")).collect()
 }
 
 fn map(ids: IdRange) -> Value {

@@ -1,5 +1,6 @@
 //! The shim and the native sandbox as they are: real namespaces, real programs. As root only.
 
+mod host;
 mod native_leftovers;
 mod native_limits;
 mod native_room;

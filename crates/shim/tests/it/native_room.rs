@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -84,9 +85,14 @@ pub(crate) fn profile() -> NativeProfile {
     }
 }
 
+/// The program `init`, made once: while it is written, no fork of another test may hold it open.
+pub(crate) fn image() -> &'static InitImage {
+    static IMAGE: OnceLock<InitImage> = OnceLock::new();
+    IMAGE.get_or_init(|| InitImage::make().expect("memory for init"))
+}
+
 /// Builds a sandbox as the caller would have it.
 pub(crate) fn build(profile: &NativeProfile) -> Result<Sandbox, BuildError> {
-    let image = InitImage::make().expect("memory for init");
     let disk = (profile.disk_size > native::MAX_IN_MEMORY).then(|| {
         let path = disks_of(profile);
         fs::create_dir(&path).expect("root may");
@@ -94,7 +100,7 @@ pub(crate) fn build(profile: &NativeProfile) -> Result<Sandbox, BuildError> {
         let made = DiskTemplate::make(directory.into(), profile.disk_size);
         made.expect("a template")
     });
-    let built = native::build(profile, Supplies { init: &image, disk: disk.as_ref() }, PATIENCE);
+    let built = native::build(profile, Supplies { init: image(), disk: disk.as_ref() }, PATIENCE);
     if disk.is_some() {
         // It is empty: the files in it have no names.
         fs::remove_dir(disks_of(profile)).expect("it is empty");
@@ -113,7 +119,10 @@ impl Room {
     }
 
     pub(crate) fn of(profile: &NativeProfile) -> Self {
-        let sandbox = build(profile).unwrap_or_else(|error| panic!("{error}"));
+        Self::with(build(profile).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    pub(crate) fn with(sandbox: Sandbox) -> Self {
         Self { sandbox: Some(sandbox), next_channel: 0 }
     }
 
