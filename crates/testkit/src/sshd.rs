@@ -34,14 +34,33 @@ impl Sshd {
     /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("PasswordAuthentication no\n", &[])
+    }
+
+    /// Starts one with the passwords and all the host keys that Debian's has, less PAM.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_as_debian_does() -> Self {
+        let more = "PasswordAuthentication yes\nKbdInteractiveAuthentication no\n";
+        Self::start_with(more, &["rsa", "ecdsa"])
+    }
+
+    fn start_with(more: &str, more_keys: &[&str]) -> Self {
         let scratch = Scratch::new();
         let at = |name: &str| scratch.path().join(name);
-        for name in ["key", "host"] {
+        let mut host_keys = String::new();
+        let keys = more_keys.iter().map(|kind| (*kind, *kind));
+        for (name, kind) in keys.chain([("host", "ed25519"), ("key", "ed25519")]) {
             let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"])
+                .args(["-q", "-t", kind, "-N", "", "-C", "test", "-f"])
                 .arg(at(name))
                 .status();
             assert!(made.expect("ssh-keygen").success());
+            if name != "key" {
+                host_keys += &format!("HostKey {}\n", at(name).display());
+            }
         }
         let home = at("home");
         fs::create_dir(&home).expect("a home");
@@ -58,11 +77,10 @@ impl Sshd {
         let config = scratch.file(
             "config",
             format!(
-                "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
-                 UsePAM no\nStrictModes no\nPasswordAuthentication no\nAcceptEnv LANG LC_*\n\
+                "Port {port}\nListenAddress 127.0.0.1\n{host_keys}{more}AuthorizedKeysFile {}\n\
+                 UsePAM no\nStrictModes no\nAcceptEnv LANG LC_*\n\
                  Subsystem sftp /usr/lib/openssh/sftp-server\nPrintMotd no\nPidFile none\n\
                  MaxStartups 100\nLogLevel ERROR\n",
-                at("host").display(),
                 at("authorized").display(),
             ),
         );

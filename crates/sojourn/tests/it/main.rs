@@ -6,6 +6,7 @@ mod cli;
 mod clients;
 mod crashes;
 mod detach;
+mod disguise;
 mod edges;
 mod files;
 mod forward;
