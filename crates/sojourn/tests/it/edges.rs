@@ -98,7 +98,8 @@ fn holds(number: &str) {
     }
     // A client that is killed is to be done with.
     let limits = "detach_grace = \"0\"\ngrace = \"3s\"\n".to_owned();
-    let gateway = gateway(&Options { limits, ..Options::default() });
+    let more = "[profiles.default]\nforward = [\"local\"]\ndisk_size = \"1GB\"\n".to_owned();
+    let gateway = gateway(&Options { limits, more, ..Options::default() });
     let found = mistakes(&gateway.peer(), &section(number), |row| row.ours);
     assert!(found.is_empty(), "{found:#?}\n{}", gateway.log());
 }
@@ -146,6 +147,16 @@ fn keys_change_in_mid_stream() {
 #[test]
 fn a_terminal_is_as_the_client_has_it() {
     holds("9");
+}
+
+#[test]
+fn files_go_in_and_out() {
+    holds("10");
+}
+
+#[test]
+fn connections_are_forwarded() {
+    holds("11");
 }
 
 #[test]

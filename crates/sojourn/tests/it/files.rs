@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use sojourn_testkit::Client;
@@ -13,7 +14,9 @@ use sojourn_testkit::Options;
 use sojourn_testkit::Output;
 use sojourn_testkit::PATIENCE;
 use sojourn_testkit::Running;
+use sojourn_testkit::Scratch;
 use sojourn_testkit::can_make_sandboxes;
+use sojourn_testkit::until;
 
 use crate::gateway;
 
@@ -67,7 +70,7 @@ fn transfers(gateway: &Gateway, count: usize) -> Vec<Value> {
         let audit = gateway.audit().into_iter();
         audit.filter(|line| line["action"] == "file_transferred").collect()
     };
-    sojourn_testkit::until(&format!("{count} transfers of {}", all().len()), PATIENCE, || {
+    until(&format!("{count} transfers of {}", all().len()), PATIENCE, || {
         (all().len() >= count).then_some(())
     });
     all()
@@ -203,4 +206,289 @@ fn scp_copies_trees_both_ways_by_either_protocol() {
         transfers.iter().filter(|line| line["details"]["path"] == "/root/copy/one").collect();
     assert_eq!(ones.len(), 4);
     assert!(ones.iter().all(|line| line["details"]["sha256"] == digest.as_str()));
+}
+
+/// A client whose runs share one connection, which ends when this is dropped.
+struct Shared {
+    client: Client,
+    _master: Running,
+}
+
+impl Shared {
+    fn start(gateway: &Gateway, client: &Client) -> Self {
+        let socket = gateway.scratch().path().join("shared");
+        let client = client.clone().with(&format!("-oControlPath={}", socket.display()));
+        let mut master = client.tool("ssh");
+        master.args(["-M", "-N", &client.host()]);
+        let master = Running::new(master);
+        until("the shared connection", PATIENCE, || socket.exists().then_some(()));
+        Self { client, _master: master }
+    }
+}
+
+#[test]
+fn terminals_commands_and_files_share_the_sandbox() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let shared = Shared::start(&gateway, &gateway.alice());
+    let mut terminal = shared.client.clone().with("-tt").start(&[]);
+    terminal.expect("# ");
+    terminal.write(b"echo typed >/root/typed; echo $((6*7))\n");
+    terminal.expect("42");
+    let back = gateway.scratch().path().join("back");
+    let file = gateway.scratch().file("sent", "sent\n");
+    let batch = format!("get typed {}\nput {} sent\n", back.display(), file.display());
+    succeeds(&sftp(&shared.client, &batch));
+    assert_eq!(fs::read_to_string(&back).unwrap(), "typed\n");
+    assert_eq!(shared.client.run("cat sent").text(), "sent\n");
+    assert_eq!(gateway.sessions().len(), 1);
+}
+
+#[test]
+fn nothing_leads_out_of_the_sandbox() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let shared = Shared::start(&gateway, &gateway.alice());
+    let secret = gateway.scratch().file("secret", "the host's own\n");
+    let secret = secret.to_str().unwrap();
+    shared.client.run(&format!(
+        "ln -s /etc/shadow shadow; ln -s {secret} secret; ln -s /proc/1/root{secret} root; \
+         ln -s / all; ln -s ../../../../../../..{secret} up"
+    ));
+    let here = gateway.scratch().path().join("got");
+    fs::create_dir(&here).unwrap();
+    let into = here.display();
+    for path in ["shadow", "secret", "root", "up", &format!("all{secret}"), secret] {
+        sftp(&shared.client, &format!("-get {path} {into}/\n"));
+        scp(&shared.client, &["-O", &format!("H:{path}"), &format!("{into}/")]);
+    }
+    let host = fs::read_to_string("/etc/shadow").unwrap();
+    for found in fs::read_dir(&here).unwrap() {
+        let text = fs::read_to_string(found.unwrap().path()).unwrap();
+        assert!(!text.contains("the host's own") && text != host, "{text}");
+    }
+    // What is written by way of a link stays inside, too.
+    let file = gateway.scratch().file("mine", "written\n");
+    sftp(&shared.client, &format!("-put {} secret\n-put {0} up\n", file.display()));
+    assert_eq!(fs::read_to_string(secret).unwrap(), "the host's own\n");
+}
+
+#[test]
+fn what_is_no_file_is_refused_and_holds_up_nobody() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let shared = Shared::start(&gateway, &gateway.alice());
+    let bind = "import socket;socket.socket(socket.AF_UNIX).bind('/root/socket')";
+    let made = shared.client.run(&format!("mkfifo fifo && python3 -c \"{bind}\""));
+    succeeds(&made);
+    let started = Instant::now();
+    let into = gateway.scratch().path().join("got");
+    let from = gateway.scratch().file("from", "text");
+    for odd in ["fifo", "socket", "/dev/zero", "/dev/tty", "/proc/self/mem"] {
+        let batch = format!("-get {odd} {}\n-put {} {odd}\n", into.display(), from.display());
+        let output = sftp(&shared.client, &batch);
+        if odd != "/proc/self/mem" {
+            assert!(!into.exists(), "{odd}: {}{}", output.text(), output.err);
+            let got = scp(&shared.client, &["-O", &format!("H:{odd}"), into.to_str().unwrap()]);
+            assert_eq!(got.code, 1, "{odd}: {}", got.err);
+        }
+        let _got = fs::remove_file(&into);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_full_disk_is_told_and_many_files_are_each_on_record() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let more = "[profiles.default]\ndisk_size = \"8MB\"\n".to_owned();
+    let gateway = gateway(&Options { more, ..Options::default() });
+    let big = gateway.scratch().file("big", noise(12_000_000));
+    let big = big.to_str().unwrap();
+    let full = sftp(&gateway.alice(), &format!("put {big} big\n"));
+    assert_eq!(full.code, 1, "{}", full.err);
+    let full = scp(&gateway.alice(), &["-O", big, "H:big"]);
+    assert_eq!(full.code, 1);
+    assert!(full.err.contains("No space left on device"), "{}", full.err);
+    let told = transfers(&gateway, 2);
+    for line in &told {
+        assert_eq!(line["details"]["partial"], true, "{line}");
+        assert_eq!(line["details"]["error"], "No space left on device", "{line}");
+    }
+    let many = gateway.scratch().path().join("many");
+    fs::create_dir(&many).unwrap();
+    let count = if crate::is_long_run() { 5000 } else { 250 };
+    for number in 0..count {
+        fs::write(many.join(format!("{number}")), format!("{number}")).unwrap();
+    }
+    let batch = format!("mkdir many\nput -r {}\nls -1 many\n", many.display());
+    let output = sftp(&gateway.alice(), &batch);
+    let listed = succeeds(&output).lines().filter(|line| line.starts_with("many/")).count();
+    assert_eq!(listed, count);
+    assert_eq!(transfers(&gateway, 2 + count).len(), 2 + count, "and the listing none");
+}
+
+#[test]
+fn putty_copies_files() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let recipe = r#"
+        puttygen $KEY -O private -o key.ppk
+        fingerprint=$(ssh-keyscan -p $PORT -t ed25519 127.0.0.1 2>/dev/null | ssh-keygen -lf - | awk '{print $2}')
+        options="-batch -hostkey $fingerprint -P $PORT -i key.ppk"
+        seq 200000 >in
+        printf '%s
+' "put in a" "get a out" "ls" | psftp $options -b /dev/stdin $USER@127.0.0.1 >said 2>&1
+        status; cmp in out && echo same; grep -c ' a$' said
+        for protocol in -sftp -scp; do pscp -q $protocol $options in $USER@127.0.0.1:b; status; done
+        pscp -scp $options $USER@127.0.0.1:none out 2>&1 | grep -o 'No such file or directory'
+    "#;
+    let output = gateway.peer().run(recipe, Duration::from_secs(45));
+    let said: Vec<String> = output.text().lines().map(str::to_owned).collect();
+    let wanted = ["status 0", "same", "1", "status 0", "status 0", "No such file or directory"];
+    assert_eq!(said, wanted, "{}", output.err);
+}
+
+/// A packet of SFTP.
+fn packet(kind: u8, id: u32, fields: &[&[u8]]) -> Vec<u8> {
+    let rest: Vec<u8> = fields.concat();
+    let length = u32::try_from(5 + rest.len()).unwrap();
+    [&length.to_be_bytes()[..], &[kind], &id.to_be_bytes(), &rest].concat()
+}
+
+fn string(bytes: &[u8]) -> Vec<u8> {
+    [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
+}
+
+/// Kinds, ids and first numbers of the packets in an answer.
+fn answers(mut bytes: &[u8]) -> Vec<(u8, u32, u32)> {
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes[..4].try_into().unwrap());
+    let mut found = Vec::new();
+    while bytes.len() >= 9 {
+        let length = number(bytes) as usize;
+        let more = if length >= 9 { number(&bytes[9..]) } else { 0 };
+        found.push((bytes[4], number(&bytes[5..]), more));
+        bytes = &bytes[4 + length..];
+    }
+    found
+}
+
+#[test]
+fn a_client_that_keeps_to_no_rule_is_bounded() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let speak = |packets: &[Vec<u8>]| {
+        let mut command = gateway.alice().tool("ssh");
+        command.args(["-s", &gateway.alice().host(), "sftp"]);
+        let mut running = Running::new(command);
+        running.write(&packets.concat());
+        running.finish(PATIENCE)
+    };
+    let init = packet(1, 3, &[]);
+    let status = |id, code| (101, id, code);
+
+    let odd = speak(&[
+        init.clone(),
+        packet(4, 1, &[&string(b"none")]),
+        packet(99, 2, &[]),
+        packet(17, 3, &[&string(&[b'a'; 5000])]),
+        packet(17, 4, &[&string(b"a\0b")]),
+        packet(200, 5, &[&string(b"nonesuch@example.org")]),
+        packet(5, 6, &[&string(&[0, 0, 0, 0]), &[0; 8], &[0xff; 4]]),
+        packet(17, 7, &[&string(b"/nowhere")]),
+    ]);
+    assert_eq!(odd.code, 0, "{}", odd.err);
+    let (first, rest) = answers(&odd.out).split_first().map(|(a, b)| (*a, b.to_vec())).unwrap();
+    assert_eq!((first.0, first.1), (2, 3), "a version");
+    let wanted =
+        [(1, 2), (2, 8), (3, 5), (4, 5), (5, 8), (6, 2), (7, 2)].map(|(id, code)| status(id, code));
+    assert_eq!(rest, wanted);
+
+    // As many files as one may have open, and then some; none is closed.
+    let write = [0, 0, 0, 26, 0, 0, 0, 0];
+    let mut packets = vec![init.clone()];
+    for id in 0..70_u32 {
+        packets.push(packet(3, id, &[&string(format!("f{id}").as_bytes()), &write]));
+    }
+    let mut command = gateway.alice().tool("ssh");
+    command.args(["-s", &gateway.alice().host(), "sftp"]);
+    let mut many = Running::new(command);
+    many.write(&packets.concat());
+    until("all answers", PATIENCE, || {
+        (many.so_far().matches("Too many open files").count() == 6).then_some(())
+    });
+    for (id, offset) in [(70, 0_u64), (71, 4), (72, 2)] {
+        let offset = offset.to_be_bytes();
+        many.write(&packet(6, id, &[&string(&[0, 0, 0, 9]), &offset, &string(b"abcd")]));
+    }
+    let many = many.finish(PATIENCE);
+    let opened = answers(&many.out);
+    assert_eq!(opened.iter().filter(|answer| answer.0 == 102).count(), 64);
+    assert_eq!(opened.iter().filter(|answer| answer.0 == 101 && answer.2 == 4).count(), 6);
+    let told = transfers(&gateway, 64);
+    assert!(told.iter().all(|line| line["details"]["partial"] == true), "none was closed");
+    let scattered = told.iter().find(|line| line["details"]["path"] == "/root/f9").unwrap();
+    assert_eq!(scattered["details"]["bytes"], 12);
+    assert_eq!(scattered["details"].get("sha256"), None, "{scattered}");
+
+    for cut in [vec![0, 4, 0, 1, 1], vec![0xff; 64], packet(17, 1, &[&string(b"/")])[..12].to_vec()]
+    {
+        let output = speak(&[init.clone(), cut]);
+        assert_eq!((output.code, answers(&output.out).len()), (1, 1), "{}", output.err);
+    }
+}
+
+#[test]
+fn a_certificate_is_good_for_what_it_says() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let keygen = |arguments: &[&str]| {
+        let made = Command::new("ssh-keygen").arg("-q").args(arguments).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    let authority = Scratch::new();
+    let ca = authority.path().join("ca");
+    let ca = ca.to_str().unwrap();
+    keygen(&["-t", "ed25519", "-N", "", "-f", ca]);
+    let gateway = gateway(&Options {
+        ssh: format!("trusted_user_ca = \"{ca}.pub\"\n"),
+        more: "[profiles.default]\nforward = [\"local\", \"agent\"]\n".to_owned(),
+        ..Options::default()
+    });
+    // Somebody without a key of their own.
+    gateway.cli(&["user", "add", "bob", "--no-password"]);
+    let bob = gateway.alice().user("bob");
+    let public = bob.key().with_extension("pub");
+    let certify = |options: &[&str]| {
+        let mut arguments = vec!["-s", ca, "-I", "test", "-n", "bob"];
+        options.iter().for_each(|option| arguments.extend(["-O", *option]));
+        arguments.push(public.to_str().unwrap());
+        keygen(&arguments);
+    };
+    let tunnel = || {
+        let mut command = bob.clone().with("-v").tool("ssh");
+        command.args(["-W", "127.0.0.1:1", &bob.host()]);
+        Running::new(command).finish(PATIENCE).err
+    };
+    certify(&[]);
+    assert!(tunnel().contains("Connection refused"), "{}", tunnel());
+    certify(&["clear", "permit-pty"]);
+    assert!(tunnel().contains("administratively prohibited"), "{}", tunnel());
+    assert_eq!(bob.clone().with("-A").run("echo ${SSH_AUTH_SOCK-none}").text(), "none\n");
+    certify(&["force-command=internal-sftp"]);
+    let file = gateway.scratch().file("file", "text");
+    succeeds(&sftp(&bob, &format!("put {} file\nls -l\n", file.display())));
+    assert_eq!(bob.run("echo in").text(), "", "nothing else is to be had");
 }

@@ -88,8 +88,15 @@ impl Wanted {
         input.close().await;
         let why = shown(why.as_bytes(), LONGEST_TARGET);
         connection.refused_forward(name(Forward::Local), &self.target, "connect", &why);
-        Err(ChannelOpenFailure::Other { code: CONNECT_FAILED, reason: why })
+        // Clients show it as it is, and know it from OpenSSH's server.
+        Err(ChannelOpenFailure::Other { code: CONNECT_FAILED, reason: capitalized(&why) })
     }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
 }
 
 fn failed(why: &str) -> Greeting {

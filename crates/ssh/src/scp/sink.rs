@@ -75,7 +75,8 @@ pub(super) async fn serve<G: Gate>(far: &mut Far<'_, G>, command: &Command) -> R
                 };
                 if !is_name(announced.name) {
                     let name = shown(announced.name, 256);
-                    return far.fatal(&format!("unexpected filename: {name}")).await;
+                    far.error(b"", &format!("error: unexpected filename: {name}")).await?;
+                    return Err(Broken::Fatal);
                 }
                 let path = match inside.last() {
                     Some(directory) => join(&directory.path, announced.name),

@@ -40,24 +40,15 @@ const DIRECTORY_MODE: u32 = 0o777;
 pub(super) async fn run<G: Gate, I: GateInput>(
     desk: &Mutex<Desk<G>>,
     ledger: &Ledger<G>,
-    mut client: Client,
+    client: Client,
     asking: Asking<I>,
     pending: mpsc::Sender<Pending>,
 ) -> Result<(), Broken> {
     let mut asker = Asker { desk, ledger, asking, pending };
-    asker.queue(0, Then::Home, &[Ask::Realpath(b".")]).await?;
-    let mut buffer = BytesMut::new();
-    while let Some(bytes) = client.receive().await {
-        buffer.extend_from_slice(&bytes);
-        while let Some(packet) = next_packet(&mut buffer)? {
-            asker.take(&packet).await?;
-        }
-        asker.asking.flush().await?;
-    }
-    match buffer.is_empty() {
-        true => Ok(()),
-        false => Err(Broken::Unreadable),
-    }
+    let followed = asker.follow(client).await;
+    // What is to be answered has to be asked.
+    asker.asking.flush().await?;
+    followed
 }
 
 fn next_packet(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Broken> {
@@ -82,6 +73,22 @@ struct Asker<'a, G: Gate, I> {
 }
 
 impl<G: Gate, I: GateInput> Asker<'_, G, I> {
+    async fn follow(&mut self, mut client: Client) -> Result<(), Broken> {
+        self.queue(0, Then::Home, &[Ask::Realpath(b".")]).await?;
+        let mut buffer = BytesMut::new();
+        while let Some(bytes) = client.receive().await {
+            buffer.extend_from_slice(&bytes);
+            while let Some(packet) = next_packet(&mut buffer)? {
+                self.take(&packet).await?;
+            }
+            self.asking.flush().await?;
+        }
+        match buffer.is_empty() {
+            true => Ok(()),
+            false => Err(Broken::Unreadable),
+        }
+    }
+
     async fn take(&mut self, packet: &[u8]) -> Result<(), Broken> {
         let (id, request) = match wire::decode(packet) {
             Ok(read) => read,

@@ -108,8 +108,14 @@ pub(crate) async fn serve<G: Gate>(
     let to = client.sender();
     let asked = ask::run(&desk, ledger, client, asking, pending);
     let answered = answer::run(&desk, ledger, answers, waiting, to);
-    match tokio::try_join!(asked, answered) {
-        Ok(_) => 0,
+    tokio::pin!(asked, answered);
+    let served = tokio::select! {
+        // Whatever was asked is answered first.
+        asked = &mut asked => answered.await.and(asked),
+        answered = &mut answered => answered,
+    };
+    match served {
+        Ok(()) => 0,
         Err(broken) => {
             tracing::debug!(%broken, "sftp broke off");
             1

@@ -329,4 +329,114 @@ pub(super) const ROWS: &[Row] = &[
         "ssh -tt H 'exec 0<&- >&- 2>&-; sleep 0.5; exit 6'; status",
         "status 6",
     ),
+    // Files.
+    same(
+        "10.1",
+        "`sftp -b`: put, get, rename, links, modes, a listing",
+        r#"seq 300000 >in; R=d-$$
+        printf "%s\n" "mkdir $R" "put in $R/a" "chmod 640 $R/a" "rename $R/a $R/b" "ln -s b $R/l" \
+            "ln $R/b $R/h" "get $R/l out" "ls -l $R" "rm $R/h" "rm $R/l" "rm $R/b" "rmdir $R" |
+            sftp -b - H >ls; status; cmp in out && echo same; grep -o '^-rw-r-----\|^lrwxrwxrwx' ls"#,
+        "status 0, same, -rw-r-----, -rw-r-----, lrwxrwxrwx",
+    ),
+    same(
+        "10.2",
+        "A tree there and back with `scp -rp`",
+        r#"mkdir -p t/sub/empty; seq 30000 >t/one; seq 5 >'t/sub/two words'; : >t/sub/nothing
+        chmod 751 t/one; touch -d @1580702706 t/one; R=d-$$; master
+        scp -o ControlPath=ctl -rpq t H:$R && scp -o ControlPath=ctl -rpq H:$R back; status
+        diff -r t back && stat -c '%a %Y' back/one; ssh -S ctl H rm -r $R; unmaster"#,
+        "status 0, 751 1580702706",
+    ),
+    same(
+        "10.3",
+        "The same with `scp -O`",
+        r#"mkdir -p t/sub/empty; seq 30000 >t/one; seq 5 >'t/sub/two words'; : >t/sub/nothing
+        chmod 751 t/one; touch -d @1580702706 t/one; R=d-$$; master
+        scp -O -o ControlPath=ctl -rpq t H:$R && scp -O -o ControlPath=ctl -rpq H:$R back; status
+        diff -r t back && stat -c '%a %Y' back/one; ssh -S ctl H rm -r $R; unmaster"#,
+        "status 0, 751 1580702706",
+    ),
+    same(
+        "10.4",
+        "A copy that was cut is taken up again, both ways",
+        r#"seq 300000 >in; head -c 1000000 in >half; head -c 500000 in >out; R=f-$$
+        printf "%s\n" "put half $R" "reput in $R" "reget $R out" "rm $R" | sftp -q -b - H >/dev/null
+        status; cmp in out && echo same"#,
+        "status 0, same",
+    ),
+    same(
+        "10.5",
+        "{300|20} MB of noise with `scp` and `scp -O`, there and back",
+        r#"head -c {300|20}M /dev/urandom >in; R=f-$$; master
+        for p in -s -O; do scp $p -o ControlPath=ctl -q in H:$R && scp $p -o ControlPath=ctl -q H:$R out
+        cmp in out && echo same; done; ssh -S ctl H rm $R; unmaster"#,
+        "same, same",
+    ),
+    same(
+        "10.6",
+        "`scp` of a file that is not there, by either protocol",
+        r#"for p in -s -O; do scp $p H:nowhere/x . 2>err; status; grep -c 'No such file' err; done"#,
+        "status 1, 1, status 1, 1",
+    ),
+    same(
+        "10.7",
+        "Patterns, blanks and `~` with `scp -O`",
+        r#"R=d-$$; master; ssh -S ctl H "mkdir $R; cd $R; echo 1 >a.txt; echo 2 >'b c.txt'; echo 3 >.h.txt"
+        mkdir got; scp -O -q -o ControlPath=ctl "H:~/$R/*.txt" got; status; ls got
+        scp -O -q -o ControlPath=ctl "H:$R/b\ c.txt" got/d; cat got/d; ssh -S ctl H rm -r $R; unmaster"#,
+        "status 0, a.txt, b c.txt, 2",
+    ),
+    same(
+        "10.8",
+        "A file that is to lie elsewhere, to `scp -t`",
+        r#"R=d-$$; printf 'C0644 2 ../x\nhi\0' | ssh H "mkdir -p $R; exec scp -t $R" | tr -d '\0\1'
+        printf 'C0644 2 ../x\nhi\0' | ssh H "scp -t ." | tr -d '\0\1'; ssh H "rmdir $R" 2>/dev/null; echo ."#,
+        "scp: error: unexpected filename: ../x, scp: error: unexpected filename: ../x, .",
+    ),
+    same(
+        "10.9",
+        "Names that are not UTF-8",
+        r#"f=$(printf 'a\377b'); mkdir t; seq 9 >"t/$f"; R=d-$$; master
+        for p in -s -O; do scp $p -rq -o ControlPath=ctl t H:$R && scp $p -rq -o ControlPath=ctl H:$R back
+        cmp "t/$f" "back/$f" && echo same; rm -r back; ssh -S ctl H rm -r $R; done; unmaster"#,
+        "same, same",
+    ),
+    same(
+        "10.10",
+        "`curl sftp://`, there and back",
+        r#"seq 300000 >in; R=f-$$; U=sftp://127.0.0.1:$PORT/~
+        curl -sk --key $KEY --pubkey $KEY.pub -u $USER: -T in $U/$R -o /dev/null --next \
+            -sk --key $KEY --pubkey $KEY.pub -u $USER: $U/$R -o out; status; cmp in out && echo same
+        ssh H rm -f $R"#,
+        "status 0, same",
+    ),
+    same(
+        "10.11",
+        "`rsync` of {2000|300} files, and again after changes",
+        r#"mkdir t; for i in $(seq {2000|300}); do echo $i >t/$i; done; R=d-$$; master
+        rsync -a -e 'ssh -S ctl' t/ H:$R/ && echo changed >t/7 && rm t/8
+        rsync -a --delete -e 'ssh -S ctl' t/ H:$R/; status; rsync -a -e 'ssh -S ctl' H:$R/ back/
+        diff -r t back && echo same; ssh -S ctl H rm -r $R; unmaster"#,
+        "status 0, same",
+    ),
+    same(
+        "10.12",
+        "Paramiko: random access, a list, what is not there",
+        "/usr/bin/python3 $CLIENTS/paramiko_files.py",
+        "whole True, parts True, names ['a', 'b'], missing 2, size 300000",
+    ),
+    same(
+        "10.13",
+        "Paramiko: 200 small files at once on one connection",
+        "/usr/bin/python3 $CLIENTS/paramiko_files.py many",
+        "many True",
+    ),
+    // Forwarded connections; the profile allows them.
+    same(
+        "11.1",
+        "`-W` to where nobody listens",
+        "ssh -o LogLevel=INFO -W 127.0.0.1:1 H </dev/null 2>err; status; grep -o 'open failed.*' err",
+        "status 255, open failed: connect failed: Connection refused",
+    ),
 ];
