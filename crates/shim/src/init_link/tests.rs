@@ -165,6 +165,99 @@ fn command_lines_are_bounded_and_whole() {
     assert!(start(&[b"a", &long[..60_000]], &[b"A=\xff"]).is_ok());
 }
 
+fn anywhere() -> Endpoint {
+    Endpoint::Tcp { host: "localhost".into(), port: 0 }
+}
+
+/// A link whose `init` was asked to listen as 1.
+fn asked() -> Pair {
+    let mut pair = starting();
+    pair.link.listen(1, &anywhere()).unwrap();
+    pair
+}
+
+#[test]
+fn a_listener_is_answered_once() {
+    let mut pair = asked();
+    assert!(matches!(pair.link.listen(1, &anywhere()), Err(StartError::Listens(1))));
+    pair.says(&[5, 0, 1, 0x1f, 0x90]);
+    let listening = InitEvent::Listening { listener: 1, port: 8080 };
+    assert_eq!(pair.link.recv().unwrap(), Some(listening));
+    pair.breaks_the_protocol(&[5, 0, 1, 0x1f, 0x90]);
+    pair.breaks_the_protocol(&[6, 0, 1, 0, 0, 0, 13]);
+
+    let mut pair = asked();
+    pair.says(&[6, 0, 1, 0, 0, 0, 13]);
+    let refused = InitEvent::NotListening { listener: 1, errno: 13 };
+    assert_eq!(pair.link.recv().unwrap(), Some(refused));
+    pair.breaks_the_protocol(&[6, 0, 1, 0, 0, 0, 13]);
+    pair.link.listen(1, &anywhere()).unwrap();
+
+    // One that is not wanted any more is answered too, and then never was.
+    let mut pair = asked();
+    pair.link.unlisten(1).unwrap();
+    pair.link.unlisten(1).unwrap();
+    assert!(matches!(pair.link.listen(1, &anywhere()), Err(StartError::Listens(1))));
+    pair.says(&[5, 0, 1, 0x1f, 0x90]);
+    assert_eq!(pair.link.recv().unwrap(), Some(listening));
+    pair.breaks_the_protocol(&[5, 0, 1, 0x1f, 0x90]);
+    pair.link.listen(1, &anywhere()).unwrap();
+}
+
+#[test]
+fn nothing_is_heard_of_listeners_out_of_turn() {
+    pair().breaks_the_protocol(&[5, 0, 1, 0, 0]);
+    for message in [
+        &[5, 0, 2, 0, 0][..],
+        &[6, 0, 2, 0, 0, 0, 1],
+        &[5, 0, 1, 0],
+        &[5, 0, 1, 0, 0, 0],
+        &[5, 0, 1],
+        &[6, 0, 1, 0, 0, 0],
+        &[6, 0, 1, 0, 0, 0, 0, 1],
+    ] {
+        asked().breaks_the_protocol(message);
+    }
+    // A number is a channel's or a listener's, not both.
+    starting().breaks_the_protocol(&[5, 0, 7, 0, 0]);
+    asked().breaks_the_protocol(&[2, 0, 1]);
+}
+
+#[test]
+fn helpers_are_channels_and_take_from_listeners_that_listen() {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let ends = [null.as_fd(); 2];
+    let mut pair = asked();
+    let accept = Helper::Accept { listener: 1 };
+    let taken = pair.link.help(8, &accept, ends);
+    assert!(matches!(taken, Err(StartError::NoListener(1))), "it has not answered");
+    pair.says(&[5, 0, 1, 0, 0]);
+    pair.link.recv().unwrap();
+    pair.link.help(8, &accept, ends).unwrap();
+    let files = Helper::Files { cwd: "/root" };
+    assert!(matches!(pair.link.help(8, &files, ends), Err(StartError::InUse(8))));
+    pair.says(&[2, 0, 8]);
+    assert_eq!(pair.link.recv().unwrap(), Some(InitEvent::Started { channel: 8 }));
+    pair.link.unlisten(1).unwrap();
+    assert!(matches!(pair.link.help(9, &accept, ends), Err(StartError::NoListener(1))));
+
+    let mut connect = |endpoint| pair.link.help(9, &Helper::Connect(&endpoint), ends);
+    let tcp = |host: &str| Endpoint::Tcp { host: host.into(), port: 1 };
+    assert!(matches!(connect(tcp("a\0b")), Err(StartError::Malformed(_))));
+    assert!(matches!(connect(tcp(&"x".repeat(256))), Err(StartError::LongEndpoint)));
+    let path = |length| Endpoint::Unix("x".repeat(length).as_str().into());
+    assert!(matches!(connect(path(108)), Err(StartError::LongEndpoint)));
+    assert!(matches!(connect(Endpoint::Unix("\0x".into())), Err(StartError::Malformed(_))));
+    connect(path(107)).unwrap();
+
+    let mut pair = starting();
+    for listener in 0..8 {
+        pair.link.listen(listener, &anywhere()).unwrap();
+    }
+    let one_more = pair.link.listen(8, &anywhere());
+    assert!(matches!(one_more, Err(StartError::TooManyListeners)), "{one_more:?}");
+}
+
 #[test]
 fn the_image_is_sealed_and_read_only() {
     let image = InitImage::make().unwrap();
