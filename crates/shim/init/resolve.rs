@@ -123,6 +123,7 @@ fn ask(server: IpAddr, host: &[u8], found: &mut Addresses) -> Option<()> {
     let until = sockets::now() + PATIENCE;
     // Of either kind, once it was answered.
     let mut answers: [Option<Addresses>; 2] = [None, None];
+    let mut failed = false;
     while answers.iter().any(Option::is_none) {
         let Some(left) = until.checked_sub(sockets::now()).filter(|left| *left > 0) else { break };
         sockets::wait(&mut [Polled::new(socket.0, sockets::POLLIN)], Some(left));
@@ -139,12 +140,10 @@ fn ask(server: IpAddr, host: &[u8], found: &mut Addresses) -> Option<()> {
                 continue;
             }
             let answer = place.get_or_insert_default();
-            if !question.addresses(message, |address| answer.add(address)) {
-                return None;
-            }
+            failed |= !question.addresses(message, |address| answer.add(address));
         }
     }
-    let is_final = answers.iter().all(Option::is_some);
+    let is_final = !failed && answers.iter().all(Option::is_some);
     answers.iter().flatten().flat_map(Addresses::iter).for_each(|address| found.add(address));
     (is_final || !found.is_empty()).then_some(())
 }
