@@ -32,6 +32,7 @@ use sojourn_shim::state::boot_id;
 use sojourn_term::cast;
 use sojourn_term::cast::Marks;
 use sojourn_term::commands;
+use sojourn_term::sidecar::Channel;
 use sojourn_term::sidecar::Sidecar;
 
 use crate::directories::Directories;
@@ -42,12 +43,6 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLI
 
 /// The longest sidecar that is read.
 const LONGEST_SIDECAR: u64 = 4 << 20;
-
-/// The most channels of one session whose recordings are looked for.
-const CHANNELS: u32 = 65_536;
-
-/// How many channels in a row may have no recording before the rest is taken to have none.
-const MAX_MISSING: u32 = 64;
 
 /// What the directory of one session turned out to be.
 pub(crate) enum Found {
@@ -170,31 +165,21 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
 
 /// Cuts recordings to their last whole line and measures them.
 fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
-    let Some(stem) = first.strip_suffix(".cast") else { return Vec::new() };
+    let channels = match channels(dirs, first) {
+        Ok(channels) => channels,
+        Err(error) => {
+            tracing::error!(file = first, %error, "recordings cannot be listed");
+            return Vec::new();
+        }
+    };
     let mut recordings = Vec::new();
-    let mut missing = 0;
-    for channel in 0..CHANNELS {
-        let name = match channel {
-            0 => first.to_owned(),
-            n => format!("{stem}.{n}.cast"),
-        };
-        let mut file = match open_recording(dirs, &name) {
-            Ok(file) => file,
-            // Channels that were refused have none.
-            Err(_) => {
-                missing += 1;
-                if missing > MAX_MISSING {
-                    break;
-                }
-                continue;
-            }
-        };
-        missing = 0;
-        match cast::recover(&mut file) {
+    for (channel, name) in channels {
+        let recovered = open_recording(dirs, &name).map_err(cast::ReadError::from);
+        match recovered.and_then(|mut file| cast::recover(&mut file)) {
             Ok(recovered) => {
                 let verified = recovered.verified;
                 let facts = RecordingFacts {
-                    channel: u16::try_from(channel).unwrap_or(u16::MAX),
+                    channel,
                     file: name,
                     bytes: verified.bytes,
                     sha256: verified.sha256,
@@ -205,6 +190,30 @@ fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
         }
     }
     recordings
+}
+
+/// The channels of a session that have a recording, and its name, in order. They are looked for in
+/// the directory: between two of them may be thousands that have none.
+fn channels(dirs: &Directories, first: &str) -> io::Result<BTreeMap<u16, String>> {
+    let (directory, name) = first.rsplit_once('/').ok_or(io::ErrorKind::InvalidData)?;
+    let stem = name.strip_suffix(".cast").ok_or(io::ErrorKind::InvalidData)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let day = rustix::fs::openat2(dirs.recordings(), directory, flags, Mode::empty(), BENEATH)?;
+    let mut found = BTreeMap::new();
+    for entry in rustix::fs::Dir::new(day)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let channel = name.strip_prefix(stem).and_then(|rest| rest.strip_suffix(".cast"));
+        let channel = match channel {
+            Some("") => Some(0),
+            Some(rest) => rest.strip_prefix('.').and_then(|number| number.parse().ok()),
+            None => None,
+        };
+        if let Some(channel) = channel {
+            found.insert(channel, format!("{directory}/{name}"));
+        }
+    }
+    Ok(found)
 }
 
 /// Puts into the sidecar what its shim could not any more.
@@ -230,6 +239,13 @@ fn close_sidecar<'a>(
     // Its shim had noted those it was begun with; the recordings have them all.
     sidecar.commands.clear();
     for (facts, marks) in sealed {
+        // It was written when the first program started; of later ones nobody knows what they were.
+        let n = u32::from(facts.channel);
+        if !sidecar.channels.iter().any(|channel| channel.n == n) {
+            let recording = facts.file.rsplit('/').next().unwrap_or_default().to_owned();
+            let kind = "unknown".to_owned();
+            sidecar.channels.push(Channel { n, kind, recording, ..Channel::default() });
+        }
         sidecar.seal(facts.channel.into(), facts.bytes, &facts.sha256, marks);
         if !state.passwords {
             let recording = io::BufReader::new(open_recording(dirs, &facts.file)?);
@@ -260,4 +276,36 @@ fn hold(process: &Process) -> Option<OwnedFd> {
 /// A descriptor that is readable at once, as the pidfd of a process that has ended is.
 fn ended_process() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(1, rustix::event::EventfdFlags::CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use sojourn_core::ids::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn recordings_are_found_however_far_apart_their_channels_are() {
+        let session = SessionId::new();
+        let data = std::env::temp_dir().join(format!("recovery-{session}"));
+        for directory in ["recordings/2026/11/22", "sessions", "images"] {
+            fs::create_dir_all(data.join(directory)).unwrap();
+        }
+        let day = data.join("recordings/2026/11/22");
+        let other = SessionId::new();
+        let whole = "{\"version\": 2, \"width\": 80, \"height\": 24}\n[0.5, \"o\", \"x\"]\n";
+        for name in ["cast", "9.cast", "4000.cast", "70000.cast", "json", "x.cast", "9.cast.new"] {
+            fs::write(day.join(format!("{session}.{name}")), format!("{whole}[1.0, \"o")).unwrap();
+        }
+        fs::write(day.join(format!("{other}.3.cast")), whole).unwrap();
+        let dirs = Directories::open(&data).unwrap();
+        let found = recover(&dirs, &format!("2026/11/22/{session}.cast"));
+        let found: Vec<_> = found.iter().map(|(facts, _)| (facts.channel, facts.bytes)).collect();
+        let length = whole.len() as u64;
+        assert_eq!(found, [(0, length), (9, length), (4000, length)]);
+        assert!(recover(&dirs, &format!("2026/11/23/{session}.cast")).is_empty());
+        fs::remove_dir_all(&data).unwrap();
+    }
 }

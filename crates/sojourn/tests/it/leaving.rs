@@ -185,8 +185,13 @@ fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
         return;
     }
     let gateway = gateway(&Options::default());
-    let doomed = gateway.alice().with("-tt").start(&["echo up; exec -a doomed-one sleep 999"]);
+    let socket = format!("-oControlPath={}", gateway.scratch().path().join("master").display());
+    let alice = gateway.alice().with(&socket);
+    let first = alice.clone().with("-oControlMaster=yes");
+    let doomed = first.with("-tt").start(&["echo up; exec -a doomed-one sleep 999"]);
     doomed.expect("up");
+    // Its recording is one that the sidecar does not know yet.
+    alice.with("-tt").start(&["echo second; exec sleep 999"]).expect("second");
     let sleeper = crate::processes_with("doomed-one")[0];
     let init = crate::parent_of(sleeper);
     let shim = crate::parent_of(init);
