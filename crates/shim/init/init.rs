@@ -101,9 +101,8 @@ static ROOM: Scratch<[u8; files::ROOM]> = Scratch(UnsafeCell::new([0; files::ROO
 static STRINGS: Scratch<[*const u8; MAX_STRINGS]> = Scratch(UnsafeCell::new([null(); MAX_STRINGS]));
 
 /// Where `kernel`'s start code goes.
+#[unsafe(link_section = ".waiting")]
 fn main() -> i32 {
-    // SAFETY: taken once, here, at the start of the only thread.
-    let (message, strings) = unsafe { (&mut *MESSAGE.0.get(), &mut *STRINGS.0.get()) };
     let Ok(mut children) = prepare() else { return 70 };
     let mut held = Held::nothing();
     send(&[READY, VERSION]);
@@ -114,28 +113,38 @@ fn main() -> i32 {
         if ended {
             reap(children, &mut held.leaders);
         }
-        if told {
-            match kernel::receive(SHIM, message) {
-                // The shim is gone, or sent what it never would.
-                Err(_) | Ok((0, _)) => return 0,
-                Ok((length, fds)) => {
-                    let message = message.get(..length).unwrap_or_default();
-                    if message.first() != Some(&SHARE) {
-                        held.obey(message, &fds, strings);
-                    } else if kernel::fork() == Ok(0) {
-                        // From here on this is the other one: it has no programs yet.
-                        let Ok(own) = begin_anew(fds) else { return 70 };
-                        (children, held) = (own, Held::nothing());
-                        send(&[READY, VERSION]);
-                    }
-                }
+        if told && let Err(status) = hear(&mut held, &mut children) {
+            return status;
+        }
+    }
+}
+
+/// Hears the shim; an exit status when that is over.
+#[inline(never)]
+fn hear(held: &mut Held, children: &mut Fd) -> Result<(), i32> {
+    // SAFETY: taken here alone, which does not call itself, by the only thread.
+    let (message, strings) = unsafe { (&mut *MESSAGE.0.get(), &mut *STRINGS.0.get()) };
+    match kernel::receive(SHIM, message) {
+        // The shim is gone, or sent what it never would.
+        Err(_) | Ok((0, _)) => Err(0),
+        Ok((length, fds)) => {
+            let message = message.get(..length).unwrap_or_default();
+            if message.first() != Some(&SHARE) {
+                held.obey(message, &fds, strings);
+            } else if kernel::fork() == Ok(0) {
+                // From here on this is the other one: it has no programs yet.
+                *children = begin_anew(fds).map_err(|_| 70)?;
+                *held = Held::nothing();
+                send(&[READY, VERSION]);
             }
+            Ok(())
         }
     }
 }
 
 /// Hides this process from the others, keeps its socket from children, and gives the descriptor
 /// that becomes readable when a child ends.
+#[unsafe(link_section = ".waiting")]
 fn prepare() -> Result<Fd, Errno> {
     // Undumpable: nobody else inside may open our memory or descriptors through /proc.
     kernel::set_undumpable()?;
@@ -291,6 +300,7 @@ fn help(name: &CStr, fds: &[Fd], work: impl FnOnce() -> i32) -> Errno {
 }
 
 /// Collects every ended child, ours or inherited, and reports those that led a channel.
+#[inline(never)]
 fn reap(children: Fd, leaders: &mut Leaders) {
     kernel::drain(children);
     while let Some((pid, status)) = kernel::collect() {
@@ -370,6 +380,7 @@ fn report(kind: u8, channel: u16, number: i32) {
 }
 
 /// Waits while the shim does not read. If it is gone, the next receive ends us.
+#[unsafe(link_section = ".waiting")]
 fn send(message: &[u8]) {
     let _sent = kernel::send(SHIM, message);
 }

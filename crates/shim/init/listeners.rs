@@ -13,7 +13,7 @@ use crate::kernel;
 use crate::kernel::Errno;
 use crate::kernel::Fd;
 use crate::kernel::files;
-use crate::kernel::files::Stat;
+use crate::kernel::files::Identity;
 use crate::kernel::files::Which;
 use crate::kernel::sockets;
 use crate::kernel::sockets::Address;
@@ -39,7 +39,7 @@ struct Listener {
 struct File {
     path: Path,
     /// What was made there.
-    made: Stat,
+    made: Identity,
     /// Whether its directory was made too.
     in_own: bool,
 }
@@ -135,7 +135,7 @@ fn listen_in_file(path: &CStr) -> Result<(Fd, File), Errno> {
     kernel::umask(UMASK);
     let fd = opened?;
     let made = match files::stat(Which::Path(path), false) {
-        Ok(made) => made,
+        Ok(made) => made.identity(),
         Err(errno) => {
             kernel::close(fd);
             return Err(errno);
@@ -154,7 +154,7 @@ impl File {
     fn remove(mut self) {
         let directory = directory_of(self.path.as_bytes()).filter(|_| self.in_own);
         let Some(path) = self.path.as_c_str() else { return };
-        if files::stat(Which::Path(path), false).is_ok_and(|found| found.is(&self.made)) {
+        if files::stat(Which::Path(path), false).is_ok_and(|found| found.identity() == self.made) {
             let _gone = files::remove(path, false);
         }
         if let Some(mut directory) = directory

@@ -63,7 +63,7 @@ pub(crate) struct Stat {
     pub(crate) gid: u32,
     pub(crate) mode: u16,
     pad: u16,
-    pub(crate) inode: u64,
+    inode: u64,
     pub(crate) size: u64,
     blocks: u64,
     attributes_mask: u64,
@@ -73,6 +73,13 @@ pub(crate) struct Stat {
     devices: [u32; 4],
     /// More than any kernel may add.
     rest: [u64; 14],
+}
+
+/// A file, whatever its names are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    inode: u64,
+    device: [u32; 2],
 }
 
 impl Stat {
@@ -88,9 +95,9 @@ impl Stat {
         self.times[3][0]
     }
 
-    /// Whether two are of the same file.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.inode == other.inode && self.devices[2..] == other.devices[2..]
+    /// Which file it is.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { inode: self.inode, device: [self.devices[2], self.devices[3]] }
     }
 }
 

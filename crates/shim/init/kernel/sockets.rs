@@ -235,6 +235,7 @@ impl Polled {
 }
 
 /// Waits until something happens, or for so many milliseconds.
+#[unsafe(link_section = ".waiting")]
 pub(crate) fn wait(polled: &mut [Polled], limit: Option<u64>) {
     let limit = limit.map(|limit| [limit / 1000, limit % 1000 * 1_000_000]);
     let timeout = limit.as_ref().map_or(0, |limit| limit.as_ptr() as usize);
