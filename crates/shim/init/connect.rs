@@ -55,8 +55,8 @@ pub(crate) fn serve_connect(endpoint: &Endpoint<'_>, room: &mut [u8]) -> i32 {
 
 fn connect(address: &Address) -> Result<Fd, Errno> {
     let socket = sockets::stream(address)?;
-    let connected = sockets::limit_waiting(socket, PATIENCE)
-        .and_then(|()| sockets::connect(socket, address));
+    let connected =
+        sockets::limit_waiting(socket, PATIENCE).and_then(|()| sockets::connect(socket, address));
     match connected {
         Ok(()) => Ok(socket),
         Err(errno) => {

@@ -158,8 +158,7 @@ impl Helper<'_> {
     /// Gives an open file a number.
     fn keep(&mut self, handle: Handle) -> Result<u32, Errno> {
         let mut places = (0..).zip(&mut self.handles);
-        let (number, place) =
-            places.find(|(_, place)| place.is_none()).ok_or(kernel::EMFILE)?;
+        let (number, place) = places.find(|(_, place)| place.is_none()).ok_or(kernel::EMFILE)?;
         *place = Some(handle);
         Ok(number)
     }

@@ -168,6 +168,7 @@ fn begin_anew(fds: Received) -> Result<Fd, Errno> {
 
 /// Connects to the shim where no socket was inherited, as in a container that an engine made: then
 /// our one argument is where it listens.
+#[inline(never)]
 fn connect_to_shim() -> Result<(), Errno> {
     let mut buffer = [0; MAX_LINE];
     let length = kernel::read_file(c"/proc/self/cmdline", &mut buffer)?;

@@ -229,7 +229,9 @@ pub(crate) fn change_owner(which: Which<'_>, (uid, gid): (u32, u32)) -> Result<(
     let (uid, gid) = (uid as usize, gid as usize);
     match which {
         // SAFETY: the string outlives the call.
-        Which::Path(path) => unsafe { call(FCHOWNAT, [word(AT_FDCWD), address(path), uid, gid, 0]) },
+        Which::Path(path) => unsafe {
+            call(FCHOWNAT, [word(AT_FDCWD), address(path), uid, gid, 0])
+        },
         Which::Open(fd) => plain(FCHOWN, [word(fd), uid, gid, 0, 0]),
     }
     .map(drop)

@@ -248,7 +248,8 @@ pub(crate) fn wait(polled: &mut [Polled], limit: Option<u64>) {
 pub(crate) fn now() -> u64 {
     let mut now = [0_u64; 2];
     // SAFETY: the time outlives the call.
-    let _read = unsafe { call(CLOCK_GETTIME, [CLOCK_BOOTTIME, now.as_mut_ptr() as usize, 0, 0, 0]) };
+    let _read =
+        unsafe { call(CLOCK_GETTIME, [CLOCK_BOOTTIME, now.as_mut_ptr() as usize, 0, 0, 0]) };
     now[0] * 1000 + now[1] / 1_000_000
 }
 

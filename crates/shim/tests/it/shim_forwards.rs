@@ -98,7 +98,10 @@ fn both_ways_carry_everything_and_end_apart() {
         assert_eq!(gateway.until_exit(1), Exit::Code(0));
         gateway.end(EndReason::Closed);
         let summary = gateway.until_ended();
-        assert_eq!((summary.exit, summary.recordings, summary.output_bytes), (None, Vec::new(), 0));
+        assert_eq!((summary.exit, summary.output_bytes), (None, 0));
+        let recorded: Vec<_> = summary.recordings.iter().map(|facts| facts.channel).collect();
+        assert_eq!(recorded, [0], "the session's own, with nothing of what moved");
+        assert!(summary.recordings[0].bytes < 1000);
         let sidecar = house.sidecar();
         let [taken, made] = &sidecar.channels[..] else { panic!("{sidecar:?}") };
         assert_eq!((taken.kind.as_str(), made.kind.as_str()), ("forwarded-tcpip", "direct-tcpip"));

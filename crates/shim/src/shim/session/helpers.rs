@@ -36,16 +36,16 @@ impl Session {
             _ => None,
         };
         self.record.channel(number, spec, listener.map(|(_, endpoint)| endpoint));
-        let recorder = match number {
-            0 => self.begin_recording(number, spec)?,
-            _ => None,
-        };
         let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let (output, theirs_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // Each end has a flag of its own: theirs still waits.
         for ours in [&input, &output] {
             seqpacket::set_nonblocking(ours)?;
         }
+        let recorder = match number {
+            0 => self.begin_recording(number, spec)?,
+            _ => None,
+        };
         let mut channel = Channel {
             number,
             kind: Kind::of(&spec.program),
