@@ -52,7 +52,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const LEAVE: Duration = Duration::from_secs(2);
 
 /// How long a disconnect may take to be sent.
-const GOODBYE: Duration = Duration::from_millis(300);
+pub(crate) const GOODBYE: Duration = Duration::from_millis(300);
 
 /// What all parts of a connection share.
 pub(crate) struct Connection<G: Gate> {
@@ -231,12 +231,15 @@ impl<G: Gate> Connection<G> {
     /// Ends a connection that nobody has signed in by.
     pub(crate) fn throw_out(self: &Arc<Self>, reason: Disconnect, words: &'static str) {
         let connection = self.clone();
-        self.tasks.spawn(async move {
-            if let Some(handle) = connection.handle.get() {
-                let goodbye = handle.disconnect(reason, words.to_owned(), String::new());
-                let _unsent = tokio::time::timeout(GOODBYE, goodbye).await;
-            }
-        });
+        self.tasks.spawn(async move { connection.dismiss(reason, words).await });
+    }
+
+    /// The same, and waits until it is said, in a bounded time.
+    pub(crate) async fn dismiss(&self, reason: Disconnect, words: &str) {
+        if let Some(handle) = self.handle.get() {
+            let goodbye = handle.disconnect(reason, words.to_owned(), String::new());
+            let _unsent = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
     }
 
     /// Says goodbye, in a bounded time, and ends the connection.

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::SetupError;
 use crate::config::SshListener;
 use crate::connection::Connection;
+use crate::connection::GOODBYE;
 use crate::connects::Connects;
 use crate::gate::Gate;
 use crate::handler::SshHandler;
@@ -38,6 +39,7 @@ use crate::sign_in::Rules;
 use crate::spool::SpoolRoom;
 use crate::turned_away::TurnedAway;
 use crate::turned_away::Why;
+use crate::unasked;
 use crate::wire::Cutter;
 use crate::wire::Wire;
 use crate::wire::disconnect_in_the_clear;
@@ -58,6 +60,9 @@ const TOLD_AT_ONCE: usize = 64;
 /// What they are told.
 const TOO_OFTEN: &str =
     "too many connections from your address did not sign in; try again in a minute";
+
+/// What those are told who take too long.
+const TOO_SLOW: &str = "signing in took too long";
 
 /// An SSH door that listens.
 pub struct Door<G: Gate> {
@@ -97,6 +102,9 @@ impl<G: Gate> Door<G> {
     pub async fn bind(config: &SshListener, gate: G) -> Result<Self, SetupError> {
         let library = config.library_config()?;
         let user_cas = config.user_cas()?;
+        if !user_cas.is_empty() {
+            unasked::listen();
+        }
         let refused = |source| SetupError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
@@ -279,6 +287,11 @@ impl<G: Gate> House<G> {
                 // Whoever was shown out already is not counted twice.
                 if self.lobby().leave(ticket).is_some() {
                     self.turned_away.note(Why::Slow, peer.ip(), &self.gate);
+                }
+                // OpenSSH says nothing, and so does who passes for it.
+                if self.rules.trap.is_none() {
+                    connection.dismiss(Disconnect::ByApplication, TOO_SLOW).await;
+                    let _stayed = tokio::time::timeout(GOODBYE, &mut running).await;
                 }
                 return false;
             }

@@ -187,12 +187,13 @@ impl<G: Gate> Handler for SshHandler<G> {
     type Error = Error;
 
     async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        self.sign_in.begin();
         let banner = &self.rules.banner;
         Ok((!banner.is_empty()).then(|| format!("{}\n", banner.trim_end())))
     }
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
-        Ok(SignIn::<G>::question())
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
+        Ok(self.sign_in.question(user))
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {

@@ -36,6 +36,7 @@ mod sftp;
 mod sign_in;
 mod spool;
 mod turned_away;
+mod unasked;
 mod valve;
 mod wire;
 

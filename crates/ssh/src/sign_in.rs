@@ -4,6 +4,7 @@
 //! method or its mind at any time. What a honeypot makes of a try is [`crate::honeypot`]'s.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use russh::Disconnect;
 use russh::keys::Algorithm;
@@ -34,6 +35,7 @@ use crate::gate::Certificate;
 use crate::gate::Gate;
 use crate::honeypot::Trap;
 use crate::honeypot::Tried;
+use crate::unasked::Ear;
 
 /// What every connection of a door is held to.
 #[derive(Debug)]
@@ -54,16 +56,52 @@ pub(crate) struct SignIn<G: Gate> {
     /// Of these, passwords.
     refused_passwords: u32,
     admitted: Option<(Who, Wish, Terms)>,
+    /// The name by which it was first asked which methods there are.
+    asked_as: Arc<OnceLock<String>>,
+    ear: Option<Ear>,
 }
 
 impl<G: Gate> SignIn<G> {
     pub(crate) fn new(connection: Arc<Connection<G>>, rules: Arc<Rules>) -> Self {
-        let attempts = Vec::new();
-        Self { connection, rules, attempts, refused: 0, refused_passwords: 0, admitted: None }
+        Self {
+            connection,
+            rules,
+            attempts: Vec::new(),
+            refused: 0,
+            refused_passwords: 0,
+            admitted: None,
+            asked_as: Arc::default(),
+            ear: None,
+        }
+    }
+
+    /// In the task of the sign-in, before the first try: from now on also what the library refuses by
+    /// itself goes on record.
+    pub(crate) fn begin(&mut self) {
+        if self.rules.user_cas.is_empty() {
+            return;
+        }
+        let (connection, asked_as) = (Arc::downgrade(&self.connection), self.asked_as.clone());
+        self.ear = Ear::new(move |why| {
+            let Some(connection) = connection.upgrade() else { return };
+            // The name it was tried with is not told; the one that was asked with is mostly it.
+            let user = asked_as.get().map_or("", String::as_str);
+            let event =
+                Event::new(connection.gate.now(), Action::AuthAttempt, connection.actor(user));
+            connection.gate.record(
+                event
+                    .detail("method", "certificate")
+                    .detail("user", user)
+                    .detail("outcome", "refused")
+                    .detail("reason", why)
+                    .detail("hassh", connection.wire.hassh.get()),
+            );
+        });
     }
 
     /// Clients ask which methods there are, which is no attempt at anything.
-    pub(crate) fn question() -> Auth {
+    pub(crate) fn question(&self, user: &str) -> Auth {
+        let _first = self.asked_as.set(Wish::parse(user).user);
         refusal()
     }
 
@@ -147,6 +185,7 @@ impl<G: Gate> SignIn<G> {
 
     /// Who got in, if somebody did; once.
     pub(crate) fn guest(&mut self, handle: Handle) -> Option<Guest> {
+        self.ear = None;
         let (who, wish, terms) = self.admitted.take()?;
         let attempts = std::mem::take(&mut self.attempts);
         Some(Guest { who, wish, terms, attempts, handle })

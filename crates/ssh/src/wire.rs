@@ -275,3 +275,60 @@ impl AsyncWrite for Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A wire that begins with `begun`, and its peer's end.
+    async fn wire(begun: &[u8]) -> (Wire, WireEnds, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let (wire, ends) = Wire::new(socket, begun.to_vec(), Duration::from_secs(5));
+        (wire, ends, peer)
+    }
+
+    #[tokio::test]
+    async fn what_is_looked_at_passes_unchanged() {
+        let mut sent = b"SSH-2.0-Test\r\n\0\0\x01\x04\x04\x14".to_vec();
+        sent.extend((0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8));
+        for begun in [0, 3, 14, 20, 5000] {
+            let (begun, later) = sent.split_at(begun);
+            let (mut wire, ends, mut peer) = wire(begun).await;
+            let later = later.to_vec();
+            let writing = tokio::spawn(async move {
+                for (chunk, size) in later.chunks(997).zip([1, 2, 997].iter().cycle()) {
+                    for part in chunk.chunks(*size) {
+                        peer.write_all(part).await.unwrap();
+                    }
+                }
+            });
+            let mut got = Vec::new();
+            wire.read_to_end(&mut got).await.unwrap();
+            writing.await.unwrap();
+            assert!(got == sent, "from {} bytes on", begun.len());
+            assert_eq!(ends.client.get(), "SSH-2.0-Test");
+            assert_eq!(ends.hassh.get(), None);
+        }
+    }
+
+    #[test]
+    fn a_disconnect_is_a_packet() {
+        for words in ["", "a", "too many connections; try again in a minute"] {
+            let packet = disconnect_in_the_clear(Disconnect::TooManyConnections, words);
+            let (length, rest) = packet.split_first_chunk::<4>().unwrap();
+            assert_eq!(u32::from_be_bytes(*length) as usize, rest.len());
+            assert_eq!(packet.len() % 8, 0);
+            let padding = usize::from(rest[0]);
+            assert!(padding >= 4, "{padding}");
+            let payload = &rest[1..rest.len() - padding];
+            assert_eq!(payload[..5], [1, 0, 0, 0, 12]);
+            assert_eq!(payload.len(), 5 + 4 + words.len() + 4);
+        }
+    }
+}

@@ -40,6 +40,8 @@ use crate::door::ChannelRequest;
 use crate::door::Cut;
 use crate::door::Detached;
 use crate::door::Door;
+use crate::honeypot::Pot;
+use crate::honeypot::Visitor;
 use crate::identity::Accounts;
 use crate::identity::How;
 
@@ -322,6 +324,42 @@ async fn next(channel: &mut Channel) -> ChannelEvent {
 
 fn printed(bytes: &'static [u8]) -> ChannelEvent {
     ChannelEvent::Output(Stream::Out, bytes::Bytes::from_static(bytes))
+}
+
+#[tokio::test]
+async fn a_visitor_is_nobody_and_passwords_stay_at_the_honeypot() {
+    let house = House::new(10).await;
+    let pot = Pot::new(1);
+    let tried = Attempt { password: Some("toor".to_owned()), ..Attempt::default() };
+    let stay = || Stay { attempts: vec![tried.clone(); 2 * MAX_ATTEMPTS], ..house.stay() };
+    let visitor = Visitor { name: "root".to_owned(), pot: pot.clone() };
+    let visit = Stay { who: Who::Visitor(visitor), ..stay() };
+    let asked = async |stay: &Stay| {
+        let serve = async {
+            let request = house.request().await;
+            let Request::Open(open) = request.body else { panic!("not an open") };
+            let answer = Reply::Failed { stage: Stage::Container, message: "no".to_owned() };
+            house.reply(request.id, answer, None).await;
+            open
+        };
+        let (session, open) = tokio::join!(house.engine.open(stay.clone()), serve);
+        assert!(matches!(session.unwrap_err(), Refusal::Sandbox { .. }));
+        open
+    };
+    // Twice: the place in the pot comes back.
+    for _ in 0..2 {
+        let open = asked(&visit).await;
+        assert!(open.honeypot && open.about.user.is_empty());
+        assert_eq!(open.about.attempts.len(), MAX_ATTEMPTS);
+        assert!(open.about.attempts.iter().all(|attempt| attempt.password.is_some()));
+    }
+    let place = pot.take().unwrap();
+    let full = house.engine.open(visit).await.unwrap_err();
+    assert_eq!(full.code(), "max_sessions");
+    drop(place);
+    let open = asked(&stay()).await;
+    assert!(!open.honeypot && open.about.user == "alice");
+    assert!(open.about.attempts.iter().all(|attempt| attempt.password.is_none()));
 }
 
 #[tokio::test]

@@ -103,6 +103,15 @@ fn those_who_never_sign_in_may_come_so_often() {
     assert_eq!(other.text(), "in\n", "{}", other.err);
 }
 
+/// A header of version 2 that names this client.
+fn announcing(address: [u16; 8]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24".to_vec();
+    header.extend(address.iter().flat_map(|part| part.to_be_bytes()));
+    header.extend([0; 15]);
+    header.extend([1, 0x12, 0x67, 0, 22]);
+    header
+}
+
 #[test]
 fn a_load_balancer_that_is_listed_says_who_is_there() {
     if !can_make_sandboxes() {
@@ -112,15 +121,9 @@ fn a_load_balancer_that_is_listed_says_who_is_there() {
         Options { ssh: "proxy_protocol_from = [\"127.0.0.1\"]\n".to_owned(), ..Options::default() };
     let gateway = with_password(&options);
     let v1 = Relay::to(gateway.port, b"PROXY TCP4 192.0.2.77 127.0.0.1 4711 22\r\n");
-    let mut six = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x24\x20\x01\x0d\xb8".to_vec();
-    six.extend([0; 27]);
-    six.extend([7, 0, 0, 0, 0]);
-    six[44..48].copy_from_slice(&[0x12, 0x67, 0, 22]);
-    six.truncate(16 + 36);
-    six[16..32].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
-    six[32..48].fill(0);
-    six[48..52].copy_from_slice(&[0x12, 0x67, 0, 22]);
-    let v2 = Relay::to(gateway.port, &six);
+    let v2 = Relay::to(gateway.port, &announcing([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7]));
+    let neighbour = Relay::to(gateway.port, &announcing([0x2001, 0xdb8, 0, 0, 9, 9, 9, 9]));
+    let stranger = Relay::to(gateway.port, &announcing([0x2001, 0xdb8, 0, 1, 0, 0, 0, 7]));
 
     for (relay, address) in [(&v1, "192.0.2.77"), (&v2, "2001:db8::7")] {
         let ssh = gateway.client(relay.port, "alice");
@@ -145,7 +148,11 @@ fn a_load_balancer_that_is_listed_says_who_is_there() {
         gateway.client(relay.port, "alice").passwords(&[PASSWORD]).run("echo in").text()
     };
     assert_eq!(in_by(&v1), "", "after 20 guesses from there");
-    assert_eq!(in_by(&v2), "in\n");
+    for user in ["fay", "gus", "hal", "ida"] {
+        assert_eq!(guess(&v2, user).code, 255);
+    }
+    assert_eq!(in_by(&stranger), "in\n");
+    assert_eq!(in_by(&neighbour), "", "a /64 is one address");
 
     // A listed peer must say it; who is not listed must not.
     let bare = gateway.alice().run("echo in");

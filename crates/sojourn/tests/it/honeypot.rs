@@ -150,6 +150,7 @@ fn the_try_after_so_many_refused_passwords_is_let_in() {
     let gateway = gateway(&with_pots(&[
         "credentials = []\naccept_after_failures = 3",
         "credentials = []\naccept_after_failures = 0\nmax_auth_tries = 4",
+        "credentials = []\naccept_after_failures = 40\nmax_auth_tries = 50",
     ]));
     let first = gateway.honeypot(0);
     let guess = |port: u16, passwords: &[&str]| {
@@ -172,18 +173,49 @@ fn the_try_after_so_many_refused_passwords_is_let_in() {
     assert_eq!(never.code, 255);
     assert!(never.err.contains("2: Too many authentication failures"), "{}", never.err);
 
+    let long = "🍯".repeat(200);
+    let stubborn = guess(gateway.honeypot(2), &vec![long.as_str(); 41]).run("echo in");
+    assert_eq!(stubborn.text(), "in\n", "however much there is to tell of it: {}", stubborn.err);
+
     let attempts = attempts(&gateway);
     let accepted: Vec<_> =
         attempts.iter().filter(|a| a["details"]["outcome"] == "accepted").collect();
-    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted.len(), 2);
     let details = &accepted[0]["details"];
     assert_eq!((&details["let_in"], &details["failures"]), (&"after_failures".into(), &3.into()));
     assert_eq!(details["password"], "d\\t\\u{7}", "shown escaped");
     let keys: Vec<_> = attempts.iter().filter(|a| a["details"]["method"] == "publickey").collect();
     assert_eq!(keys.len(), 1);
     assert!(keys[0]["details"]["fingerprint"].as_str().unwrap().starts_with("SHA256:"));
-    let sidecar = sidecar(&gateway, "oracle");
-    assert_eq!(sidecar["authentication"].as_array().unwrap().len(), 4);
+    let tried = |with: &str| sidecar(&gateway, with)["authentication"].as_array().unwrap().clone();
+    assert_eq!(tried("u{7}").len(), 4);
+    let last = tried("🍯");
+    assert_eq!((last.len(), &last[31]["outcome"]), (32, &"accepted".into()));
+}
+
+#[test]
+fn a_password_that_is_no_text_leaves_a_line() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&with_pots(&[""]));
+    let script = "import sys, warnings; warnings.filterwarnings('ignore')\n\
+        import paramiko\n\
+        transport = paramiko.Transport(('127.0.0.1', int(sys.argv[1])))\n\
+        transport.start_client()\n\
+        transport.auth_password('root', b'\\xff\\xfe')\n";
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", script, &gateway.honeypot(0).to_string()]);
+    let tried = sojourn_testkit::Running::new(python).finish(PATIENCE);
+    assert_ne!(tried.code, 0, "{}", tried.err);
+    let line = gateway.wait_for_audit("the attempt", |line| line["action"] == "auth_attempt");
+    let reason = line["details"]["reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("not readable"), "{reason}");
+    assert_eq!(
+        (&line["actor"]["type"], line["details"]["hassh"].is_string()),
+        (&"honeypot".into(), true)
+    );
+    assert!(line["actor"]["user_agent"].as_str().unwrap().contains("paramiko"));
 }
 
 #[test]
