@@ -558,7 +558,7 @@ impl Inner {
         }
     }
 
-    fn on_runner(&self, event: RunnerEvent) {
+    fn on_runner(self: &Arc<Self>, event: RunnerEvent) {
         match event {
             RunnerEvent::Released { session, summary } => {
                 tracing::info!(%session, event = "sandbox_released", "sandbox released");
@@ -571,7 +571,10 @@ impl Inner {
                     tracing::debug!(profile = state.profile, ready = state.ready, "pool");
                 }
             }
-            RunnerEvent::Kept { .. } | RunnerEvent::Removed { .. } => {}
+            // So few at a time as the runner has to tell: it waits for an answer.
+            event @ (RunnerEvent::Kept { .. } | RunnerEvent::Removed { .. }) => {
+                tokio::spawn(self.clone().remains(event));
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod identity;
 pub mod listing;
 pub mod profiles;
 pub mod records;
+pub mod remains;
 pub mod runner_link;
 pub mod session;
 pub mod view;

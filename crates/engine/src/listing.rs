@@ -20,6 +20,8 @@ use crate::ending::EndedBy;
 use crate::engine::Engine;
 use crate::session::Session;
 use crate::view::BUILT_IN_RUNNER;
+use crate::view::FilesView;
+use crate::view::GoneView;
 use crate::view::LeaseView;
 use crate::view::LimitsView;
 use crate::view::Seconds;
@@ -221,6 +223,8 @@ impl Engine {
             .as_ref()
             .is_some_and(|session| session.shared.progress.borrow().ending.is_some());
         let now = self.clock().wall();
+        // A list does not fail because of this.
+        let remains = self.inner.records.store().remains(kept.new.id).await.unwrap_or_default();
         let Kept { new, status, started_at, end } = kept;
         SessionView {
             id: new.id,
@@ -242,6 +246,13 @@ impl Engine {
             limits: LimitsView::from(&new.limits),
             lease: lease.map(|lease| lease_view(&lease, now)),
             recovery: None,
+            files: remains.files.map(|files| FilesView {
+                entries: files.entries,
+                bytes: files.bytes,
+                truncated: files.truncated,
+                removed: remains.files_gone.map(GoneView::from),
+            }),
+            recording_removed: remains.recording_gone.map(GoneView::from),
         }
     }
 }

@@ -51,6 +51,11 @@ impl Records {
         Self { store, audit, clock }
     }
 
+    /// The audit log behind it.
+    pub(crate) fn audit(&self) -> &AuditHandle {
+        &self.audit
+    }
+
     /// The store behind it.
     pub(crate) fn store(&self) -> &Store {
         &self.store

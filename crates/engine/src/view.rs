@@ -13,6 +13,7 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
+use sojourn_store::Gone;
 
 /// What the built-in runner is called where a runner is named.
 pub const BUILT_IN_RUNNER: &str = "local";
@@ -61,6 +62,42 @@ pub struct SessionView {
     pub lease: Option<LeaseView>,
     /// How an agent's conversation can be taken up again; none for a shell.
     pub recovery: Option<RecoveryView>,
+    /// What it left in its sandbox, where that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesView>,
+    /// That its recordings were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording_removed: Option<GoneView>,
+}
+
+/// What a session left in its sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesView {
+    /// Entries that changed.
+    pub entries: u64,
+    /// Bytes that are kept of them.
+    pub bytes: u64,
+    /// Whether a bound cut it short.
+    pub truncated: bool,
+    /// That it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<GoneView>,
+}
+
+/// That something was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneView {
+    /// When.
+    #[serde(with = "rfc3339")]
+    pub at: Wall,
+    /// Why.
+    pub why: String,
+}
+
+impl From<Gone> for GoneView {
+    fn from(gone: Gone) -> Self {
+        Self { at: gone.at, why: gone.why }
+    }
 }
 
 /// What a session is allowed; none is no limit.
@@ -204,6 +241,8 @@ mod tests {
             },
             lease: Some(LeaseView::default()),
             recovery: None,
+            files: None,
+            recording_removed: None,
         };
         let json = serde_json::to_value(&view).unwrap();
         let wanted = serde_json::json!({

@@ -104,6 +104,8 @@ pub(crate) enum Session {
     EndAll(EndAll),
     /// Play a recording in this terminal: space pauses, q quits
     Replay(Replay),
+    /// List what a session changed in its sandbox, or fetch it as a tar
+    Files(Files),
     #[command(hide = true)]
     Start(Later),
     #[command(hide = true)]
@@ -114,8 +116,6 @@ pub(crate) enum Session {
     Resume(Later),
     #[command(hide = true)]
     Extend(Later),
-    #[command(hide = true)]
-    Files(Later),
     #[command(hide = true)]
     Export(Later),
 }
@@ -178,6 +178,18 @@ pub(crate) struct Replay {
     /// Also what acts on your terminal: clipboard, title, queries
     #[arg(long)]
     pub(crate) raw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    #[command(flatten)]
+    pub(crate) id: SessionName,
+    /// Write the files as a tar to FILE, or to standard output with -
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tar: Option<PathBuf>,
+    /// Overwrite FILE
+    #[arg(long, requires = "tar")]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

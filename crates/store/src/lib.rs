@@ -7,6 +7,7 @@
 mod error;
 mod migrate;
 mod outbox;
+mod remains;
 mod row;
 mod sessions;
 mod sql;
@@ -33,6 +34,9 @@ use tokio::sync::Notify;
 
 pub use error::StoreError;
 pub use outbox::Untold;
+pub use remains::Gone;
+pub use remains::KeptFiles;
+pub use remains::Remains;
 pub use sessions::MAX_LABELS;
 pub use sessions::NewSession;
 pub use sessions::Recording;

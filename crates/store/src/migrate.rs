@@ -6,7 +6,10 @@ use crate::StoreError;
 use crate::sql;
 
 /// The steps for SQLite; the first is schema 1.
-pub(crate) const SQLITE: &[&str] = &[include_str!("../migrations/sqlite/0001_first.sql")];
+pub(crate) const SQLITE: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_first.sql"),
+    include_str!("../migrations/sqlite/0002_remains.sql"),
+];
 
 /// Where the schema's number stands: made before the first step, so that it can be asked for.
 const META: &str = "CREATE TABLE IF NOT EXISTS meta (

@@ -63,6 +63,24 @@ statements! {
         ORDER BY id DESC LIMIT $2";
     SESSIONS_NOT_OVER = "SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY id LIMIT $1";
 
+    REMAINS = "SELECT * FROM remains WHERE session_id = $1";
+    KEEP_FILES = "INSERT INTO remains (session_id, files_name, files_entries, files_bytes,
+        files_truncated, files_kept_at) VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (session_id) DO UPDATE SET files_name = excluded.files_name,
+        files_entries = excluded.files_entries, files_bytes = excluded.files_bytes,
+        files_truncated = excluded.files_truncated, files_kept_at = excluded.files_kept_at
+        WHERE remains.files_name IS NULL";
+    REMOVE_FILES = "INSERT INTO remains (session_id, files_removed_at, files_removed_why)
+        VALUES ($1, $2, $3)
+        ON CONFLICT (session_id) DO UPDATE SET files_removed_at = excluded.files_removed_at,
+        files_removed_why = excluded.files_removed_why WHERE remains.files_removed_at IS NULL";
+    REMOVE_RECORDING = "INSERT INTO remains (session_id, recording_removed_at,
+        recording_removed_why) VALUES ($1, $2, $3)
+        ON CONFLICT (session_id) DO UPDATE SET
+        recording_removed_at = excluded.recording_removed_at,
+        recording_removed_why = excluded.recording_removed_why
+        WHERE remains.recording_removed_at IS NULL";
+
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";
     OUTBOX_IDS = "SELECT event_id FROM outbox";

@@ -33,6 +33,12 @@ pub(crate) enum Refused {
         /// Why not.
         why: String,
     },
+    /// It cannot be done as things stand.
+    Conflict(String),
+    /// It is not there any more.
+    Gone(String),
+    /// The runner cannot do it now.
+    Runner(String),
     /// The gateway has too much to do.
     Overloaded,
     /// The store does not answer.
@@ -51,11 +57,12 @@ impl Refused {
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Ambiguous(_) => StatusCode::CONFLICT,
+            Self::Ambiguous(_) | Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Gone(_) => StatusCode::GONE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Overloaded | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Runner(_) | Self::Overloaded | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -65,7 +72,9 @@ impl Refused {
             Self::Forbidden(_) => "FORBIDDEN",
             Self::NotFound(_) => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-            Self::Ambiguous(_) => "CONFLICT",
+            Self::Ambiguous(_) | Self::Conflict(_) => "CONFLICT",
+            Self::Gone(_) => "GONE",
+            Self::Runner(_) => "RUNNER_UNAVAILABLE",
             Self::TooLarge => "TOO_LARGE",
             Self::MediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::Invalid { .. } => "INVALID",
@@ -79,6 +88,7 @@ impl Refused {
             Self::Malformed(why) => why.clone(),
             Self::Forbidden(why) => (*why).to_owned(),
             Self::NotFound(what) => what.clone(),
+            Self::Conflict(why) | Self::Gone(why) | Self::Runner(why) => why.clone(),
             Self::MethodNotAllowed => "this path has no such method".to_owned(),
             Self::Ambiguous(ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();

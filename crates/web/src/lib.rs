@@ -5,6 +5,7 @@
 //! decide nothing else.
 
 mod answer;
+mod files;
 mod health;
 mod local;
 mod recording;

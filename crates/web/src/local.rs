@@ -23,6 +23,7 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::Refused;
+use crate::files;
 use crate::health;
 use crate::recording;
 use crate::sessions;
@@ -73,6 +74,8 @@ fn routes(local: Local) -> Router {
         .route("/api/sessions/end-all", post(sessions::end_all))
         .route("/api/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/api/sessions/{id}/recording", get(recording::read))
+        .route("/api/sessions/{id}/files", get(files::list))
+        .route("/api/sessions/{id}/files.tar", get(files::tar))
         .route("/api/health", get(health::read))
         .fallback(|| async { Refused::NotFound("there is no such path".to_owned()) })
         .method_not_allowed_fallback(|| async { Refused::MethodNotAllowed })

@@ -41,7 +41,13 @@ pub(crate) async fn read(
         return Err(Refused::invalid("follow", "not in this version"));
     }
     let session = sessions::find(&local, &typed).await?;
-    let none = || Refused::NotFound("there is no such recording".to_owned());
+    let none = || match &session.recording_removed {
+        Some(gone) => {
+            let at = gone.at.to_rfc3339();
+            Refused::Gone(format!("the recording was removed on {at}: {}", gone.why))
+        }
+        None => Refused::NotFound("there is no such recording".to_owned()),
+    };
     let file = open(&local.recordings, session.id, session.created_at, channel).ok_or_else(none)?;
     let length = file.metadata().map_err(|_| none())?.len();
     let event = Event::new(local.engine.clock().wall(), Action::RecordingRead, peer.actor())

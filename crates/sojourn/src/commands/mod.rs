@@ -2,6 +2,7 @@
 
 mod audit;
 mod config;
+mod files;
 mod later;
 mod replay;
 mod session;

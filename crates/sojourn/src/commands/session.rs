@@ -7,8 +7,11 @@ use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::end::Exit;
 use sojourn_core::status::Status;
+use sojourn_engine::view::FilesView;
+use sojourn_engine::view::GoneView;
 use sojourn_engine::view::SessionView;
 
+use super::files;
 use super::later;
 use super::replay;
 use crate::cli::Common;
@@ -37,7 +40,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Interrupt(_) => later::refuse("sojourn session interrupt"),
         Command::Resume(_) => later::refuse("sojourn session resume"),
         Command::Extend(_) => later::refuse("sojourn session extend"),
-        Command::Files(_) => later::refuse("sojourn session files"),
+        Command::Files(options) => files::run(common, &options),
         Command::Export(_) => later::refuse("sojourn session export"),
     }
 }
@@ -86,6 +89,13 @@ fn list(common: &Common, options: &List) -> Outcome {
         table.row(row(session));
     }
     table.print("no sessions")?;
+    match all.items.iter().filter(|session| session.recording_removed.is_some()).count() {
+        0 => {}
+        1 => crate::failure::complain("note: the recording of 1 of these was removed"),
+        count => crate::failure::complain(format_args!(
+            "note: the recordings of {count} of these were removed"
+        )),
+    }
     if all.next_cursor.is_some() {
         crate::failure::complain(format_args!("there are more; see them with --limit"));
     }
@@ -192,9 +202,26 @@ fn show(common: &Common, id: &str) -> Outcome {
         ),
         ("idle for", lease.map_or(String::new(), |lease| seconds(Some(lease.idle_seconds)))),
         ("output", lease.map_or(String::new(), |lease| output::size(lease.output_bytes))),
+        ("files", session.files.as_ref().map(left).unwrap_or_default()),
+        ("recording", session.recording_removed.as_ref().map(removed).unwrap_or_default()),
     ]);
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
     Ok(())
+}
+
+/// What it left in its sandbox, in a line.
+fn left(files: &FilesView) -> String {
+    let cut = if files.truncated { ", cut short" } else { "" };
+    let size = output::size(files.bytes);
+    let kept = format!("{} changed, {size} kept{cut}", files.entries);
+    match &files.removed {
+        Some(gone) => format!("{kept}; {}", removed(gone)),
+        None => kept,
+    }
+}
+
+fn removed(gone: &GoneView) -> String {
+    format!("removed {}: {}", output::time(gone.at), gone.why)
 }
 
 fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {

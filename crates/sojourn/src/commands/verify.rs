@@ -3,6 +3,7 @@
 mod recordings;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -22,6 +23,7 @@ use sojourn_core::audit::Action;
 use sojourn_core::audit::Entry;
 use sojourn_core::ids::SessionId;
 use sojourn_engine::audit::Finding;
+use sojourn_engine::audit::Findings;
 use sojourn_engine::audit::verify as verify_log;
 use sojourn_shim::state::State;
 
@@ -45,18 +47,26 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
     let live = Live::look(&data);
     data.become_owner()?;
 
-    let mut ends = Ends::default();
-    let mut log =
-        verify_log(data.path(), kept.as_ref().map(Kept::path), &mut |entry| ends.see(entry))
-            .map_err(|error| Failure::at(&data.audit(), error))?;
+    let checked = || -> Result<(Findings, Recordings), Failure> {
+        let mut ends = Ends::default();
+        let log =
+            verify_log(data.path(), kept.as_ref().map(Kept::path), &mut |entry| ends.see(entry))
+                .map_err(|error| Failure::at(&data.audit(), error))?;
+        let wanted = options.sessions.as_slice();
+        let recordings = Recordings::check(&data.recordings(), wanted, &live, &ends)
+            .map_err(|error| Failure::at(&data.recordings(), error))?;
+        Ok((log, recordings))
+    };
+    let (mut log, mut recordings) = checked()?;
+    if recordings.is_missing {
+        // A recording may be removed between the one and the other; its removal is on record first.
+        (log, recordings) = checked()?;
+    }
     for finding in &mut log.findings {
         if let Some(kept) = kept.as_ref().filter(|kept| finding.file == kept.path()) {
             finding.file.clone_from(&kept.name);
         }
     }
-    let wanted = options.sessions.as_slice();
-    let recordings = Recordings::check(&data.recordings(), wanted, &live, &ends)
-        .map_err(|error| Failure::at(&data.recordings(), error))?;
 
     let findings = || log.findings.iter().chain(&recordings.findings);
     let count = findings().count() as u64 + log.more + recordings.more;
@@ -152,22 +162,30 @@ impl Live {
     }
 }
 
-/// Recordings as the audit log has them on record, by session: their digests by their file.
+/// Recordings as the audit log has them on record.
 #[derive(Default)]
-struct Ends(HashMap<SessionId, HashMap<PathBuf, String>>);
+struct Ends {
+    /// By session, their digests by their file.
+    sealed: HashMap<SessionId, HashMap<PathBuf, String>>,
+    /// Sessions whose recordings were removed.
+    removed: HashSet<SessionId>,
+}
 
 impl Ends {
     fn see(&mut self, entry: &Entry) {
+        let Some(id) = entry.session_id else { return };
+        if entry.action == Action::RecordingRemoved.name() {
+            self.removed.insert(id);
+        }
         if entry.action != Action::SessionEnded.name() {
             return;
         }
-        let Some(id) = entry.session_id else { return };
         let details = &entry.details;
         let mut add = |file: Option<&Json>, sha256: Option<&Json>| {
             if let (Some(file), Some(sha256)) =
                 (file.and_then(Json::as_str), sha256.and_then(Json::as_str))
             {
-                let of_session = self.0.entry(id).or_default();
+                let of_session = self.sealed.entry(id).or_default();
                 of_session.insert(PathBuf::from(file), sha256.to_owned());
             }
         };

@@ -17,6 +17,7 @@ mod limits;
 mod prison;
 mod record;
 mod relay;
+mod retention;
 mod share;
 mod ssh;
 

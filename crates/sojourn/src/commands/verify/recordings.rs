@@ -44,6 +44,8 @@ pub(super) struct Recordings {
     pub(super) more: u64,
     /// What is worth knowing and not wrong.
     pub(super) notes: Vec<String>,
+    /// Whether something is missing: then it may have been removed since the log was read.
+    pub(super) is_missing: bool,
 }
 
 /// The files of one session on one day.
@@ -98,12 +100,14 @@ impl Recordings {
 
     /// Recordings that the audit log has on record and that are not there.
     fn missing(&mut self, root: &Path, ends: &Ends, is_wanted: impl Fn(SessionId) -> bool) {
-        let wanted = ends.0.iter().filter(|(id, _)| is_wanted(**id));
+        let wanted = ends.sealed.iter();
+        let wanted = wanted.filter(|(id, _)| is_wanted(**id) && !ends.removed.contains(*id));
         let files = wanted.flat_map(|(_, recordings)| recordings.keys());
         let mut gone: Vec<_> = files.filter(|file| !root.join(file).is_file()).collect();
         gone.sort();
         for file in gone.into_iter().map(|file| Path::new("recordings").join(file)) {
             if !self.findings.iter().any(|finding| finding.file == file) {
+                self.is_missing = true;
                 self.add(file, None, "missing, and on record in the audit log");
             }
         }
@@ -155,6 +159,11 @@ impl Recordings {
 
     fn sealed_channel(&mut self, stay: &Stay<'_>, channel: &Channel, ends: &Ends) {
         let file = stay.shown.join(&channel.recording);
+        // What is left of a removal that was cut short.
+        let is_removed = ends.removed.contains(&stay.session);
+        if is_removed && !stay.day.join(&channel.recording).exists() {
+            return;
+        }
         let Some((verified, fault)) = self.read(stay, &channel.recording) else { return };
         if verified.bytes != channel.bytes || verified.sha256 != channel.sha256 {
             self.changed(file, channel, &verified, fault);
@@ -210,7 +219,7 @@ impl Recordings {
     /// Holds a recording against the audit log, which a sidecar cannot be made to agree with.
     fn on_record(&mut self, stay: &Stay<'_>, file: PathBuf, verified: &Verified, ends: &Ends) {
         let below = file.strip_prefix("recordings").unwrap_or(&file);
-        let sealed = ends.0.get(&stay.session).and_then(|end| end.get(below));
+        let sealed = ends.sealed.get(&stay.session).and_then(|end| end.get(below));
         if let Some(sha256) = sealed.filter(|sha256| **sha256 != verified.sha256) {
             let what = format!("changed: its SHA-256 is not {sha256}, as the audit log has it");
             self.add(file, None, what);
@@ -222,7 +231,7 @@ impl Recordings {
         for n in &stay.channels {
             self.read_whole(stay, &recordings::file_name(stay.session, *n));
         }
-        if ends.0.contains_key(&stay.session) && live.is_live(stay.session) == Some(false) {
+        if ends.sealed.contains_key(&stay.session) && live.is_live(stay.session) == Some(false) {
             let sidecar = stay.shown.join(format!("{}.json", stay.session));
             self.add(sidecar, None, "changed: the session ended, and this does not say so");
             return;
@@ -262,6 +271,7 @@ impl Recordings {
         let file = match File::open(stay.day.join(name)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.is_missing = true;
                 self.add(shown, None, "missing");
                 return None;
             }
