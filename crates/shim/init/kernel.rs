@@ -176,6 +176,7 @@ pub(crate) fn close(fd: Fd) {
     let _closed = plain(CLOSE, [word(fd), 0, 0, 0, 0]);
 }
 
+#[unsafe(link_section = ".waiting")]
 pub(crate) fn close_on_exec(fd: Fd) -> Result<(), Errno> {
     plain(FCNTL, [word(fd), word(F_SETFD), word(FD_CLOEXEC), 0, 0]).map(drop)
 }

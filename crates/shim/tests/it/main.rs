@@ -1,7 +1,7 @@
 //! The shim and the native sandbox as they are: real namespaces, real programs. As root only.
 
 mod host;
-mod init_names;
+mod init_alone;
 mod init_parsers;
 mod native_leftovers;
 mod native_limits;

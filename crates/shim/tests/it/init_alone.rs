@@ -1,5 +1,5 @@
-//! Names of hosts as `init` looks them up: in a network of its own, with a name server that says
-//! what the test wants.
+//! `init` by itself: what it costs while it waits, and the names of hosts as it looks them up, in a
+//! network of its own with a name server that says what the test wants.
 
 use std::fs;
 use std::io::Read;
@@ -151,6 +151,20 @@ fn serve_names(socket: &UdpSocket) {
             socket.send_to(message, asker).expect("a small one");
         }
     }
+}
+
+/// Most of it stands apart from what it runs through until then.
+#[test]
+fn while_it_waits_it_costs_next_to_no_memory() {
+    let init = Bare::start();
+    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", init.process.id()));
+    let Ok(rollup) = rollup else {
+        eprintln!("SKIPPED: as root only: nobody else may look");
+        return;
+    };
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).expect("it is there");
+    let resident: u32 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(resident <= 48, "{resident} kB");
 }
 
 #[test]
