@@ -11,7 +11,9 @@ use sojourn_core::end::Exit;
 use sojourn_core::limits::Lower;
 use sojourn_core::time::Wall;
 use sojourn_core::wire::Text;
+use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::runner::MAX_ATTEMPTS;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::Stream;
@@ -97,6 +99,29 @@ pub struct Stay {
     pub attempts: Vec<Attempt>,
     /// When the connection was made.
     pub connected_at: Wall,
+}
+
+impl Stay {
+    /// Who it is for, as recording and sidecar tell it.
+    pub(crate) fn about(&self) -> About {
+        let is_visitor = self.who.user().is_none();
+        let left_out = self.attempts.len().saturating_sub(MAX_ATTEMPTS);
+        let attempt = |attempt: &Attempt| Attempt {
+            // Whatever a door says: a password goes on record at a honeypot only.
+            password: attempt.password.clone().filter(|_| is_visitor),
+            ..attempt.clone()
+        };
+        About {
+            user: self.who.user().map(|user| user.name.clone()).unwrap_or_default(),
+            door: self.door.name().to_owned(),
+            peer: self.peer.to_string(),
+            client: self.client.chars().take(256).collect(),
+            // The last ones: that is where it says how they came in.
+            attempts: self.attempts.iter().skip(left_out).map(attempt).collect(),
+            connected_at: self.connected_at,
+            hassh: self.hassh.clone(),
+        }
+    }
 }
 
 /// A channel to start in a session.

@@ -16,10 +16,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Mono;
-use sojourn_core::wire::runner::About;
-use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::runner::Event as RunnerEvent;
-use sojourn_core::wire::runner::MAX_ATTEMPTS;
 use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Open;
 use sojourn_core::wire::runner::Reply;
@@ -289,7 +286,7 @@ impl Engine {
             session: id,
             profile: name.to_owned(),
             lower: stay.lower.clone(),
-            about: about(stay),
+            about: stay.about(),
             honeypot: stay.who.user().is_none(),
         }));
         let failed =
@@ -584,26 +581,6 @@ async fn listen(inner: std::sync::Weak<Inner>, mut events: mpsc::Receiver<Runner
     while let Some(event) = events.recv().await {
         let Some(inner) = inner.upgrade() else { return };
         inner.on_runner(event);
-    }
-}
-
-fn about(stay: &Stay) -> About {
-    let is_visitor = stay.who.user().is_none();
-    let told = stay.attempts.len().saturating_sub(MAX_ATTEMPTS);
-    let attempt = |attempt: &Attempt| Attempt {
-        // Whatever a door says: a password goes on record at a honeypot only.
-        password: attempt.password.clone().filter(|_| is_visitor),
-        ..attempt.clone()
-    };
-    About {
-        user: stay.who.user().map(|user| user.name.clone()).unwrap_or_default(),
-        door: stay.door.name().to_owned(),
-        peer: stay.peer.to_string(),
-        client: stay.client.chars().take(256).collect(),
-        // The last ones: that is where it says how they came in.
-        attempts: stay.attempts.iter().skip(told).map(attempt).collect(),
-        connected_at: stay.connected_at,
-        hassh: stay.hassh.clone(),
     }
 }
 

@@ -82,7 +82,7 @@ mod tests {
         let about =
             Attributes { mode: 0o100_644, size: 12, mtime: now - 60, ..Attributes::default() };
         let line = |about: &Attributes| String::from_utf8(long_name(b"a b", about, now)).unwrap();
-        assert_eq!(line(&about), "-rw-r--r--   1 root     root           12 Nov 22 11:41 a b");
+        assert_eq!(line(&about), "-rw-r--r--   1 root     root           12 Nov 22 11:01 a b");
         let old = Attributes { mode: 0o041_777, uid: 1000, gid: 5, mtime: 0, ..about };
         assert_eq!(line(&old), "drwxrwxrwt   1 1000     5              12 Jan  1  1970 a b");
         let odd = Attributes { mode: 0o106_640, mtime: u64::MAX, ..about };
