@@ -45,8 +45,8 @@ const ADM: Owner = (0, 4);
 const WWW: Owner = (33, 33);
 const BACKUP: Owner = (34, 34);
 const MYSQL: Owner = (102, 110);
-const MARTA: Owner = (1000, 1000);
-const JONAS: Owner = (1001, 1001);
+const WEBADMIN: Owner = (1000, 1000);
+const REPORTS: Owner = (1001, 1001);
 const DEPLOY: Owner = (1002, 1002);
 
 enum Kind {
@@ -119,18 +119,18 @@ const PLANTED: &[Planted] = &[
     directory("root/.ssh", 0o700, ROOT),
     file!("root/.ssh/authorized_keys", 0o600, ROOT, 340),
     file!("root/.ssh/known_hosts", 0o600, ROOT, 204),
-    directory("home/marta", 0o755, MARTA),
-    file!("home/marta/.bash_history", 0o600, MARTA, 6),
-    file!("home/marta/.bashrc" = "skel/bashrc", 0o644, MARTA, 411),
-    file!("home/marta/.profile" = "skel/profile", 0o644, MARTA, 411),
-    file!("home/marta/todo.txt", 0o644, MARTA, 19),
-    directory("home/marta/.ssh", 0o700, MARTA),
-    file!("home/marta/.ssh/authorized_keys", 0o600, MARTA, 411),
-    directory("home/jonas", 0o755, JONAS),
-    file!("home/jonas/.bash_history", 0o600, JONAS, 41),
-    file!("home/jonas/.bashrc" = "skel/bashrc", 0o644, JONAS, 163),
-    file!("home/jonas/.profile" = "skel/profile", 0o644, JONAS, 163),
-    file!("home/jonas/report.py", 0o755, JONAS, 120),
+    directory("home/webadmin", 0o755, WEBADMIN),
+    file!("home/webadmin/.bash_history", 0o600, WEBADMIN, 6),
+    file!("home/webadmin/.bashrc" = "skel/bashrc", 0o644, WEBADMIN, 411),
+    file!("home/webadmin/.profile" = "skel/profile", 0o644, WEBADMIN, 411),
+    file!("home/webadmin/todo.txt", 0o644, WEBADMIN, 19),
+    directory("home/webadmin/.ssh", 0o700, WEBADMIN),
+    file!("home/webadmin/.ssh/authorized_keys", 0o600, WEBADMIN, 411),
+    directory("home/reports", 0o755, REPORTS),
+    file!("home/reports/.bash_history", 0o600, REPORTS, 41),
+    file!("home/reports/.bashrc" = "skel/bashrc", 0o644, REPORTS, 163),
+    file!("home/reports/.profile" = "skel/profile", 0o644, REPORTS, 163),
+    file!("home/reports/report.py", 0o755, REPORTS, 120),
     directory("home/deploy", 0o755, DEPLOY),
     file!("home/deploy/.bashrc" = "skel/bashrc", 0o644, DEPLOY, 399),
     file!("home/deploy/.profile" = "skel/profile", 0o644, DEPLOY, 399),

@@ -12,9 +12,9 @@ ls -lh /var/backups
 cat /root/.my.cnf
 ./backup.sh
 crontab -l
-adduser jonas
-passwd jonas
-usermod -aG adm marta
+adduser reports
+passwd reports
+usermod -aG adm webadmin
 ss -tlnp
 free -m
 top

@@ -25,14 +25,14 @@ fn bait_looks_like_a_server_that_people_use() {
     shell.write(b"exit\n");
     let ssh = gateway.alice().user("alice+bait");
     let told = ssh.run(
-        "hostname; grep -c web01 /etc/hosts; id -un marta; stat -c '%U:%G %a %n' /home/marta/todo.txt \
+        "hostname; grep -c web01 /etc/hosts; id -un webadmin; stat -c '%U:%G %a %n' /home/webadmin/todo.txt \
          /root/.my.cnf /etc/shadow /var/www/shop/config.php; test -s /root/.bash_history && echo history; \
          find /etc/passwd /root /home /var/www -newermt '-1 hour' | wc -l; \
          find /etc/passwd -newermt '-2 years' | wc -l; echo more >>/root/.bash_history && echo written",
     );
     assert_eq!(
         told.text(),
-        "web01\n1\nmarta\nmarta:marta 644 /home/marta/todo.txt\nroot:root 600 /root/.my.cnf\n\
+        "web01\n1\nwebadmin\nwebadmin:webadmin 644 /home/webadmin/todo.txt\nroot:root 600 /root/.my.cnf\n\
          root:shadow 640 /etc/shadow\nwww-data:www-data 640 /var/www/shop/config.php\nhistory\n\
          0\n1\nwritten\n",
         "{}",
