@@ -109,7 +109,11 @@ impl Prepared {
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let id = sandbox_id(slot.number(), unique);
-        let blueprint = Blueprint::Native(profile.native(&id, &slot));
+        let nat = match &profile.egress {
+            Some(egress) => Some(egress.plan().await?),
+            None => None,
+        };
+        let blueprint = Blueprint::Native(profile.native(&id, &slot, nat));
         let disk = profile.disk.as_ref().map(|disk| disk.parts());
         let fds = disk.as_ref().map_or(&[][..], |parts| parts);
         Self::by(forge, id, blueprint, fds, Some(slot), timeout).await

@@ -7,10 +7,12 @@ use std::time::Duration;
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::Text;
 use sojourn_shim::control::RecordingPolicy;
+use sojourn_shim::nat::Nat;
 use sojourn_shim::native::DiskTemplate;
 use sojourn_shim::native::NativeProfile;
 use sojourn_shim::native::Rootfs;
 
+use crate::egress::Egress;
 use crate::slots::Slot;
 
 /// What is laid over a root file system.
@@ -45,6 +47,8 @@ pub struct Profile {
     pub tmp_size: u64,
     /// What it may write elsewhere, in bytes.
     pub disk_size: u64,
+    /// Its network; none is none.
+    pub egress: Option<Arc<Egress>>,
     /// The limits of its sessions.
     pub limits: Limits,
     /// What a shell request starts; its first word is the shell of `exec`.
@@ -67,7 +71,7 @@ pub struct Profile {
 
 impl Profile {
     /// What a shim is told to build.
-    pub(crate) fn native(&self, id: &str, slot: &Slot) -> NativeProfile {
+    pub(crate) fn native(&self, id: &str, slot: &Slot, nat: Option<Nat>) -> NativeProfile {
         let hostname = match self.hostname.as_str() {
             "" => format!("sandbox-{}", id.rsplit('-').next().unwrap_or(id)),
             name => name.to_owned(),
@@ -87,6 +91,7 @@ impl Profile {
             tmp_size: self.tmp_size,
             disk_size: self.disk_size,
             ids: slot.ids(),
+            nat,
         }
     }
 }

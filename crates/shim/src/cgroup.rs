@@ -216,14 +216,22 @@ impl Cgroup {
     }
 
     /// Whether no other process is in it.
-    pub(crate) fn holds_only(&self, pid: Pid) -> bool {
-        self.processes().iter().all(|inside| *inside == pid)
+    pub(crate) fn holds_only(&self, pids: &[Pid]) -> bool {
+        self.processes().iter().all(|inside| pids.contains(inside))
+    }
+
+    /// Files for a process to write a zero to, so as to be in it from then on.
+    pub(crate) fn entrances(&self) -> io::Result<Vec<fs::File>> {
+        let open = |directory: &PathBuf| {
+            fs::OpenOptions::new().write(true).open(directory.join("cgroup.procs"))
+        };
+        self.directories.iter().map(open).collect()
     }
 
     /// Sends `signal` to every process but `spared`, and gives those that were there.
-    pub(crate) fn signal(&self, signal: Signal, spared: Option<Pid>) -> Vec<Pid> {
+    pub(crate) fn signal(&self, signal: Signal, spared: &[Pid]) -> Vec<Pid> {
         let mut pids = self.processes();
-        pids.retain(|pid| Some(*pid) != spared);
+        pids.retain(|pid| !spared.contains(pid));
         for pid in &pids {
             // The number may have been given to somebody else since it was read: hold the process
             // first, look whether it is one of ours, then signal what is held.
@@ -246,7 +254,7 @@ impl Cgroup {
                 let _tried = path.exists().then(|| fs::write(path, value));
             }
         }
-        let pids = self.signal(Signal::KILL, None);
+        let pids = self.signal(Signal::KILL, &[]);
         for directory in &self.directories {
             let kill = directory.join("cgroup.kill");
             if kill.exists() {

@@ -4,6 +4,7 @@
 //! - [`zygote`]: the split; the process that forks shims and the built-in runner.
 //! - [`sandbox`]: what a session holds of its sandbox; [`init_link`]: its process 1; [`cgroup`] and
 //!   [`pty`]: where its programs are found, and their terminals.
+//! - [`nat`]: a network for a sandbox, and what it may reach.
 //! - [`native`]: the sandbox of namespaces and an overlay that is built here.
 //! - [`container`]: one that an engine made, taken over; [`host`]: no sandbox, another user.
 //! - [`layers`]: what a sandbox wrote, readable when it is dead.
@@ -29,6 +30,7 @@ pub mod host;
 pub mod init_link;
 pub mod joined;
 pub mod layers;
+pub mod nat;
 pub mod native;
 pub mod pty;
 pub mod sandbox;

@@ -26,6 +26,9 @@ use crate::clock;
 use crate::init_link::InitEvent;
 use crate::init_link::InitLink;
 use crate::layers::Layers;
+use crate::nat;
+use crate::nat::Namespaces;
+use crate::nat::Nat;
 use crate::pty::Pty;
 
 /// What a sandbox is held by.
@@ -53,6 +56,7 @@ pub struct Sandbox {
     ptmx: OwnedFd,
     cgroup: Cgroup,
     layers: Option<Layers>,
+    network: Option<nat::Link>,
     /// Whether process 1 has ended and was collected.
     ended: bool,
 }
@@ -60,7 +64,19 @@ pub struct Sandbox {
 impl Sandbox {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { pid, pidfd, link, ptmx, cgroup, layers } = parts;
-        Self { pid, pidfd, link, ptmx, cgroup, layers, ended: false }
+        Self { pid, pidfd, link, ptmx, cgroup, layers, network: None, ended: false }
+    }
+
+    /// Gives it a network; `cgroup` and namespaces of process 1 are its own.
+    pub(crate) fn attach_network(&mut self, nat: &Nat, deadline: &Deadline) -> Result<(), String> {
+        let namespaces = Namespaces::of(self.pid).map_err(|error| error.to_string())?;
+        self.network = Some(nat::attach(nat, &namespaces, &self.cgroup, deadline)?);
+        Ok(())
+    }
+
+    /// The processes in its control groups that are not the prisoner's.
+    fn attendants(&self) -> Vec<Pid> {
+        self.network.iter().map(nat::Link::pid).chain([self.pid]).collect()
     }
 
     /// Waits until `init` says that it takes commands, or gives the reason why it will not.
@@ -122,18 +138,21 @@ impl Sandbox {
 
     /// Whether nothing but `init` runs inside.
     pub(crate) fn is_deserted(&self) -> bool {
-        self.cgroup.holds_only(self.pid)
+        self.cgroup.holds_only(&self.attendants())
     }
 
     /// Signals every process inside but `init`, without asking it.
     pub fn signal_all(&self, signal: Signal) {
-        let _told = self.cgroup.signal(signal, Some(self.pid));
+        let _told = self.cgroup.signal(signal, &self.attendants());
     }
 
     /// Kills everything inside. [`Sandbox::is_empty`] says when it is gone.
     pub fn kill(&self) {
         // The kernel takes the rest of a pid namespace along with its process 1.
         let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if let Some(network) = &self.network {
+            network.kill();
+        }
         let _told = self.cgroup.kill();
     }
 
@@ -148,6 +167,9 @@ impl Sandbox {
                 Err(Errno::CHILD) => has_ended(self.pidfd.as_fd()),
                 _ => false,
             };
+        }
+        if let Some(network) = &self.network {
+            network.collect();
         }
         self.ended && self.cgroup.is_empty()
     }

@@ -6,6 +6,7 @@
 
 mod client;
 mod gateway;
+mod network;
 mod peer;
 mod scratch;
 mod sshd;
@@ -15,6 +16,8 @@ pub use client::Output;
 pub use client::Running;
 pub use gateway::Gateway;
 pub use gateway::Options;
+pub use network::Network;
+pub use network::cover;
 pub use peer::Peer;
 pub use scratch::Scratch;
 pub use sshd::Sshd;

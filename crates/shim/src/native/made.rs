@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::profile::NativeProfile;
 use super::rootfs::is_system_name;
+use crate::nat::RESOLVER;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
@@ -46,14 +47,10 @@ impl Made {
                 _ => {}
             }
         }
-        let hostname = &profile.hostname;
-        let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
+        self.fill_own("base", profile)?;
         for (name, text) in [
             ("passwd", PASSWD),
             ("group", GROUP),
-            ("hosts", &hosts),
-            ("hostname", &format!("{hostname}\n")),
-            ("resolv.conf", ""),
             ("nsswitch.conf", NSSWITCH),
             ("profile", PROFILE),
             ("bash.bashrc", BASHRC),
@@ -63,6 +60,23 @@ impl Made {
         }
         self.link(Path::new("../usr/lib/os-release"), Path::new("base/etc/os-release"))?;
         self.link(Path::new("../proc/self/mounts"), Path::new("base/etc/mtab"))
+    }
+
+    /// What is this sandbox's alone, in the directory `layer`, which has an `etc`.
+    pub(super) fn fill_own(&self, layer: &str, profile: &NativeProfile) -> io::Result<()> {
+        let hostname = &profile.hostname;
+        let mut hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
+        for (name, addresses) in profile.nat.iter().flat_map(|nat| &nat.names) {
+            hosts.extend(addresses.iter().map(|address| format!("{address} {name}\n")));
+        }
+        let resolver = match &profile.nat {
+            Some(nat) if nat.dns => format!("nameserver {RESOLVER}\n"),
+            _ => String::new(),
+        };
+        let etc = Path::new(layer).join("etc");
+        self.file(&etc.join("hosts"), &hosts)?;
+        self.file(&etc.join("hostname"), &format!("{hostname}\n"))?;
+        self.file(&etc.join("resolv.conf"), &resolver)
     }
 
     pub(super) fn directory(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {

@@ -95,10 +95,13 @@ fn adopt(
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).at(stage, "holding it")?;
     let cgroup = Cgroup::find(&profile.cgroup_parent, &profile.id).at(stage, "its cgroup")?;
     let mut sandbox = Sandbox::new(Parts { pid, pidfd, link, ptmx, cgroup, layers });
-    match sandbox.wait_until_ready(deadline) {
-        Ok(()) => Ok(sandbox),
-        Err(message) => Err(BuildError { stage, message }),
+    let ready = sandbox.wait_until_ready(deadline);
+    ready.map_err(|message| BuildError { stage, message })?;
+    if let Some(nat) = &profile.nat {
+        let attached = sandbox.attach_network(nat, deadline);
+        attached.map_err(|message| BuildError { stage: Stage::Network, message })?;
     }
+    Ok(sandbox)
 }
 
 /// Ends and removes whatever a failed build has made: most of it may never have been there.

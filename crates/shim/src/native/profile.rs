@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::nat::Nat;
+
 /// Where the files of a sandbox come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +51,8 @@ pub struct NativeProfile {
     pub disk_size: u64,
     /// Its ids.
     pub ids: IdRange,
+    /// Its network; none is none but its own loopback.
+    pub nat: Option<Nat>,
 }
 
 impl NativeProfile {
@@ -93,6 +97,7 @@ mod tests {
             tmp_size: 1 << 20,
             disk_size: 1 << 20,
             ids: IdRange { start: 1 << 30, count: 1 << 16 },
+            nat: None,
         }
     }
 

@@ -31,12 +31,16 @@ const HIDDEN: [&str; 2] = ["usr/local", "usr/src"];
 
 /// Lower layers by their names in the staging directory: a profile's overlay, and what is below it.
 const OVER: &str = "over";
+/// Files that only this sandbox has, where the base is not made here.
+const MADE: &str = "made";
 const BASE: &str = "base";
 
 /// What the profile shows of the host, taken while its paths can still be reached.
 pub(super) struct Lower {
     base: Base,
     overlay: Option<OwnedFd>,
+    /// Whether there is a layer of files that only this sandbox has.
+    made: bool,
 }
 
 enum Base {
@@ -49,7 +53,8 @@ enum Base {
 impl Lower {
     /// The names of the layers in the staging directory, the topmost first.
     pub(super) fn names(&self) -> Vec<&'static str> {
-        self.overlay.iter().map(|_| OVER).chain([BASE]).collect()
+        let overlay = self.overlay.iter().map(|_| OVER);
+        overlay.chain(self.made.then_some(MADE)).chain([BASE]).collect()
     }
 }
 
@@ -69,7 +74,9 @@ pub(super) fn take(
         Some(path) => Base::Directory(take_mapped(path, ids.as_ref())?),
     };
     let overlay = profile.overlay.as_ref().map(|path| take_mapped(path, ids.as_ref()));
-    Ok(Lower { base, overlay: overlay.transpose()? })
+    // A tree without a network is shown as it is.
+    let made = directory.is_some() && profile.nat.is_some();
+    Ok(Lower { base, overlay: overlay.transpose()?, made })
 }
 
 /// A directory whose owners are shown through a user namespace's map.
@@ -115,8 +122,11 @@ fn take_host() -> io::Result<Vec<(String, OwnedFd)>> {
 pub(super) fn assemble(profile: &NativeProfile, lower: &Lower) -> io::Result<()> {
     let owner = profile.ids.start;
     let made = Made { owner };
-    for directory in [BASE, OVER, "root", "disk/u", "disk/w"] {
+    for directory in [BASE, OVER, MADE, "made/etc", "root", "disk/u", "disk/w"] {
         made.directory(directory, 0o755)?;
+    }
+    if lower.made {
+        made.fill_own(MADE, profile)?;
     }
     match &lower.base {
         Base::Host(_) => made.fill(profile)?,

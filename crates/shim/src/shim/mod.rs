@@ -251,10 +251,10 @@ fn stage(error: &BuildError) -> Stage {
     match error.stage {
         error::Stage::Profile => Stage::Profile,
         error::Stage::Disk | error::Stage::Rootfs => Stage::RootFs,
+        error::Stage::Network => Stage::Network,
         error::Stage::Init => Stage::Init,
         error::Stage::Prepare
         | error::Stage::Container
-        | error::Stage::Network
         | error::Stage::Terminals
         | error::Stage::Start => Stage::Container,
     }

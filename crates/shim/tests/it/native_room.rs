@@ -82,6 +82,7 @@ pub(crate) fn profile() -> NativeProfile {
             start: 0x7000_0000 + (process.wrapping_mul(61).wrapping_add(number) % 4096) * 0x1_0000,
             count: 0x1_0000,
         },
+        nat: None,
     }
 }
 

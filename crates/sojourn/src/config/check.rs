@@ -5,8 +5,12 @@ use std::io;
 
 use super::Config;
 use super::Mode;
+use sojourn_sandbox::egress;
+use sojourn_shim::nat;
+
 use super::node::Node;
 use super::profile::Forward;
+use super::profile::Network;
 use super::profile::Profile;
 use super::profile::SandboxKind;
 use super::profile::Share;
@@ -39,7 +43,7 @@ pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
     }
     for (name, profile) in config.profiles.usable() {
         if let Some(node) = place(root, &["profiles", name]) {
-            check_profile(profile, node, report);
+            check_profile(name, profile, node, report);
         }
     }
 }
@@ -74,7 +78,7 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
     }
 }
 
-fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
+fn check_profile(name: &str, profile: &Profile, node: &Node, report: &mut Report) {
     if profile.forward.contains(&Forward::X11) {
         let node = node.get("forward").unwrap_or(node);
         report.problem(node, "\"x11\" is not in this version; leave it out");
@@ -82,6 +86,18 @@ fn check_profile(profile: &Profile, node: &Node, report: &mut Report) {
     if profile.command.first().is_none_or(String::is_empty) {
         let node = node.get("command").unwrap_or(node);
         report.problem(node, "no program: the first entry is the program, the rest its arguments");
+    }
+    if profile.network == Network::None && !profile.egress.is_empty() {
+        report.note(format!("profiles.{name}.egress says nothing while network is \"none\""));
+    }
+    if profile.egress.len() > egress::MOST {
+        let node = node.get("egress").unwrap_or(node);
+        report.problem(node, format_args!("more than {} entries", egress::MOST));
+    }
+    if profile.network == Network::Nat
+        && let Err(missing) = nat::check()
+    {
+        report.note(format!("profiles.{name} has no network yet: {missing}"));
     }
     if let Laid::Directory(overlay) = &profile.overlay.0 {
         let place = node.get("overlay").unwrap_or(node);

@@ -22,6 +22,7 @@ use sojourn_core::limits::Limits;
 
 pub(crate) use report::nearest;
 
+pub(crate) use profile::Network;
 pub(crate) use profile::Profile;
 pub(crate) use profile::Share;
 pub(crate) use sections::Config;

@@ -9,6 +9,7 @@ use sojourn_core::authz::Allow;
 use sojourn_core::limits::IdleCounts;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
+use sojourn_sandbox::egress::Entry;
 
 use super::keys::keys;
 use super::node::Kind;
@@ -18,6 +19,7 @@ use super::value::HostName;
 use super::value::Laid;
 use super::value::Overlay;
 use super::value::Pattern;
+use super::value::Rate;
 use super::value::RootFs;
 use super::value::Value;
 use super::value::choice;
@@ -114,11 +116,11 @@ keys! {
         /// What a shell request starts.
         command: Vec<String> = words(&["/bin/bash", "-l"], |word| word);
         /// What a sandbox reaches: "none", or "nat".
-        network: Network = Network::None, later;
-        /// nat: what may be reached, host:port.
-        egress: Vec<String> = Vec::new(), later;
-        /// nat: how fast.
-        egress_rate: String = "1MB/s".to_owned(), later;
+        network: Network = Network::None;
+        /// nat: what may be reached, host:port; empty is everything public. Private ranges only when named.
+        egress: Vec<Entry> = Vec::new();
+        /// nat: how fast, each way; "0" is no limit.
+        egress_rate: Rate = Rate(Size::mib(1));
         /// Which forwards are allowed: "local", "remote", "agent", "x11".
         forward: Vec<Forward> = Vec::new();
         /// Memory of all its programs.

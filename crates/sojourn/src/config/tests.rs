@@ -61,7 +61,7 @@ mode = \"open\"
 [profiles.small]
 memory = \"1KB\"
 pids = \"many\"
-network = \"nat\"
+egress = [\"example.com\"]
 
 [sevrer]
 ";
@@ -77,7 +77,8 @@ network = \"nat\"
             "s.toml:8: ssh[0].mode: \"open\" is not one of \"users\", \"honeypot\"",
             "s.toml:11: profiles.small.memory: \"1KB\" is not from \"8MB\" to \"16TB\"",
             "s.toml:12: profiles.small.pids: a text where a whole number is wanted",
-            "s.toml:13: profiles.small.network: \"nat\" is not in this version; leave it at \"none\"",
+            "s.toml:13: profiles.small.egress[0]: \"example.com\" is not host:port, address:port, \
+         network/bits:port, *:port or host:*",
             "s.toml:15: sevrer: unknown key; the nearest is \"server\"",
         ]
     );

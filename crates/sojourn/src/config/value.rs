@@ -12,6 +12,7 @@ use sojourn_core::authz::Allow;
 use sojourn_core::network::Network;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
+use sojourn_sandbox::egress::Entry;
 use toml::Value as Toml;
 
 use super::node::Kind;
@@ -226,6 +227,8 @@ of_text! {
     ServerId: {"type": "string"};
     RootFs: {"type": "string"};
     Overlay: {"type": "string"};
+    Entry: {"type": "string"};
+    Rate: {"type": "string"};
 }
 
 /// A text that is not what a key wants; says what would be.
@@ -303,6 +306,11 @@ text_type! {
     RootFs(Option<PathBuf>) = |text| {
         if text == "host" { Some(None) } else { absolute(text).map(Some) }
     }, "\"host\", nor a directory that begins with \"/\"";
+    /// So many bytes a second; 0 is as many as there are.
+    Rate(Size) = |text| match text {
+        "0" => Some(Size(0)),
+        _ => text.strip_suffix("/s").and_then(|size| size.parse().ok()),
+    }, "a rate, like \"500KB/s\" or \"1MB/s\", nor \"0\" for none";
     /// What is laid over a root file system.
     Overlay(Laid) = |text| match text {
         "" => Some(Laid::Nothing),
@@ -348,6 +356,10 @@ show_text! {
     Pattern: |this| this.0.clone();
     ServerId: |this| this.0.clone();
     RootFs: |this| shown(this.0.as_ref(), "host");
+    Rate: |this| match this.0 {
+        Size(0) => "0".to_owned(),
+        size => format!("{size}/s"),
+    };
     Overlay: |this| match &this.0 {
         Laid::Nothing => String::new(),
         Laid::Bait => "bait".to_owned(),

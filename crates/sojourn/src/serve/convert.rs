@@ -12,6 +12,7 @@ use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
 use sojourn_runner::builtin::RunnerConfig;
 use sojourn_runner::retention::Retention;
+use sojourn_sandbox::egress::Egress;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
@@ -21,6 +22,7 @@ use sojourn_shim::native::Rootfs;
 
 use crate::config::Config;
 use crate::config::Laid;
+use crate::config::Network;
 use crate::config::OnRecordingFailure;
 use crate::config::Profile;
 use crate::config::RecordInput;
@@ -85,6 +87,8 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
         pids: u64::from(profile.pids),
         tmp_size: profile.tmp_size.0,
         disk_size: profile.disk_size.0,
+        egress: (profile.network == Network::Nat)
+            .then(|| Arc::new(Egress::new(profile.egress.clone(), profile.egress_rate.0.0))),
         limits: config.limits_for(profile),
         command: profile.command.iter().map(|word| Text::from(word.as_str())).collect(),
         env: profile

@@ -14,6 +14,7 @@ mod honeypot;
 mod leaving;
 mod left;
 mod limits;
+mod network;
 mod prison;
 mod record;
 mod relay;
