@@ -19,6 +19,7 @@ mod prison;
 mod record;
 mod relay;
 mod retention;
+mod screens;
 mod share;
 mod ssh;
 
