@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod authz;
 pub mod end;
+pub mod extension;
 pub mod ids;
 pub mod lease;
 pub mod limits;

@@ -68,6 +68,9 @@ const COMMANDS: usize = 8;
 /// How long the runner may take to hear the last requests.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// How long the end of a session waits until its shim knows who ended it.
+const NOTE: Duration = Duration::from_millis(250);
+
 /// How often it is looked whether a session that was being opened at the end is there.
 const NEWCOMERS: Duration = Duration::from_millis(50);
 
@@ -347,12 +350,13 @@ impl Engine {
             "session is being ended",
         );
         lock(&session.shared.ended_by).get_or_insert(by);
-        // For the sidecar only: that the session ends must not wait for it.
-        let runner = self.inner.runner.clone();
+        let inner = self.inner.clone();
         self.inner.tasks.spawn(async move {
-            let _lost = runner.ask(Request::Note { session: id, note }).await;
+            // The sidecar is to say who it was, but the end does not wait for that for long.
+            let noted = inner.runner.ask(Request::Note { session: id, note });
+            let _late = tokio::time::timeout(NOTE, noted).await;
+            session.request_end(EndReason::EndedBy).await;
         });
-        session.request_end(EndReason::EndedBy).await;
         true
     }
 
@@ -464,6 +468,7 @@ impl Inner {
             },
             policy: arrival.policy,
             screens: self.screens.clone(),
+            extending: tokio::sync::Mutex::new(()),
             commands,
             starting: tokio::sync::Mutex::new(()),
             honeypot: arrival.honeypot,

@@ -7,6 +7,7 @@
 //! - [`runner_link`]: requests to the built-in runner.
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`audit`]: the one writer of the audit log.
+//! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
 //! - [`adopt`]: what a gateway that starts finds of the one before.
 
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod door;
 pub mod ending;
 pub mod engine;
+pub mod extend;
 pub mod honeypot;
 pub mod identity;
 pub mod listing;

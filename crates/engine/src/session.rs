@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     /// How long its terminals wait for their people; not at all when it is zero.
     pub(crate) detach_grace: Duration,
     pub(crate) screens: Screens,
+    /// Held while its deadline is moved.
+    pub(crate) extending: tokio::sync::Mutex<()>,
     /// Whether it is a honeypot's.
     pub(crate) honeypot: bool,
     pub(crate) next_channel: AtomicU16,
@@ -366,10 +368,21 @@ impl Session {
 
     /// Asks the shim to end the session. The first reason wins.
     pub(crate) async fn request_end(&self, reason: EndReason) {
-        let mut frame = Vec::new();
-        ToShim::End(EndRequest { reason }).encode(&mut frame);
         // A broken link means that the shim is gone, which ends the session as well.
-        let _broken = self.shared.link.send(&frame).await;
+        let _broken = self.tell_shim(&ToShim::End(EndRequest { reason })).await;
+    }
+
+    /// Tells the shim something that is about no channel.
+    pub(crate) async fn tell_shim(&self, what: &ToShim<'_>) -> std::io::Result<()> {
+        let mut frame = Vec::new();
+        what.encode(&mut frame);
+        self.shared.link.send(&frame).await
+    }
+
+    /// Whether it is ending, or over.
+    pub(crate) fn is_ending(&self) -> bool {
+        let progress = self.shared.progress.borrow();
+        progress.ending.is_some() || progress.over
     }
 
     /// Resolves when everything of the session is gone and on record.
@@ -381,21 +394,24 @@ impl Session {
 
     /// How its lease stands now; what was known last when the shim does not answer at once.
     pub(crate) async fn lease(&self) -> Option<Arc<LeaseState>> {
-        let mut progress = self.shared.progress.clone();
-        let (over, before) = {
-            let now = progress.borrow_and_update();
-            (now.over || now.ending.is_some(), now.lease_answers)
-        };
-        if !over {
-            let mut frame = Vec::new();
-            ToShim::Query.encode(&mut frame);
-            let ask = async {
-                self.shared.link.send(&frame).await.ok()?;
-                progress.wait_for(|p| p.lease_answers > before).await.ok().map(drop)
-            };
-            let _late = tokio::time::timeout(QUERY, ask).await;
+        match self.fresh_lease().await {
+            Some(lease) => Some(lease),
+            None => self.shared.progress.borrow().lease.clone(),
         }
-        self.shared.progress.borrow().lease.clone()
+    }
+
+    /// How its lease stands now, if the shim answers.
+    pub(crate) async fn fresh_lease(&self) -> Option<Arc<LeaseState>> {
+        let mut progress = self.shared.progress.clone();
+        let before = progress.borrow_and_update().lease_answers;
+        if self.is_ending() {
+            return None;
+        }
+        let ask = async {
+            self.tell_shim(&ToShim::Query).await.ok()?;
+            progress.wait_for(|p| p.lease_answers > before).await.ok()?.lease.clone()
+        };
+        tokio::time::timeout(QUERY, ask).await.ok()?
     }
 }
 

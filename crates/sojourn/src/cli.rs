@@ -102,6 +102,17 @@ pub(crate) enum Session {
     },
     /// End many sessions at once
     EndAll(EndAll),
+    /// Let a session run longer
+    Extend {
+        #[command(flatten)]
+        id: SessionName,
+        /// How much longer, like 30m or 2h
+        #[arg(value_name = "DURATION")]
+        by: Span,
+        /// Say why; it goes on record
+        #[arg(long, value_name = "TEXT")]
+        why: Option<String>,
+    },
     /// Play a recording in this terminal: space pauses, q quits
     Replay(Replay),
     /// List what a session changed in its sandbox, or fetch it as a tar
@@ -114,8 +125,6 @@ pub(crate) enum Session {
     Interrupt(Later),
     #[command(hide = true)]
     Resume(Later),
-    #[command(hide = true)]
-    Extend(Later),
     #[command(hide = true)]
     Export(Later),
 }

@@ -50,6 +50,9 @@ pub struct Sidecar {
     pub duration_ms: Option<u64>,
     /// Why it ended, by the names of the API.
     pub end_reason: Option<String>,
+    /// The person who ended it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<EndedBy>,
     /// What it was allowed, and what became of that.
     pub lease: Lease,
     /// What ran, each program with a recording of its own.
@@ -65,6 +68,16 @@ pub struct Sidecar {
     pub commands_left_out: u64,
     /// Whether this was completed after the fact, because the recorder was cut off.
     pub recovered: bool,
+}
+
+/// Who ended a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EndedBy {
+    /// Their name, escaped.
+    pub name: String,
+    /// Why, as they said, escaped.
+    pub why: Option<String>,
 }
 
 /// Where a connection came from.

@@ -6,7 +6,9 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::Value;
 use serde_json::json;
+use sojourn_core::extension::NoExtension;
 use sojourn_core::ids::SessionId;
+use sojourn_engine::extend::ExtendError;
 use sojourn_engine::listing::StoreUnavailable;
 
 /// An answer that is not what was asked for.
@@ -43,6 +45,8 @@ pub(crate) enum Refused {
     Overloaded,
     /// The store does not answer.
     Store,
+    /// The audit log cannot be written.
+    Audit(String),
 }
 
 impl Refused {
@@ -62,7 +66,9 @@ impl Refused {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Runner(_) | Self::Overloaded | Self::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Runner(_) | Self::Overloaded | Self::Store | Self::Audit(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -80,6 +86,7 @@ impl Refused {
             Self::Invalid { .. } => "INVALID",
             Self::Overloaded => "OVERLOADED",
             Self::Store => "STORE_UNAVAILABLE",
+            Self::Audit(_) => "AUDIT_UNAVAILABLE",
         }
     }
 
@@ -87,7 +94,7 @@ impl Refused {
         match self {
             Self::Malformed(why) => why.clone(),
             Self::Forbidden(why) => (*why).to_owned(),
-            Self::NotFound(what) => what.clone(),
+            Self::NotFound(what) | Self::Audit(what) => what.clone(),
             Self::Conflict(why) | Self::Gone(why) | Self::Runner(why) => why.clone(),
             Self::MethodNotAllowed => "this path has no such method".to_owned(),
             Self::Ambiguous(ids) => {
@@ -106,6 +113,23 @@ impl Refused {
 impl From<StoreUnavailable> for Refused {
     fn from(_: StoreUnavailable) -> Self {
         Self::Store
+    }
+}
+
+impl From<ExtendError> for Refused {
+    fn from(error: ExtendError) -> Self {
+        let line = error.to_string();
+        match error {
+            ExtendError::Unknown => Self::NotFound(line),
+            ExtendError::Forbidden => Self::Forbidden("you may not extend this session"),
+            ExtendError::Over
+            | ExtendError::NotStarted
+            | ExtendError::No(NoExtension::NoDeadline) => Self::Conflict(line),
+            ExtendError::No(_) => Self::Invalid { field: "seconds", why: line },
+            ExtendError::Audit => Self::Audit(line),
+            ExtendError::Silent => Self::Overloaded,
+            ExtendError::Store(_) => Self::Store,
+        }
     }
 }
 

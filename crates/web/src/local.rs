@@ -73,6 +73,7 @@ fn routes(local: Local) -> Router {
         .route("/api/sessions", get(sessions::list))
         .route("/api/sessions/end-all", post(sessions::end_all))
         .route("/api/sessions/{id}", get(sessions::show).delete(sessions::end))
+        .route("/api/sessions/{id}/extend", post(sessions::extend))
         .route("/api/sessions/{id}/recording", get(recording::read))
         .route("/api/sessions/{id}/files", get(files::list))
         .route("/api/sessions/{id}/files.tar", get(files::tar))
@@ -124,7 +125,7 @@ impl Peer {
         }
     }
 
-    /// For the person whose session is ended.
+    /// For the person whose session is ended or extended.
     pub(crate) fn ended_by(self, why: Option<&str>) -> EndedBy {
         match self {
             Self::Trusted { uid: 0 } => EndedBy::new("root", why),

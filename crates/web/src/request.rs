@@ -1,5 +1,7 @@
 //! Reading what was asked: bodies and query strings, each field known by name.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
@@ -45,6 +47,22 @@ impl Fields {
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(_) => Err(Refused::invalid(name, "not true or false")),
         }
+    }
+}
+
+impl Fields {
+    /// A number of seconds, whole or not.
+    pub(crate) fn seconds(&self, name: &'static str) -> Result<Option<Duration>, Refused> {
+        let number = match self.0.get(name) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Number(number)) => number,
+            Some(_) => return Err(Refused::invalid(name, "not a number of seconds")),
+        };
+        let time = match number.as_u64() {
+            Some(whole) => Some(Duration::from_secs(whole)),
+            None => number.as_f64().and_then(|s| Duration::try_from_secs_f64(s).ok()),
+        };
+        time.map(Some).ok_or_else(|| Refused::invalid(name, "not a number of seconds"))
     }
 }
 
@@ -153,6 +171,14 @@ mod tests {
         assert!(read.flag("all").unwrap());
         assert!(matches!(read.text("user"), Err(Refused::Invalid { field: "user", .. })));
         assert!(matches!(read.only(&["reason", "all"]), Err(Refused::Malformed(_))));
+        let times = r#"{"a": 90, "b": 0.5, "c": -1, "d": "1h", "e": 1e300, "f": null}"#;
+        let times = fields(json, times).await.unwrap();
+        assert_eq!(times.seconds("a").unwrap(), Some(Duration::from_secs(90)));
+        assert_eq!(times.seconds("b").unwrap(), Some(Duration::from_millis(500)));
+        assert_eq!((times.seconds("f").unwrap(), times.seconds("g").unwrap()), (None, None));
+        for bad in ["c", "d", "e"] {
+            assert!(matches!(times.seconds(bad), Err(Refused::Invalid { .. })), "{bad}");
+        }
     }
 
     async fn asked(query: &str) -> Result<Asked, Refused> {

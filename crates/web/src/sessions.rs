@@ -1,4 +1,4 @@
-//! `/api/sessions`: list, show, end one, end many.
+//! `/api/sessions`: list, show, extend, end one, end many.
 
 use axum::Json;
 use axum::extract::ConnectInfo;
@@ -6,12 +6,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
+use sojourn_core::authz::Asker;
 use sojourn_core::authz::is_user_name;
 use sojourn_core::ids::SHORTEST_ENDING;
 use sojourn_core::ids::SessionId;
+use sojourn_engine::extend::Extension;
 use sojourn_engine::listing::EndAll;
 use sojourn_engine::listing::MAX_PAGE;
 use sojourn_engine::listing::SessionQuery;
+use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
 use crate::answer::Refused;
@@ -76,6 +79,32 @@ pub(crate) async fn end(
     let ended = local.engine.end(session.id, peer.ended_by(reason), &peer.actor()).await;
     let status = if ended { "ending" } else { session.status.name() };
     Ok((StatusCode::ACCEPTED, Json(json!({"id": session.id, "status": status}))))
+}
+
+/// `POST /api/sessions/{id}/extend`
+pub(crate) async fn extend(
+    State(local): State<Local>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Named(typed): Named,
+    fields: Fields,
+) -> Result<(StatusCode, Json<Value>), Refused> {
+    fields.only(&["seconds", "why"])?;
+    let by = fields.seconds("seconds")?;
+    let by = by.ok_or_else(|| Refused::invalid("seconds", "say how much later"))?;
+    let session = find(&local, &typed).await?;
+    let extension = Extension {
+        by,
+        who: peer.ended_by(fields.text("why")?),
+        asker: Asker::Local,
+        actor: peer.actor(),
+    };
+    let extended = local.engine.extend(session.id, &extension).await?;
+    let answer = json!({
+        "id": session.id,
+        "deadline": extended.deadline.to_rfc3339(),
+        "remaining_seconds": Seconds(extended.left),
+    });
+    Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
 /// `POST /api/sessions/end-all`

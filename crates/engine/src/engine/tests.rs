@@ -10,8 +10,10 @@ use rustix::net::SendFlags;
 use rustix::net::SocketFlags;
 use rustix::net::SocketType;
 use sojourn_core::authz::Allow;
+use sojourn_core::authz::Asker;
 use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
+use sojourn_core::extension::NoExtension;
 use sojourn_core::limits::Limits;
 use sojourn_core::limits::Lower;
 use sojourn_core::wire::runner::Attempt;
@@ -42,6 +44,8 @@ use crate::door::ChannelRequest;
 use crate::door::Cut;
 use crate::door::Detached;
 use crate::door::Door;
+use crate::extend::ExtendError;
+use crate::extend::Extension;
 use crate::honeypot::Pot;
 use crate::honeypot::Visitor;
 use crate::identity::Accounts;
@@ -589,4 +593,56 @@ async fn which_session_is_meant_is_said_clearly() {
     bob.who = Who::User(nobody);
     let refused = house.engine.come_back(&bob, &first).await.unwrap_err();
     assert_eq!(refused, Refusal::Account, "an account that is none");
+}
+
+#[tokio::test]
+async fn an_extension_is_on_record_told_and_bounded() {
+    let house = House::new(4).await;
+    let (session, shim) = house.open().await;
+    shim.greet(&[]).await;
+    let mut channel = shim.terminal(&session, 0).await;
+    let hour = Duration::from_secs(3600);
+    let asker = house.principal.asker();
+    let extension = |by, asker| Extension {
+        by,
+        who: EndedBy::new("alice", Some("late")),
+        asker,
+        actor: Actor::SYSTEM,
+    };
+    let answer = async |remaining| {
+        shim.hear_kind(0x0b).await;
+        let lease = LeaseState {
+            limits: Limits::default(),
+            remaining,
+            idle_remaining: None,
+            idle: Duration::ZERO,
+            output_bytes: 0,
+        };
+        shim.say(&FromShim::Lease(Box::new(lease))).await;
+    };
+    let wanted = extension(hour, asker);
+    let (refused, ()) = tokio::join!(house.engine.extend(shim.id, &wanted), answer(Some(hour / 2)));
+    assert!(matches!(refused, Err(ExtendError::No(_))), "an owner within the policy: {refused:?}");
+    let wanted = extension(hour / 2, asker);
+    let (extended, ()) =
+        tokio::join!(house.engine.extend(shim.id, &wanted), answer(Some(hour / 2)));
+    assert_eq!(extended.unwrap().left, hour);
+    let moved = shim.hear_kind(0x09).await;
+    assert_eq!(ToShim::decode(&moved).unwrap(), ToShim::MoveDeadline(hour));
+    let line = "Session extended by alice: ends in 1 h".to_owned();
+    let told = tokio::time::timeout(PATIENCE, channel.output.next()).await.unwrap();
+    assert_eq!(told, Some(ChannelEvent::Notice(line)));
+    let beyond = extension(hour * 24, Asker::Local);
+    let (extended, ()) = tokio::join!(house.engine.extend(shim.id, &beyond), answer(Some(hour)));
+    assert_eq!(extended.unwrap().left, hour * 25);
+    let (refused, ()) = tokio::join!(house.engine.extend(shim.id, &beyond), answer(None));
+    assert_eq!(refused, Err(ExtendError::No(NoExtension::NoDeadline)));
+    let stranger = Asker::User(UserId::new(), sojourn_core::authz::Role::Member);
+    let refused = house.engine.extend(shim.id, &extension(hour, stranger)).await;
+    assert_eq!(refused, Err(ExtendError::Unknown), "as if it were not there");
+    let auditor = Asker::User(UserId::new(), sojourn_core::authz::Role::Auditor);
+    let refused = house.engine.extend(shim.id, &extension(hour, auditor)).await;
+    assert_eq!(refused, Err(ExtendError::Forbidden));
+    let refused = house.engine.extend(SessionId::new(), &extension(hour, asker)).await;
+    assert_eq!(refused, Err(ExtendError::Unknown));
 }

@@ -66,7 +66,7 @@ pub(super) struct Record {
     /// Forwards that are in the sidecar.
     forwards: usize,
     /// Who ended it, as the gateway says.
-    ended_by: Option<String>,
+    ended_by: Option<sidecar::EndedBy>,
     /// Since when the state is out of date.
     stale: Option<Mono>,
 }
@@ -231,18 +231,22 @@ impl Record {
     /// What only the gateway knows.
     pub(super) fn note(&mut self, note: Note) {
         let Note::EndedBy { by, why } = note;
-        let by = escape(&by, LONGEST_NAME);
-        self.ended_by = Some(match why {
-            Some(why) => format!("{by}: {}", escape(&why, LONGEST_COMMAND)),
-            None => by,
+        self.ended_by = Some(sidecar::EndedBy {
+            name: escape(&by, LONGEST_NAME),
+            why: why.map(|why| escape(&why, LONGEST_COMMAND)),
         });
     }
 
     /// The last note in a recording: why the session ends.
     pub(super) fn last_note(&self, reason: EndReason) -> String {
-        match &self.ended_by {
-            Some(by) if reason == EndReason::EndedBy => format!("session ends: ended_by {by}"),
-            _ => format!("session ends: {}", reason.name()),
+        match self.ended_by.as_ref().filter(|_| reason == EndReason::EndedBy) {
+            Some(sidecar::EndedBy { name, why: Some(why) }) => {
+                format!("session ends: ended_by {name}: {why}")
+            }
+            Some(sidecar::EndedBy { name, why: None }) => {
+                format!("session ends: ended_by {name}")
+            }
+            None => format!("session ends: {}", reason.name()),
         }
     }
 
@@ -282,6 +286,9 @@ impl Record {
             self.sidecar.duration_ms =
                 Some(u64::try_from((ended_at.0 - started_at.0) / 1000).unwrap_or(0));
             self.sidecar.end_reason = Some(reason.name().to_owned());
+            if reason == EndReason::EndedBy {
+                self.sidecar.ended_by = self.ended_by.clone();
+            }
             self.sidecar.lease.output_bytes = output_bytes;
             self.write_sidecar(Durability::Power);
         }

@@ -1,14 +1,19 @@
 //! `sojourn session`: what runs and what ran, asked of the gateway.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::end::Exit;
+use sojourn_core::extension::about;
 use sojourn_core::status::Status;
+use sojourn_core::units::Span;
 use sojourn_engine::view::FilesView;
 use sojourn_engine::view::GoneView;
+use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
 use super::files;
@@ -34,12 +39,12 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Show { id } => show(common, &id.id),
         Command::End { id, reason } => end(common, &id.id, reason.as_deref()),
         Command::EndAll(options) => end_all(common, &options),
+        Command::Extend { id, by, why } => extend(common, &id.id, by, why.as_deref()),
         Command::Replay(options) => replay::run(common, &options),
         Command::Start(_) => later::refuse("sojourn session start"),
         Command::Attach(_) => later::refuse("sojourn session attach"),
         Command::Interrupt(_) => later::refuse("sojourn session interrupt"),
         Command::Resume(_) => later::refuse("sojourn session resume"),
-        Command::Extend(_) => later::refuse("sojourn session extend"),
         Command::Files(options) => files::run(common, &options),
         Command::Export(_) => later::refuse("sojourn session export"),
     }
@@ -236,6 +241,20 @@ fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {
         Some("ended" | "failed") => output::say(format_args!("{short} was over already")),
         _ => output::say(format_args!("{short} is ending")),
     }
+}
+
+fn extend(common: &Common, id: &str, by: Span, why: Option<&str>) -> Outcome {
+    let body = json!({"seconds": Seconds(by.0), "why": why});
+    let path = format!("{}/extend", path(id)?);
+    let answer: Json = client(common)?.call(Method::POST, &path, Some(&body))?;
+    if common.json {
+        return output::json(&answer);
+    }
+    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
+    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
+    let left = answer["remaining_seconds"].as_f64().unwrap_or_default();
+    let left = Duration::try_from_secs_f64(left).unwrap_or_default();
+    output::say(format_args!("{short} ends in {}", about(left)))
 }
 
 fn end_all(common: &Common, options: &EndAll) -> Outcome {

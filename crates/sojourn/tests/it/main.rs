@@ -8,6 +8,7 @@ mod crashes;
 mod detach;
 mod disguise;
 mod edges;
+mod extend;
 mod files;
 mod forward;
 mod honeypot;
