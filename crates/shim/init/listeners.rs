@@ -133,15 +133,19 @@ fn listen_in_file(path: &CStr) -> Result<(Fd, File), Errno> {
         opened = open(&address, false);
     }
     kernel::umask(UMASK);
-    let fd = opened?;
-    let made = match files::stat(Which::Path(path), false) {
-        Ok(made) => made.identity(),
+    let listens = opened.and_then(|fd| match files::stat(Which::Path(path), false) {
+        Ok(made) => {
+            Ok((fd, File { path: Path::new(path.to_bytes()), made: made.identity(), in_own }))
+        }
         Err(errno) => {
             kernel::close(fd);
-            return Err(errno);
+            Err(errno)
         }
-    };
-    Ok((fd, File { path: Path::new(path.to_bytes()), made, in_own }))
+    });
+    if listens.is_err() && in_own {
+        remove_directory_of(path.to_bytes());
+    }
+    listens
 }
 
 fn directory_of(path: &[u8]) -> Option<Path> {
@@ -149,18 +153,24 @@ fn directory_of(path: &[u8]) -> Option<Path> {
     Some(Path::new(path.get(..slash)?))
 }
 
+/// Removes what was made for a socket, unless somebody put something there.
+fn remove_directory_of(path: &[u8]) {
+    if let Some(mut directory) = directory_of(path)
+        && let Some(directory) = directory.as_c_str()
+    {
+        let _gone = files::remove(directory, true);
+    }
+}
+
 impl File {
     /// Removes it, unless something else is there by now, and the directory that was made for it.
     fn remove(mut self) {
-        let directory = directory_of(self.path.as_bytes()).filter(|_| self.in_own);
         let Some(path) = self.path.as_c_str() else { return };
         if files::stat(Which::Path(path), false).is_ok_and(|found| found.identity() == self.made) {
             let _gone = files::remove(path, false);
         }
-        if let Some(mut directory) = directory
-            && let Some(directory) = directory.as_c_str()
-        {
-            let _gone = files::remove(directory, true);
+        if self.in_own {
+            remove_directory_of(self.path.as_bytes());
         }
     }
 }

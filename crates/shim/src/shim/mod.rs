@@ -199,7 +199,8 @@ fn wait_in_pool(
 fn serve(room: Room) -> i32 {
     let mut session = match Session::begin(room) {
         Ok(session) => session,
-        Err((error, sandbox, control)) => {
+        Err(failed) => {
+            let (error, sandbox, control) = *failed;
             report_failure(control.as_fd(), Stage::Recording, &error.to_string());
             return destroy(sandbox);
         }

@@ -118,7 +118,7 @@ pub(super) struct Session {
 impl Session {
     /// Takes the session: writes its state, listens to its socket, tells the runner. What could not
     /// be done comes back with the sandbox, which is to be destroyed, and the control socket.
-    pub(super) fn begin(room: Room) -> Result<Self, (io::Error, Sandbox, OwnedFd)> {
+    pub(super) fn begin(room: Room) -> Result<Self, Box<(io::Error, Sandbox, OwnedFd)>> {
         let Room { assign, fds, mut sandbox, sandbox_id, control, signals } = room;
         let prepared = (|| {
             let directories = (fds.session, fds.day);
@@ -132,7 +132,7 @@ impl Session {
         })();
         let (record, init, timer) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Err((error, sandbox, control)),
+            Err(error) => return Err(Box::new((error, sandbox, control))),
         };
         let now = clock::mono();
         Ok(Self {
