@@ -166,6 +166,12 @@ impl Recorder {
     /// Ends the recording. What it says of the file is true also when there was an error.
     pub(super) fn seal(mut self, now: Mono) -> ((RecordingFacts, Marks), io::Result<()>) {
         let done = self.finish(now);
+        if done.is_err() {
+            // A disk that was full in the midst of a line. Cutting needs no room; where it fails, the
+            // half line is told from what was sealed.
+            let whole = self.writer.give_up_line();
+            let _cut = self.writer.get_ref().set_len(whole);
+        }
         let sealed = self.writer.so_far();
         let facts = RecordingFacts {
             channel: self.channel,

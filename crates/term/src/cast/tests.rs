@@ -167,6 +167,23 @@ fn a_full_disk_leaves_whole_lines_and_a_marked_gap() {
 }
 
 #[test]
+fn a_disk_that_stays_full_leaves_no_half_line_when_the_recording_is_sealed() {
+    for room in 170..260 {
+        let disk = Disk { room: Cell::new(room), file: RefCell::default() };
+        let mut writer = Writer::start(&disk, &header(), START).unwrap();
+        writer.data(START, Stream::Output, b"first").unwrap();
+        let full = writer.data(START, Stream::Output, &[b'a'; 100]).is_err();
+        assert_eq!(writer.seal(START).is_err(), full, "{room}");
+        let whole = writer.give_up_line();
+        let sealed = writer.so_far();
+        disk.file.borrow_mut().truncate(usize::try_from(whole).unwrap());
+        let verified = verify(&disk.file.borrow()[..]).unwrap();
+        assert_eq!((sealed.bytes, &sealed.sha256), (verified.bytes, &verified.sha256), "{room}");
+        assert_eq!((&sealed.marks, verified.tail), (&verified.marks, Tail::Whole), "{room}");
+    }
+}
+
+#[test]
 fn a_line_is_never_longer_than_a_reader_takes() {
     let (text, _) = recording(|writer| {
         writer.data(START, Stream::Output, &vec![0; 10 << 20]).unwrap();

@@ -74,6 +74,8 @@ pub struct Writer<W> {
     /// Time of the last event, from the start.
     last_us: u64,
     digest: Sha256,
+    /// The digest of the whole lines alone.
+    whole: Sha256,
     bytes: u64,
     events: u64,
     marks: Marks,
@@ -95,6 +97,7 @@ impl<W: Write> Writer<W> {
             started_us: now_us,
             last_us: 0,
             digest: Sha256::new(),
+            whole: Sha256::new(),
             bytes: 0,
             events: 0,
             marks: Marks::default(),
@@ -191,6 +194,19 @@ impl<W: Write> Writer<W> {
         self.ready(now_us)?;
         self.last_us = self.elapsed(now_us);
         Ok(self.so_far())
+    }
+
+    /// Forgets a line of which only a part could be written. Returns how long the file's whole lines
+    /// are, for the caller to cut it to: what [`Writer::so_far`] says is true of that.
+    pub fn give_up_line(&mut self) -> u64 {
+        if self.sent > 0 {
+            self.bytes -= self.sent as u64;
+            self.digest = self.whole.clone();
+            self.events = self.events.saturating_sub(1);
+        }
+        self.line.clear();
+        self.sent = 0;
+        self.bytes
     }
 
     /// What the file holds at this moment.
@@ -294,6 +310,7 @@ impl<W: Write> Writer<W> {
         }
         if self.sent > 0 {
             self.marks.line(&self.digest);
+            self.whole = self.digest.clone();
         }
         self.line.clear();
         self.sent = 0;
