@@ -16,6 +16,7 @@
 //! - [`errand`]: the runner's side.
 //! - [`keeper`]: the process that the zygote forks, and what it keeps.
 //! - `walk`: the tree, from the top, an entry at a time.
+//! - `content`: what is in one file.
 //! - `list`: one entry, as a line of JSON.
 //! - `archive`: the tar.
 //! - `sparse`: where a file has data and where it has holes.
@@ -24,6 +25,7 @@ pub mod errand;
 pub mod keeper;
 
 mod archive;
+mod content;
 mod list;
 mod sparse;
 mod walk;

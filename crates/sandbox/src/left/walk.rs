@@ -7,11 +7,9 @@
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 
 use rustix::fs::AtFlags;
 use rustix::fs::Dir;
@@ -20,8 +18,6 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
 use rustix::fs::Stat;
-use sha2::Digest;
-use sha2::Sha256;
 use sojourn_core::time::Mono;
 use sojourn_core::time::Wall;
 use sojourn_shim::clock;
@@ -34,16 +30,12 @@ use super::Totals;
 use super::archive;
 use super::archive::Archive;
 use super::archive::Meta;
+use super::content;
 use super::list;
 use super::list::Kind;
 use super::list::Line;
 use super::list::List;
 use super::list::What;
-use super::sparse;
-use super::sparse::Extent;
-
-/// So much is read at once.
-const CHUNK: usize = 256 << 10;
 
 /// The most bytes of names of hard links that are remembered.
 const MOST_LINKS: usize = 16 << 20;
@@ -122,30 +114,30 @@ pub(super) fn walk(
         until: clock::mono().after(order.bounds.time),
         links: HashMap::new(),
         link_bytes: 0,
-        buffer: vec![0; CHUNK],
+        buffer: vec![0; content::CHUNK],
         is_over: false,
     };
     walk.all(layers.upper.as_fd());
     walk.finish()
 }
 
-struct Walk<'a> {
+pub(super) struct Walk<'a> {
     order: &'a Order,
     lowers: &'a [OwnedFd],
     ask: &'a mut dyn Ask,
     list: List,
-    archive: Archive,
-    totals: Totals,
+    pub(super) archive: Archive,
+    pub(super) totals: Totals,
     /// Entries that were read.
     seen: u64,
     /// Bytes of holes that may still be hashed.
-    holes: u64,
+    pub(super) holes: u64,
     until: Mono,
     /// Files with more than one name, by their inode: the first name.
     links: HashMap<u64, Vec<u8>>,
     link_bytes: usize,
-    buffer: Vec<u8>,
-    is_over: bool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) is_over: bool,
 }
 
 /// A directory on the way down.
@@ -155,13 +147,6 @@ struct Level {
     path: usize,
     /// Whether what is below shows through it.
     is_merged: bool,
-}
-
-/// What a regular file turned out to be.
-#[derive(Default)]
-struct Content {
-    sha256: Option<String>,
-    is_in_tar: bool,
 }
 
 impl Walk<'_> {
@@ -221,7 +206,7 @@ impl Walk<'_> {
         !self.is_over && !self.is_late()
     }
 
-    fn is_late(&mut self) -> bool {
+    pub(super) fn is_late(&mut self) -> bool {
         if clock::mono() >= self.until {
             self.cut(Cut::Time);
             self.is_over = true;
@@ -229,7 +214,7 @@ impl Walk<'_> {
         self.is_over
     }
 
-    fn cut(&mut self, why: Cut) {
+    pub(super) fn cut(&mut self, why: Cut) {
         if !self.totals.truncated.contains(&why) {
             self.totals.truncated.push(why);
         }
@@ -368,104 +353,6 @@ impl Walk<'_> {
         self.push(&line);
     }
 
-    /// Reads a regular file once, for the tar and for its digest.
-    fn content(&mut self, file: &File, path: &[u8], stat: &Stat, meta: Meta) -> Content {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-        let extents = match sparse::extents(file, size, allocated) {
-            Ok(Some(extents)) => extents,
-            Ok(None) => {
-                self.cut(Cut::Tar);
-                return Content::default();
-            }
-            Err(_) => {
-                self.cut(Cut::Unreadable);
-                return Content::default();
-            }
-        };
-        let data = sparse::total(&extents);
-        let mut is_in_tar = self.archived(|archive| archive.begin(path, meta, size, &extents));
-        let mut digest = match self.holes.checked_sub(size - data.min(size)) {
-            Some(left) => {
-                self.holes = left;
-                Some(Sha256::new())
-            }
-            None => None,
-        };
-        if !is_in_tar && digest.is_none() {
-            return Content::default();
-        }
-        let read = self.read(file, size, &extents, is_in_tar, digest.as_mut());
-        is_in_tar = match read {
-            Ok(in_tar) => in_tar && self.archived(Archive::end),
-            Err(_) => {
-                self.cut(Cut::Unreadable);
-                self.break_off(is_in_tar);
-                return Content::default();
-            }
-        };
-        if self.is_over {
-            self.break_off(is_in_tar);
-            return Content::default();
-        }
-        if is_in_tar {
-            self.totals.files += 1;
-            self.totals.bytes += data;
-        }
-        let sha256 = digest.map(|digest| sojourn_term::cast::hex(&digest.finalize()));
-        Content { sha256, is_in_tar }
-    }
-
-    /// Passes a file's bytes on. Returns whether all of its data are in the tar.
-    fn read(
-        &mut self,
-        file: &File,
-        size: u64,
-        extents: &[Extent],
-        mut to_tar: bool,
-        mut digest: Option<&mut Sha256>,
-    ) -> io::Result<bool> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut passed = || -> io::Result<()> {
-            let mut at = 0;
-            for (offset, length) in extents.iter().copied() {
-                zeros(digest.as_deref_mut(), offset - at);
-                at = offset;
-                while at < offset + length {
-                    if self.is_late() {
-                        return Ok(());
-                    }
-                    let left = usize::try_from(offset + length - at).unwrap_or(usize::MAX);
-                    let most = left.min(CHUNK);
-                    let part = buffer.get_mut(..most).unwrap_or_default();
-                    let got = file.read_at(part, at)?;
-                    let part = part.get(..got).unwrap_or_default();
-                    if part.is_empty() {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                    if let Some(digest) = &mut digest {
-                        digest.update(part);
-                    }
-                    to_tar = to_tar && self.archived(|archive| archive.data(part));
-                    at += got as u64;
-                }
-            }
-            zeros(digest.as_deref_mut(), size.saturating_sub(at));
-            Ok(())
-        };
-        let result = passed();
-        self.buffer = buffer;
-        result.map(|()| to_tar)
-    }
-
-    /// A file that was begun in the tar does not come to its end: it ends before it.
-    fn break_off(&mut self, begun: bool) {
-        if begun {
-            self.cut(Cut::Tar);
-            self.archive.close();
-        }
-    }
-
     fn symlink(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -527,7 +414,7 @@ impl Walk<'_> {
             mode: stat.st_mode,
             uid: self.inside(stat.st_uid).unwrap_or(NOBODY),
             gid: self.inside(stat.st_gid).unwrap_or(NOBODY),
-            mtime: stat.st_mtime as i64,
+            mtime: stat.st_mtime,
         }
     }
 
@@ -538,7 +425,7 @@ impl Walk<'_> {
 
     /// Whether this was there before the session, as the kernel has it: made for the sandbox.
     fn is_older(&self, stat: &Stat) -> bool {
-        let micros = (stat.st_ctime as i64).saturating_mul(1_000_000);
+        let micros = stat.st_ctime.saturating_mul(1_000_000);
         Wall(micros.saturating_add(stat.st_ctime_nsec as i64 / 1000)) < self.order.since
     }
 
@@ -550,7 +437,10 @@ impl Walk<'_> {
     }
 
     /// Puts something into the tar, if that is possible.
-    fn archived(&mut self, put: impl FnOnce(&mut Archive) -> Result<(), archive::Refused>) -> bool {
+    pub(super) fn archived(
+        &mut self,
+        put: impl FnOnce(&mut Archive) -> Result<(), archive::Refused>,
+    ) -> bool {
         if !self.archive.is_open() {
             return false;
         }
@@ -597,16 +487,6 @@ impl Walk<'_> {
     }
 }
 
-fn zeros(digest: Option<&mut Sha256>, mut length: u64) {
-    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-    let Some(digest) = digest else { return };
-    while length > 0 {
-        let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
-        digest.update(ZEROS.get(..part).unwrap_or_default());
-        length -= part as u64;
-    }
-}
-
 fn kind(stat: &Stat) -> Option<Kind> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Some(Kind::File),
@@ -624,6 +504,6 @@ fn size(stat: &Stat) -> u64 {
 }
 
 fn mtime(stat: &Stat) -> Wall {
-    let micros = (stat.st_mtime as i64).saturating_mul(1_000_000);
+    let micros = stat.st_mtime.saturating_mul(1_000_000);
     Wall(micros.saturating_add(stat.st_mtime_nsec as i64 / 1000))
 }
