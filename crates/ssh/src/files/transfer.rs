@@ -88,6 +88,11 @@ impl<G: Gate> Ledger<G> {
         transfer.tell(kept);
     }
 
+    /// Whether the session is a honeypot's.
+    pub(crate) fn is_honeypots(&self) -> bool {
+        self.session.is_honeypot()
+    }
+
     /// What time it is, in seconds since 1970.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.connection.gate.now().0 / 1_000_000).unwrap_or(0)

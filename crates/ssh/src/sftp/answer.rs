@@ -268,7 +268,15 @@ impl<G: Gate, O: GateOutput> Answerer<'_, G, O> {
     fn status(&mut self, id: u32, result: Result<(), u32>) {
         let packet = match result {
             Ok(()) => Packet::status(id, Status::Ok, Status::Ok.words()),
-            Err(errno) => Packet::status(id, Status::of_errno(errno), &error_text(errno)),
+            Err(errno) => {
+                let status = Status::of_errno(errno);
+                // At a honeypot nothing is said that `sshd` would not say.
+                let words = match self.ledger.is_honeypots() {
+                    true => status.words().to_owned(),
+                    false => error_text(errno),
+                };
+                Packet::status(id, status, &words)
+            }
         };
         self.packet(packet);
     }

@@ -290,7 +290,7 @@ impl Packet {
         let mut packet = Self::new(101, id);
         packet.number(status as u32);
         packet.string(words.as_bytes());
-        packet.string(b"en");
+        packet.string(b"");
         packet
     }
 
@@ -397,8 +397,7 @@ mod tests {
     #[test]
     fn what_is_written_has_its_length_before_it() {
         let status = Packet::status(1, Status::Eof, "x").finish();
-        let wanted =
-            [0, 0, 0, 20, 101, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, b'x', 0, 0, 0, 2, b'e', b'n'];
+        let wanted = [0, 0, 0, 18, 101, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, b'x', 0, 0, 0, 0];
         assert_eq!(status, wanted);
         assert_eq!(Status::of_errno(2), Status::NoSuchFile);
         assert_eq!(Status::of_errno(28), Status::Failure);

@@ -88,6 +88,7 @@ impl House {
         let mut listener = SshListener::new("127.0.0.1:0".parse().unwrap(), keys, spool);
         change(&mut listener);
         let gate = TestGate::default();
+        gate.inner().directory = scratch.0.clone();
         let door = Door::bind(&listener, gate.clone()).await.unwrap();
         let port = door.address().port();
         let stop = CancellationToken::new();
@@ -130,6 +131,8 @@ struct Inner {
     stays: Vec<Stay>,
     sessions: HashMap<SessionId, TestSession>,
     events: Vec<Event>,
+    directory: PathBuf,
+    evidence: Option<Option<u64>>,
     looked_up: usize,
     tried: usize,
 }
@@ -151,6 +154,11 @@ impl TestGate {
     /// From now on a sandbox takes so long to be had.
     pub(crate) fn delay(&self, delay: Duration) {
         self.inner().delay = delay;
+    }
+
+    /// From now on sessions are a honeypot's; so much is kept of each upload, or nothing can be.
+    pub(crate) fn keep_evidence(&self, most: Option<u64>) {
+        self.inner().evidence = Some(most);
     }
 
     pub(crate) fn stays(&self) -> Vec<Stay> {
@@ -229,6 +237,7 @@ impl Gate for TestGate {
             id: SessionId::new(),
             cut: watch::Sender::new(None),
             gone: watch::Sender::new(false),
+            honeypot: inner.evidence.is_some(),
         };
         inner.sessions.insert(session.id, session.clone());
         Ok(session)
@@ -243,7 +252,10 @@ impl Gate for TestGate {
     }
 
     async fn evidence(&self, _: SessionId) -> Option<Evidence> {
-        None
+        let most = self.inner().evidence??;
+        let name = format!("evidence-{}", SessionId::new());
+        let path = self.inner().directory.join(&name);
+        Some(Evidence { file: std::fs::File::create_new(path).unwrap(), name, most })
     }
 
     fn record(&self, event: Event) {
@@ -262,6 +274,7 @@ pub(crate) struct TestSession {
     id: SessionId,
     cut: watch::Sender<Option<Cut>>,
     gone: watch::Sender<bool>,
+    honeypot: bool,
 }
 
 impl TestSession {
@@ -292,7 +305,7 @@ impl GateSession for TestSession {
     }
 
     fn is_honeypot(&self) -> bool {
-        false
+        self.honeypot
     }
 
     async fn listen(&self, _: Endpoint) -> Result<Listening, Refusal> {

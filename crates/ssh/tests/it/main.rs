@@ -3,6 +3,7 @@
 mod channels;
 mod client;
 mod endings;
+mod files;
 mod flow;
 mod foreign;
 mod house;
