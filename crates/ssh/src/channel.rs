@@ -20,7 +20,6 @@ use sojourn_core::wire::shim::Stream;
 use sojourn_engine::door::ChannelEvent;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
 
 use crate::connection::Connection;
@@ -35,6 +34,7 @@ use crate::gate::GateOutput;
 use crate::gate::GateSession;
 use crate::intake::Intake;
 use crate::intake::Over;
+use crate::places::Place;
 use crate::spool::Spool;
 use crate::valve::Hold;
 
@@ -86,7 +86,7 @@ pub(crate) fn serve<G: Gate>(
     channel: russh::Channel<Msg>,
     handle: Handle,
     request: oneshot::Receiver<Start>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let (read, write) = channel.split();
     let (give_input, input) = oneshot::channel();

@@ -16,14 +16,12 @@ use sojourn_core::units::LONGEST;
 use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::Attempt;
-use sojourn_core::wire::shim::MAX_CHANNELS;
 use sojourn_engine::door::Cut;
 use sojourn_engine::door::Door as DoorKind;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::door::Who;
 use tokio::sync::OnceCell;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +31,8 @@ use crate::caller::Wish;
 use crate::forward::AgentSocket;
 use crate::gate::Gate;
 use crate::gate::GateSession;
+use crate::pace::Pace;
+use crate::places::Places;
 use crate::spool::SpoolRoom;
 use crate::wire::WireEnds;
 
@@ -51,6 +51,11 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// the exit status would hide it.
 const LEAVE: Duration = Duration::from_secs(2);
 
+/// So many forwarded connections of one connection may begin at once, and then one more a while: each
+/// is two lines of the audit log, and who makes them may be a program inside.
+const FORWARD_BURST: u32 = 500;
+const FORWARD_EVERY: Duration = Duration::from_millis(10);
+
 /// How long a disconnect may take to be sent.
 pub(crate) const GOODBYE: Duration = Duration::from_millis(300);
 
@@ -63,8 +68,9 @@ pub(crate) struct Connection<G: Gate> {
     pub(crate) gone: CancellationToken,
     pub(crate) wire: WireEnds,
     pub(crate) spools: Arc<SpoolRoom>,
-    /// One permit an open channel.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Places,
+    /// How often forwarded connections begin.
+    pub(crate) forward_pace: Pace,
     pub(crate) tasks: TaskTracker,
     pub(crate) agent: AgentSocket,
     /// Cancelled when the door closes.
@@ -115,7 +121,8 @@ impl<G: Gate> Connection<G> {
             gone: CancellationToken::new(),
             wire,
             spools,
-            places: Arc::new(Semaphore::new(MAX_CHANNELS)),
+            places: Places::new(),
+            forward_pace: Pace::new(FORWARD_BURST, FORWARD_EVERY),
             tasks,
             agent: AgentSocket::default(),
             closing,
@@ -217,8 +224,7 @@ impl<G: Gate> Connection<G> {
 
     /// Waits until no channel is at work, but not for long.
     async fn quiet(&self) {
-        let channels = u32::try_from(MAX_CHANNELS).unwrap_or(u32::MAX);
-        let _late = tokio::time::timeout(LAST_WORDS, self.places.acquire_many(channels)).await;
+        let _late = tokio::time::timeout(LAST_WORDS, self.places.all_free()).await;
     }
 
     /// Ends a connection whose session was ended from outside.

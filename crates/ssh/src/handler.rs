@@ -24,7 +24,6 @@ use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::profiles::Forward;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
 
 use crate::channel;
@@ -49,10 +48,6 @@ const MOST_ENV_BYTES: usize = 32 * 1024;
 /// The longest name of a terminal's type.
 const LONGEST_TERM: usize = 256;
 
-/// How many channels one connection may open in its life: the library keeps about 3 KB of each that
-/// we closed first.
-const MOST_CHANNELS_EVER: usize = 10_000;
-
 /// A certificate's forced command that is no program of the sandbox.
 const INTERNAL_SFTP: &str = "internal-sftp";
 
@@ -68,7 +63,6 @@ pub(crate) struct SshHandler<G: Gate> {
     sign_in: SignIn<G>,
     /// Channels that are open and run nothing yet.
     opened: HashMap<ChannelId, Opened>,
-    opened_ever: usize,
     forwards_refused: usize,
     remotes: Remotes,
 }
@@ -101,7 +95,6 @@ impl<G: Gate> SshHandler<G> {
             connection,
             rules,
             opened: HashMap::new(),
-            opened_ever: 0,
             forwards_refused: 0,
             remotes: Remotes::default(),
         }
@@ -123,20 +116,12 @@ impl<G: Gate> SshHandler<G> {
         }
     }
 
-    /// A place for one more channel.
-    fn place(&mut self) -> Option<OwnedSemaphorePermit> {
-        let place = self.connection.places.clone().try_acquire_owned().ok()?;
-        let more = self.opened_ever < MOST_CHANNELS_EVER;
-        self.opened_ever += usize::from(more);
-        more.then_some(place)
-    }
-
     /// Answers a client that wants a connection made inside.
     async fn connect(&mut self, wanted: Wanted, channel: Channel<Msg>, reply: ChannelOpenHandle) {
         if !self.may_forward(Forward::Local, &wanted.target) {
             return reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         }
-        match self.place() {
+        match self.connection.places.try_take() {
             Some(place) => wanted.open(self.connection.clone(), channel, reply, place),
             None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
         }
@@ -244,7 +229,7 @@ impl<G: Gate> Handler for SshHandler<G> {
         session: &mut Session,
     ) -> Result<(), Error> {
         self.opened.retain(|_, opened| !opened.start.is_closed());
-        let Some(place) = self.place() else {
+        let Some(place) = self.connection.places.try_take() else {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         };

@@ -30,6 +30,8 @@ mod honeypot;
 mod host_keys;
 mod intake;
 mod lobby;
+mod pace;
+mod places;
 mod proxy;
 mod scp;
 mod sftp;

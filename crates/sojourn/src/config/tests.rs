@@ -298,3 +298,16 @@ fn find_missing(value: &toml::Value, schema: &Json, path: &str, missing: &mut Ve
         _ => assert!(schema["description"].is_string() || schema["type"].is_string(), "{path}"),
     }
 }
+
+#[test]
+fn what_may_be_forwarded_is_named_and_x11_is_not_there_yet() {
+    let forward = |list: &str| format!("[profiles.default]\nforward = [{list}]\n");
+    let (config, _) = read_ok(&forward("\"local\", \"remote\", \"agent\""));
+    let kinds = profile(&config, "default").forward.iter().filter_map(|kind| kind.policy());
+    assert_eq!(kinds.count(), 3);
+    assert_eq!(
+        errors(&forward("\"local\", \"x11\"")),
+        ["s.toml:2: profiles.default.forward: \"x11\" is not in this version; leave it out"]
+    );
+    assert_eq!(errors(&forward("\"everything\"")).len(), 1);
+}

@@ -274,3 +274,37 @@ fn a_connection_that_only_forwards_ends_at_its_limit() {
         line["action"] == "session_ended" && line["details"]["reason"] == "max_runtime"
     });
 }
+
+#[test]
+fn a_reader_that_stops_holds_up_no_other_forward() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = forwarding("\"local\"");
+    let (flood, echo) = (free_port(), free_port());
+    let (_master, shared) = master(
+        &gateway,
+        &gateway.alice(),
+        &["-L", &format!("{flood}:127.0.0.1:7005"), "-L", &format!("{echo}:127.0.0.1:7006")],
+    );
+    let flooding = "import socket\ns=socket.create_server(('127.0.0.1',7005))\n\
+                    print('ready',flush=True)\nc,_=s.accept()\nwhile True: c.sendall(b'x'*65536)";
+    let mut one = shared.start(&[&format!("python3 -c \"{flooding}\"")]);
+    let mut other = shared.start(&[&format!("python3 -c \"{SERVER}\" 7006")]);
+    one.expect("ready");
+    other.expect("ready");
+    let mut stalled = connect(flood);
+    stalled.read_exact(&mut [0; 100_000]).unwrap();
+    let before = crate::memory_of(gateway.pid());
+    for _ in 0..5 {
+        let mut stream = connect(echo);
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut all = String::new();
+        stream.read_to_string(&mut all).unwrap();
+        assert_eq!(all, "SSH-2.0-first\ngot 0\n");
+    }
+    let grown = crate::memory_of(gateway.pid()).saturating_sub(before);
+    assert!(grown < 32 << 20, "grew by {} MiB", grown >> 20);
+    one.kill();
+    other.kill();
+}

@@ -9,8 +9,6 @@ use sha2::Sha256;
 use sojourn_core::audit::Action;
 use sojourn_core::ids::SessionId;
 use sojourn_engine::door::shown;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::error_text;
 use super::evidence::Keeping;
@@ -18,6 +16,7 @@ use super::evidence::Kept;
 use crate::connection::Connection;
 use crate::gate::Gate;
 use crate::gate::GateSession;
+use crate::pace::Pace;
 
 /// The longest path in the audit log, in characters.
 const LONGEST_PATH: usize = 4096;
@@ -41,15 +40,12 @@ pub(crate) enum Direction {
 pub(crate) struct Ledger<G: Gate> {
     connection: Arc<Connection<G>>,
     session: G::Session,
-    /// When the next line is due; what is in the past is what may come at once.
-    due: Mutex<Instant>,
+    pace: Pace,
 }
 
 impl<G: Gate> Ledger<G> {
     pub(crate) fn new(connection: Arc<Connection<G>>, session: G::Session) -> Self {
-        let now = Instant::now();
-        let due = Mutex::new(now.checked_sub(EVERY * BURST).unwrap_or(now));
-        Self { connection, session, due }
+        Self { connection, session, pace: Pace::new(BURST, EVERY) }
     }
 
     /// A file is opened that is to go this way.
@@ -73,13 +69,7 @@ impl<G: Gate> Ledger<G> {
 
     /// A file was closed, and so is on record. Waits where there have been too many.
     pub(crate) async fn close(&self, mut transfer: Transfer<G>) {
-        let at = {
-            let mut due = self.due.lock().await;
-            let now = Instant::now();
-            *due = (*due).max(now.checked_sub(EVERY * BURST).unwrap_or(now)) + EVERY;
-            *due
-        };
-        tokio::time::sleep_until(at).await;
+        self.pace.turn().await;
         transfer.whole = true;
         let kept = match &mut transfer.evidence {
             Some(keeping) => Some(keeping.finish().await),

@@ -13,7 +13,6 @@ use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::shown;
 use sojourn_engine::profiles::Forward;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::LONGEST_TARGET;
 use super::greeting;
@@ -25,6 +24,7 @@ use crate::connection::Denial;
 use crate::gate::Gate;
 use crate::gate::GateInput;
 use crate::gate::GateSession;
+use crate::places::Place;
 
 /// SSH's number for a target that cannot be connected to.
 const CONNECT_FAILED: u32 = 2;
@@ -47,20 +47,23 @@ impl Wanted {
         connection: Arc<Connection<G>>,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) {
         connection.tasks.clone().spawn(async move {
+            connection.forward_pace.turn().await;
             match self.connect(&connection).await {
                 Ok((inside, session)) => {
                     reply.accept().await;
                     let Self { target, from, .. } = self;
                     let kind = Forward::Local;
                     let passage = Passage { connection: connection.clone(), kind, target, from };
-                    passage.carry(channel, inside, session).await;
+                    passage.carry(channel, inside, session, place).await;
                 }
-                Err(failure) => reply.reject(failure).await,
+                Err(failure) => {
+                    reply.reject(failure).await;
+                    place.left_nothing();
+                }
             }
-            drop(place);
         });
     }
 
@@ -68,6 +71,7 @@ impl Wanted {
         &self,
         connection: &'a Arc<Connection<G>>,
     ) -> Result<(Inside<G>, &'a G::Session), ChannelOpenFailure> {
+        let denied = |denial| denied(connection, &denial);
         let session = connection.session(&[]).await.map_err(denied)?;
         let request = ChannelRequest::new(Program::Connect(self.endpoint.clone()));
         let started = session.start(request).await;
@@ -104,8 +108,8 @@ fn failed(why: &str) -> Greeting {
 }
 
 /// A session or a channel was refused: in SSH's words, with ours.
-fn denied(denial: Denial) -> ChannelOpenFailure {
-    let code = match &denial {
+fn denied<G: Gate>(connection: &Connection<G>, denial: &Denial) -> ChannelOpenFailure {
+    let code = match denial {
         Denial::Refused(
             Refusal::GatewayFull { .. }
             | Refusal::UserFull { .. }
@@ -115,5 +119,5 @@ fn denied(denial: Denial) -> ChannelOpenFailure {
         Denial::Refused(Refusal::Start(_)) => CONNECT_FAILED,
         _ => PROHIBITED,
     };
-    ChannelOpenFailure::Other { code, reason: denial.to_string() }
+    ChannelOpenFailure::Other { code, reason: connection.excuse(denial) }
 }

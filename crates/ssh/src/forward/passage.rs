@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use russh::Channel;
@@ -27,8 +28,14 @@ use crate::gate::GateInput;
 use crate::gate::GateOutput;
 use crate::gate::GateSession;
 use crate::intake::Intake;
+use crate::intake::Over;
+use crate::places::Place;
 use crate::spool::Spool;
 use crate::valve::Hold;
+
+/// How long a client may take to close a channel that has ended both ways inside. What we close first
+/// the library never quite forgets.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// A connection that is passed on.
 pub(super) struct Passage<G: Gate> {
@@ -55,6 +62,7 @@ impl<G: Gate> Passage<G> {
         channel: Channel<Msg>,
         inside: Inside<G>,
         session: &G::Session,
+        place: Place,
     ) {
         let opened = Instant::now();
         self.connection.gate.record(self.event(Action::ForwardOpened));
@@ -71,20 +79,34 @@ impl<G: Gate> Passage<G> {
         connection.tasks.spawn(intake.run(input, over));
         let mut received = 0;
         let Inside { input, mut output, early } = inside;
-        let ended = if give.send(counted).is_ok() {
-            tokio::select! {
-                biased;
-                _ = session.cut() => false,
-                _ = &mut is_over => false,
-                ended = pass(&write, &mut output, early, &mut received) => ended,
-            }
-        } else {
-            false
+        // Its other end waits for it.
+        let _gone = give.send(counted);
+        let ending = tokio::select! {
+            biased;
+            _ = session.cut() => Ending::Broken,
+            over = &mut is_over => Ending::of(over),
+            ended = pass(&write, &mut output, early, &mut received) => match ended {
+                true => Ending::Done,
+                false => Ending::Broken,
+            },
         };
-        if !ended {
+        let closed = match ending {
+            Ending::Closed => true,
+            // Mostly the client closes it then by itself.
+            Ending::Done => {
+                let _gone = write.eof().await;
+                let over = tokio::time::timeout(CLOSING, &mut is_over).await;
+                over.is_ok_and(|over| matches!(Ending::of(over), Ending::Closed))
+            }
+            Ending::Broken => false,
+        };
+        if !matches!(ending, Ending::Done) {
             input.close().await;
         }
         drop(output);
+        if closed {
+            place.left_nothing();
+        }
         // It fails when the connection is gone, which ends everything else as well.
         let _gone = write.close().await;
         let event = self
@@ -101,6 +123,24 @@ impl<G: Gate> Passage<G> {
             .detail("kind", name(self.kind))
             .detail("target", shown(self.target.as_bytes(), LONGEST_TARGET))
             .detail("from", shown(self.from.as_bytes(), LONGEST_TARGET))
+    }
+}
+
+/// How a passage ends.
+enum Ending {
+    /// The client closed it.
+    Closed,
+    /// Inside both ways have ended.
+    Done,
+    Broken,
+}
+
+impl Ending {
+    fn of(over: Result<Over, oneshot::error::RecvError>) -> Self {
+        match over {
+            Ok(Over::Closed) => Self::Closed,
+            _ => Self::Broken,
+        }
     }
 }
 

@@ -15,7 +15,6 @@ use sojourn_core::wire::shim::Program;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +26,7 @@ use crate::connection::Connection;
 use crate::gate::Gate;
 use crate::gate::GateInput;
 use crate::gate::GateSession;
+use crate::places::Place;
 
 /// How many places one connection may have listened at.
 const MOST: usize = 8;
@@ -216,17 +216,18 @@ impl<G: Gate> Taker<G> {
                 _ = self.session.cut() => return,
                 taken = self.take() => taken,
             };
-            let Some((inside, peer, permit)) = taken else {
+            let Some((inside, peer, channel)) = taken else {
                 tracing::debug!(place = ?self.place, "nothing more is taken there");
                 return;
             };
-            self.pass_on(inside, peer, permit);
+            self.pass_on(inside, peer, channel);
         }
     }
 
     /// The next connection, and a channel's place for it.
-    async fn take(&self) -> Option<(Inside<G>, (String, u16), OwnedSemaphorePermit)> {
-        let permit = self.connection.places.clone().acquire_owned().await.ok()?;
+    async fn take(&self) -> Option<(Inside<G>, (String, u16), Place)> {
+        let channel = self.connection.places.take().await?;
+        self.connection.forward_pace.turn().await;
         let request = ChannelRequest::new(Program::Accept(self.listener));
         let (input, output) = self.session.start(request).await.ok()?;
         let mut waiting = Waiting::<G> { input: Some(input), tasks: self.connection.tasks.clone() };
@@ -235,13 +236,13 @@ impl<G: Gate> Taker<G> {
             Some((Greeting::Open { peer }, early)) => {
                 let input = waiting.input.take()?;
                 let peer = peer.unwrap_or_else(|| (String::new(), 0));
-                Some((Inside { input, output, early }, peer, permit))
+                Some((Inside { input, output, early }, peer, channel))
             }
             _ => None,
         }
     }
 
-    fn pass_on(&self, inside: Inside<G>, peer: (String, u16), permit: OwnedSemaphorePermit) {
+    fn pass_on(&self, inside: Inside<G>, peer: (String, u16), room: Place) {
         let (connection, session) = (self.connection.clone(), self.session.clone());
         let (place, tasks) = (self.place.clone(), connection.tasks.clone());
         tasks.spawn(async move {
@@ -253,14 +254,14 @@ impl<G: Gate> Taker<G> {
                 Ok(Ok(channel)) => {
                     let (kind, target) = (place.kind(), place.shown());
                     let passage = Passage { connection: connection.clone(), kind, target, from };
-                    return passage.carry(channel, inside, &session).await;
+                    return passage.carry(channel, inside, &session, room).await;
                 }
                 Ok(Err(_)) => "the client did not take it",
                 Err(_) => "the client did not answer",
             };
             inside.input.close().await;
             connection.refused_forward(name(place.kind()), &place.shown(), "client", why);
-            drop(permit);
+            room.left_nothing();
         });
     }
 }
