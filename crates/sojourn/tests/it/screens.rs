@@ -94,8 +94,8 @@ fn numbers(text: &str) -> Vec<u64> {
 fn recorded(gateway: &Gateway) -> String {
     let files = files_below(&gateway.data().join("recordings"));
     let casts = files.iter().filter(|file| file.extension().is_some_and(|e| e == "cast"));
-    let texts = casts.map(|file| std::fs::read_to_string(file).unwrap());
-    let flood = texts.filter(|text| text.contains("<5000>")).next().expect("its recording");
+    let mut texts = casts.map(|file| std::fs::read_to_string(file).unwrap());
+    let flood = texts.find(|text| text.contains("<5000>")).expect("its recording");
     let printed = flood.lines().skip(1).filter_map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         (event[1] == "o").then(|| event[2].as_str().unwrap().to_owned())
