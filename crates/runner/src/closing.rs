@@ -274,10 +274,9 @@ impl Requests {
             Err(error) => return tracing::error!(%error, "what is kept cannot be listed"),
         };
         for name in names {
-            match self.kept.about(&name) {
-                Some(about) => self.tell_kept(name, about.totals).await,
-                // Its keeper is still at it.
-                None => {}
+            // Without it its keeper is still at it.
+            if let Some(about) = self.kept.about(&name) {
+                self.tell_kept(name, about.totals).await;
             }
         }
     }

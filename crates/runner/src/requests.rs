@@ -47,6 +47,9 @@ const LEFT: Duration = Duration::from_secs(10);
 /// How long the sidecar may take a note.
 const NOTE: Duration = Duration::from_secs(2);
 
+/// A sandbox that a user's sessions share, while any of them does.
+type Room = Arc<tokio::sync::Mutex<Weak<SharedSandbox>>>;
+
 /// An answer and the descriptor that goes along.
 type Answer = (Reply, Option<OwnedFd>);
 
@@ -75,7 +78,7 @@ pub(crate) struct Requests {
     pub(crate) gateway_came: Notify,
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     /// Sandboxes that a user's sessions share, by profile and user.
-    rooms: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<Weak<SharedSandbox>>>>>,
+    rooms: Mutex<BTreeMap<(String, String), Room>>,
 }
 
 impl Requests {

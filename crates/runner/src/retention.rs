@@ -70,12 +70,11 @@ impl std::fmt::Display for Why {
     }
 }
 
+/// What is to go, and when to look again.
+type Due<T> = (Vec<(T, Why)>, Option<Wall>);
+
 /// What is to go of `items`, the oldest first, and when to look again.
-fn due<T: Clone>(
-    items: &[Item<T>],
-    total: Option<u64>,
-    now: Wall,
-) -> (Vec<(T, Why)>, Option<Wall>) {
+fn due<T: Clone>(items: &[Item<T>], total: Option<u64>, now: Wall) -> Due<T> {
     let mut sorted: Vec<&Item<T>> = items.iter().collect();
     sorted.sort_by_key(|item| item.since);
     let mut bytes = items.iter().fold(0_u64, |sum, item| sum.saturating_add(item.bytes));
@@ -199,7 +198,7 @@ impl Removal {
 }
 
 /// What of `kept/` is to go, and when to look again.
-fn kept(requests: &Requests) -> io::Result<(Vec<(Name, Why)>, Option<Wall>)> {
+fn kept(requests: &Requests) -> io::Result<Due<Name>> {
     let policy: BTreeMap<&String, Option<Duration>> =
         requests.profiles.iter().map(|(name, profile)| (name, profile.keep_for)).collect();
     let mut items = Vec::new();

@@ -354,3 +354,36 @@ async fn a_full_disk_is_named() {
     assert!(matches!(error, StoreError::Full), "{error:?}");
     assert!(store.untold(10).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_is_kept_and_removed_is_told_once() {
+    let (_dir, store) = fresh().await;
+    let session = SessionId::new();
+    let kept = |name: &str| KeptFiles {
+        name: name.to_owned(),
+        entries: 3,
+        bytes: 9,
+        truncated: true,
+        at: Wall(5),
+    };
+    assert_eq!(store.remains(session).await.unwrap(), Remains::default());
+    let told = event(Action::FilesKept);
+    assert!(store.keep_files(session, &kept("a"), &told).await.unwrap());
+    assert!(!store.keep_files(session, &kept("b"), &event(Action::FilesKept)).await.unwrap());
+    let gone = |why: &str| Gone { at: Wall(7), why: why.to_owned() };
+    for _ in 0..2 {
+        store.remove_files(session, &gone("old"), &event(Action::FilesRemoved)).await.unwrap();
+        let event = event(Action::RecordingRemoved);
+        store.remove_recording(session, &gone("full"), &event).await.unwrap();
+    }
+    let remains = store.remains(session).await.unwrap();
+    assert_eq!(remains.files, Some(kept("a")));
+    assert_eq!(remains.files_gone, Some(gone("old")));
+    assert_eq!(remains.recording_gone, Some(gone("full")));
+    let told: Vec<Action> = store.untold(10).await.unwrap().iter().map(|e| e.action).collect();
+    assert_eq!(told, [Action::FilesKept, Action::FilesRemoved, Action::RecordingRemoved]);
+    let other = SessionId::new();
+    let event = event(Action::FilesRemoved);
+    assert!(store.remove_files(other, &gone("could not be kept"), &event).await.unwrap());
+    assert_eq!(store.remains(other).await.unwrap().files, None);
+}

@@ -17,8 +17,8 @@ use sojourn_shim::clock;
 use sojourn_shim::files;
 use sojourn_term::sidecar::Sidecar;
 
+use super::Due;
 use super::Item;
-use super::Why;
 use super::due;
 use super::sooner;
 use crate::directories::Directories;
@@ -67,7 +67,7 @@ impl Recording {
 }
 
 /// What is to go, and when to look again.
-pub(super) fn look(requests: &Requests) -> io::Result<(Vec<(Recording, Why)>, Option<Wall>)> {
+pub(super) fn look(requests: &Requests) -> io::Result<Due<Recording>> {
     let retention = requests.retention;
     if retention.recordings_for.is_none() && retention.recordings_total.is_none() {
         return Ok((Vec::new(), None));
