@@ -139,7 +139,9 @@ async fn a_newer_schema_is_refused() {
     change.commit().await.unwrap();
     store.close().await;
     let error = Store::open(dir.path()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error}");
+    let newest = i64::try_from(migrate::SQLITE.len()).unwrap();
+    let is_told = matches!(error, StoreError::Newer { found: 99, known } if known == newest);
+    assert!(is_told, "{error}");
 }
 
 #[tokio::test]
