@@ -101,7 +101,6 @@ fn what_is_not_built_is_refused_unless_it_is_the_default() {
         ("[store]\nurl = \"postgres://db\"", "store.url"),
         ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
         ("[profiles.a]\nsandbox = \"docker\"", "profiles.a.sandbox"),
-        ("[profiles.a]\nshare = \"user\"", "profiles.a.share"),
         ("[profiles.host]\nallow = [\"*\"]", "profiles.host"),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {

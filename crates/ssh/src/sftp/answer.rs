@@ -118,11 +118,10 @@ impl<G: Gate, O: GateOutput> Answerer<'_, G, O> {
             }
             (Then::Close(handle), answer) => {
                 let closed = lock(self.desk).open.remove(&handle);
-                for transfer in closed.into_iter().flat_map(|open| [open.read, open.written]) {
-                    if let Some(transfer) = transfer {
-                        self.flush().await?;
-                        self.ledger.close(transfer).await;
-                    }
+                let both = closed.into_iter().flat_map(|open| [open.read, open.written]);
+                for transfer in both.flatten() {
+                    self.flush().await?;
+                    self.ledger.close(transfer).await;
                 }
                 self.status(id, answer.map(drop));
             }

@@ -94,12 +94,15 @@ async fn a_user_name_names_the_profile() {
     assert_eq!(crate::client::finish(ssh, b"").await.code(), 0);
     let profiles: Vec<_> = house.gate.stays().into_iter().map(|stay| stay.profile).collect();
     assert_eq!(profiles, [None, Some("tools".to_owned())]);
-    for later in ["alice+@3f2a91c0", "alice+laptop:"] {
+    for (user, why) in [
+        ("alice+@3f2a91c0", "no session ends in \"3f2a91c0\""),
+        ("alice+laptop:", "not in this version"),
+    ] {
         let mut ssh = house.ssh().await;
-        ssh.args([&format!("{later}@127.0.0.1"), "true"]);
+        ssh.args([&format!("{user}@127.0.0.1"), "true"]);
         let outcome = crate::client::finish(ssh, b"").await;
         assert_eq!(outcome.code(), 75);
-        assert!(outcome.err.contains("not in this version"), "{}", outcome.err);
+        assert!(outcome.err.contains(why), "{}", outcome.err);
     }
 }
 
