@@ -4,6 +4,7 @@
 //! - [`profile`]: a profile as the runner knows it.
 //! - [`pool`]: the pools; one is taken by a message.
 //! - [`prepared`]: a sandbox that waits for a session, and the shim that holds it.
+//! - [`docker`]: sandboxes in containers of an engine.
 //! - [`egress`]: what a profile's sandboxes may reach.
 //! - [`forge`]: asks the zygote for shims.
 //! - [`left`]: what a session left in its sandbox, read when everything of it is dead.
@@ -14,6 +15,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod bait;
+pub mod docker;
 pub mod egress;
 pub mod forge;
 pub mod left;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::docker::Docker;
 use crate::forge::Forge;
 use crate::prepared::Failure;
 use crate::prepared::Prepared;
@@ -47,8 +48,10 @@ pub struct Shared {
     pub slots: Slots,
     /// How long making a sandbox may take.
     pub spawn_timeout: Duration,
-    /// Bounds how many are made at the same time.
+    /// Bounds how many are made at the same time; containers have bounds of their own.
     pub permits: Arc<Semaphore>,
+    /// The engine of containers, where there are profiles for it.
+    pub docker: Option<Arc<Docker>>,
 }
 
 /// A sandbox, and whether it was ready.
@@ -166,10 +169,14 @@ impl Keeper {
     }
 
     fn serve(&mut self, asker: Asker) {
-        match self.ready.pop_front() {
-            Some(sandbox) => self.give(asker, Taken { sandbox, warm: true }),
-            None => self.waiting.push_back(asker),
+        while let Some(sandbox) = self.ready.pop_front() {
+            if sandbox.is_alive() {
+                return self.give(asker, Taken { sandbox, warm: true });
+            }
+            tracing::warn!(sandbox = sandbox.id, "a sandbox died before anybody took it");
+            sandbox.discard();
         }
+        self.waiting.push_back(asker);
     }
 
     fn give(&mut self, asker: Asker, taken: Taken) {
@@ -214,13 +221,8 @@ impl Keeper {
                 return;
             };
             let (profile, shared) = (self.profile.clone(), self.shared.clone());
-            self.making.spawn(async move {
-                // The permit bounds work, not waiting: closed is not a state it can have.
-                let _permit = shared.permits.acquire().await;
-                let unique = unique();
-                let timeout = shared.spawn_timeout;
-                Prepared::make(&shared.forge, &profile, slot, unique, timeout).await
-            });
+            self.making
+                .spawn(async move { Prepared::make(&shared, &profile, slot, unique()).await });
         }
     }
 
@@ -228,8 +230,7 @@ impl Keeper {
     async fn look_round(&mut self) {
         let mut kept = VecDeque::with_capacity(self.ready.len());
         for sandbox in self.ready.drain(..) {
-            let now = tokio::time::timeout(Duration::ZERO, sandbox.shim.gone());
-            if now.await.is_ok() || sandbox.ready_at.elapsed() > OLDEST {
+            if !sandbox.is_alive() || sandbox.ready_at.elapsed() > OLDEST {
                 sandbox.discard();
             } else {
                 kept.push_back(sandbox);

@@ -7,7 +7,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::process::Signal;
+use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::Stage;
 use sojourn_shim::control;
 use sojourn_shim::control::Assign;
@@ -23,6 +27,8 @@ use tokio::time::Instant;
 
 use crate::forge::Forge;
 use crate::packets::Packets;
+use crate::pool::Shared;
+use crate::profile::Kind;
 use crate::profile::Profile;
 use crate::profile::sandbox_id;
 use crate::slots::Slot;
@@ -78,6 +84,13 @@ impl ShimProcess {
         let _ready = self.pidfd.readable().await;
     }
 
+    /// Whether it has not ended, now.
+    fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&at_once)) == Ok(0)
+    }
+
     /// Kills it, and so its sandbox: process 1 of it ends with its socket.
     pub fn kill(&self) {
         // The one error there is: it is gone already.
@@ -96,27 +109,43 @@ pub struct Prepared {
     pub shim: Arc<ShimProcess>,
     /// What it writes, readable when it is dead; none where that cannot be held.
     pub layers: Option<Layers>,
-    control: Packets,
+    /// What its image sets for programs.
+    pub env: Vec<(Text, Text)>,
+    /// The engine's id of it, where it is a container.
+    pub container: Option<String>,
+    pub(crate) control: Packets,
 }
 
 impl Prepared {
     /// Has a shim forked and its sandbox built.
     pub(crate) async fn make(
-        forge: &Forge,
+        shared: &Shared,
         profile: &Profile,
         slot: Slot,
         unique: u32,
-        timeout: Duration,
     ) -> Result<Self, Failure> {
-        let id = sandbox_id(slot.number(), unique);
+        let (forge, timeout) = (&shared.forge, shared.spawn_timeout);
+        let id = sandbox_id(&profile.kind, slot.number(), unique);
         let nat = match &profile.egress {
             Some(egress) => Some(egress.plan().await?),
             None => None,
         };
-        let blueprint = Blueprint::Native(profile.native(&id, &slot, nat));
-        let disk = profile.disk.as_ref().map(|disk| disk.parts());
+        let blueprint = match (&profile.kind, &shared.docker) {
+            (Kind::Native, _) => Blueprint::Native(profile.native(&id, &slot, nat)),
+            (Kind::Host(user), _) => Blueprint::Host(profile.host(&id, user)),
+            (Kind::Docker { .. }, Some(docker)) => {
+                return docker.make(forge, profile, id, slot, timeout).await;
+            }
+            (Kind::Docker { .. }, None) => {
+                return Err(Failure::new(Stage::Engine, "no container engine is configured"));
+            }
+        };
+        // The permit bounds work, not waiting: closed is not a state it can have.
+        let _permit = shared.permits.acquire().await;
+        let disk = profile.disk.as_ref().filter(|_| profile.kind == Kind::Native);
+        let disk = disk.map(|disk| disk.parts());
         let fds = disk.as_ref().map_or(&[][..], |parts| parts);
-        Self::by(forge, id, blueprint, fds, Some(slot), timeout).await
+        Self::by(forge, id, blueprint, fds, Some(Arc::new(slot)), timeout).await
     }
 
     /// Has a shim forked that holds what the blueprint says.
@@ -125,7 +154,7 @@ impl Prepared {
         id: String,
         blueprint: Blueprint,
         fds: &[BorrowedFd<'_>],
-        slot: Option<Slot>,
+        slot: Option<Arc<Slot>>,
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
@@ -133,7 +162,7 @@ impl Prepared {
         let (ours, theirs) = seqpacket::pair().map_err(system)?;
         let born = forge.fork_shim(theirs.as_fd()).await.map_err(system)?;
         drop(theirs);
-        let shim = ShimProcess::new(born.pidfd, slot.map(Arc::new)).map_err(system)?;
+        let shim = ShimProcess::new(born.pidfd, slot).map_err(system)?;
         let shim = Arc::new(shim);
         let control = Packets::new(ours).map_err(system)?;
         let built = async {
@@ -145,7 +174,15 @@ impl Prepared {
             }
         };
         match tokio::time::timeout(timeout + SLACK, built).await {
-            Ok(Ok(layers)) => Ok(Self { id, ready_at: Instant::now(), shim, layers, control }),
+            Ok(Ok(layers)) => Ok(Self {
+                id,
+                ready_at: Instant::now(),
+                shim,
+                layers,
+                env: Vec::new(),
+                container: None,
+                control,
+            }),
             Ok(Err(failure)) => {
                 abandon(shim);
                 Err(failure)
@@ -190,6 +227,11 @@ impl Prepared {
     /// Its shim, the way to it and what it writes, for who shares it.
     pub(crate) fn into_parts(self) -> (Arc<ShimProcess>, Packets, Option<Layers>) {
         (self.shim, self.control, self.layers)
+    }
+
+    /// Whether its shim still holds it. One that died in the pool is nobody's any more.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shim.is_alive()
     }
 
     /// Lets go of a sandbox nobody took; its ids are free when its shim has cleaned up.

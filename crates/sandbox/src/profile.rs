@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::Text;
+use sojourn_shim::control::Account;
 use sojourn_shim::control::RecordingPolicy;
+use sojourn_shim::host::HostProfile;
 use sojourn_shim::nat::Nat;
 use sojourn_shim::native::DiskTemplate;
+use sojourn_shim::native::IdRange;
 use sojourn_shim::native::NativeProfile;
 use sojourn_shim::native::Rootfs;
 
 use crate::egress::Egress;
+use crate::slots::IDS;
 use crate::slots::Slot;
+use crate::slots::Slots;
 
 /// What is laid over a root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +31,53 @@ pub enum Overlay {
     Directory(PathBuf),
 }
 
+impl Overlay {
+    /// The directory, where there is one.
+    #[must_use]
+    pub fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Directory(path) => Some(path.clone()),
+            Self::None | Self::Bait => None,
+        }
+    }
+}
+
+/// What keeps a session apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A sandbox that a shim builds.
+    Native,
+    /// A container of an engine.
+    Docker {
+        /// The image's name.
+        image: String,
+    },
+    /// Nothing but another user.
+    Host(HostUser),
+}
+
+/// A user of this machine that programs run as.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostUser {
+    /// Its name.
+    pub name: String,
+    /// Its home.
+    pub home: String,
+    /// Its number.
+    pub uid: u32,
+    /// Its own group.
+    pub gid: u32,
+    /// All of its groups.
+    pub groups: Vec<u32>,
+}
+
 /// One profile.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Its name.
     pub name: String,
+    /// What keeps its sessions apart.
+    pub kind: Kind,
     /// Where its files come from.
     pub rootfs: Rootfs,
     /// What is laid over them; the runner has the directory of [`Overlay::Bait`] made.
@@ -72,19 +119,12 @@ pub struct Profile {
 impl Profile {
     /// What a shim is told to build.
     pub(crate) fn native(&self, id: &str, slot: &Slot, nat: Option<Nat>) -> NativeProfile {
-        let hostname = match self.hostname.as_str() {
-            "" => format!("sandbox-{}", id.rsplit('-').next().unwrap_or(id)),
-            name => name.to_owned(),
-        };
         NativeProfile {
             id: id.to_owned(),
             cgroup_parent: self.cgroup.clone(),
             rootfs: self.rootfs.clone(),
-            overlay: match &self.overlay {
-                Overlay::Directory(path) => Some(path.clone()),
-                Overlay::None | Overlay::Bait => None,
-            },
-            hostname,
+            overlay: self.overlay.directory(),
+            hostname: self.hostname(id),
             memory: self.memory,
             cpu: self.cpu,
             pids: self.pids,
@@ -94,19 +134,76 @@ impl Profile {
             nat,
         }
     }
+
+    /// What a shim is told to start on the host.
+    pub(crate) fn host(&self, id: &str, user: &HostUser) -> HostProfile {
+        HostProfile {
+            id: id.to_owned(),
+            cgroup_parent: self.cgroup.clone(),
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+            memory: self.memory,
+            cpu: self.cpu,
+            pids: self.pids,
+        }
+    }
+
+    /// Who its programs are.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        match &self.kind {
+            Kind::Host(user) => Account { name: user.name.clone(), home: user.home.clone() },
+            Kind::Native | Kind::Docker { .. } => Account::default(),
+        }
+    }
+
+    /// The host name of the sandbox with this id.
+    pub(crate) fn hostname(&self, id: &str) -> String {
+        match self.hostname.as_str() {
+            "" => format!("sandbox-{}", id.rsplit('-').next().unwrap_or(id)),
+            name => name.to_owned(),
+        }
+    }
 }
 
-/// The id of a sandbox: its slot, so that a runner that starts knows which ids are in use, and
-/// something no other sandbox has.
+/// What the id of a sandbox begins with, by its kind.
+const NATIVE: char = 's';
+const DOCKER: char = 'd';
+const HOST: char = 'h';
+
+/// The id of a sandbox: its kind and its slot, so that a runner that starts knows which ids are in
+/// use and what there is to clean up, and something no other sandbox has.
 #[must_use]
-pub fn sandbox_id(slot: u32, unique: u32) -> String {
-    format!("s{slot}-{unique:08x}")
+pub fn sandbox_id(kind: &Kind, slot: u32, unique: u32) -> String {
+    let kind = match kind {
+        Kind::Native => NATIVE,
+        Kind::Docker { .. } => DOCKER,
+        Kind::Host(_) => HOST,
+    };
+    format!("{kind}{slot}-{unique:08x}")
 }
 
 /// The slot in a sandbox's id.
 #[must_use]
 pub fn slot_of(id: &str) -> Option<u32> {
-    id.strip_prefix('s')?.split_once('-')?.0.parse().ok()
+    id.strip_prefix([NATIVE, DOCKER, HOST])?.split_once('-')?.0.parse().ok()
+}
+
+/// Whether a sandbox is a container of an engine.
+#[must_use]
+pub fn is_container(id: &str) -> bool {
+    id.starts_with(DOCKER)
+}
+
+/// The ids outside that the users of a sandbox have.
+#[must_use]
+pub fn ids_of(id: &str, slots: &Slots) -> Option<IdRange> {
+    match is_container(id) {
+        // An engine's users are the host's.
+        true => Some(IdRange { start: 0, count: IDS }),
+        false => slot_of(id).map(|slot| slots.ids(slot)),
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +212,11 @@ mod tests {
 
     #[test]
     fn a_sandbox_id_tells_its_slot() {
-        assert_eq!(slot_of(&sandbox_id(17, 0xabc)), Some(17));
+        let docker = Kind::Docker { image: "debian".to_owned() };
+        for kind in [Kind::Native, docker, Kind::Host(HostUser::default())] {
+            assert_eq!(slot_of(&sandbox_id(&kind, 17, 0xabc)), Some(17));
+        }
+        assert!(is_container("d17-00000abc") && !is_container("s17-00000abc"));
         assert_eq!(slot_of("nonsense"), None);
     }
 }

@@ -19,6 +19,9 @@ static INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 pub struct InitImage(OwnedFd);
 
 impl InitImage {
+    /// The program itself, for who has to have it in a file.
+    pub const PROGRAM: &[u8] = INIT;
+
     /// Makes it.
     pub fn make() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
