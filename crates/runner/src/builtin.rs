@@ -12,11 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sojourn_sandbox::bait;
+use sojourn_sandbox::docker::Docker;
+use sojourn_sandbox::docker::engine::Address;
 use sojourn_sandbox::forge::Forge;
 use sojourn_sandbox::pool::PARALLEL;
 use sojourn_sandbox::pool::Shared;
+use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile;
+use sojourn_sandbox::profile::is_container;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::cgroup;
 use sojourn_shim::native;
@@ -38,6 +42,9 @@ use crate::retention::Retention;
 /// How long a runner waits for the one before it to go.
 const PREDECESSOR: Duration = Duration::from_secs(10);
 
+/// The directory in `sessions/` that engines take the program of containers from.
+const CONTAINERS: &str = "docker";
+
 /// How long it waits at its end for sandboxes to be gone.
 const FAREWELL: Duration = Duration::from_secs(15);
 
@@ -46,8 +53,10 @@ const FAREWELL: Duration = Duration::from_secs(15);
 pub struct RunnerConfig {
     /// The data directory; `recordings` and `sessions` are in it.
     pub data_dir: PathBuf,
-    /// The profiles with native sandboxes.
+    /// The profiles.
     pub profiles: Vec<Profile>,
+    /// The engine of those with containers.
+    pub docker_host: Address,
     /// How long making a sandbox may take.
     pub spawn_timeout: Duration,
     /// The first user id of sandboxes.
@@ -161,7 +170,8 @@ fn prepare(
     let mut profiles = BTreeMap::new();
     let images = config.data_dir.join("images");
     for mut profile in config.profiles {
-        if profile.disk_size > native::MAX_IN_MEMORY {
+        let is_written = !matches!(profile.kind, Kind::Host(_));
+        if is_written && profile.disk_size > native::MAX_IN_MEMORY {
             let template = match templates.get(&profile.disk_size) {
                 Some(template) => template.clone(),
                 None => {
@@ -181,11 +191,19 @@ fn prepare(
         profile.cgroup = config.cgroup.clone();
         profiles.insert(profile.name.clone(), Arc::new(profile));
     }
+    let containers = config.data_dir.join("sessions").join(CONTAINERS);
+    let wanted = profiles.values().any(|profile| matches!(profile.kind, Kind::Docker { .. }));
+    // A runner before this one may have left some.
+    let docker = match wanted || containers.exists() {
+        true => Some(Docker::new(config.docker_host, config.cgroup.clone(), &containers)?),
+        false => None,
+    };
     let shared = Shared {
         forge: forge.clone(),
         slots: Slots::new(config.uid_base, config.uid_count),
         spawn_timeout: config.spawn_timeout,
         permits: Arc::new(Semaphore::new(PARALLEL)),
+        docker,
     };
     let identity = Identity { build: config.build, cgroup: config.cgroup };
     Requests::new(profiles, shared, dirs.clone(), identity, config.retention)
@@ -205,6 +223,11 @@ async fn take_up(requests: &Arc<Requests>) {
     for session in known {
         match recovery::find(&requests.dirs, &requests.shared.slots, &mut slots, session) {
             Ok(Found::Running(entry)) => {
+                if let (Some(docker), Some(shim)) = (&requests.shared.docker, &entry.shim)
+                    && is_container(&entry.sandbox)
+                {
+                    docker.take_over(entry.sandbox.clone(), shim.clone());
+                }
                 requests.sessions.insert(session, entry);
                 requests.watch(session);
             }
@@ -222,6 +245,9 @@ async fn take_up(requests: &Arc<Requests>) {
     if unreadable {
         // Its sandbox may live, and nothing tells it from an orphan.
         return;
+    }
+    if let Some(docker) = &requests.shared.docker {
+        docker.sweep();
     }
     let (own, parent) = (requests.clone(), requests.cgroup.clone());
     let cleaned = tokio::task::spawn_blocking(move || {

@@ -26,7 +26,7 @@ use sojourn_sandbox::left::Report;
 use sojourn_sandbox::left::Totals;
 use sojourn_sandbox::left::errand;
 use sojourn_sandbox::prepared::ShimProcess;
-use sojourn_sandbox::profile::slot_of;
+use sojourn_sandbox::profile::ids_of;
 use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_sandbox::tether::Tether;
 use sojourn_shim::cgroup;
@@ -215,7 +215,7 @@ impl Requests {
             let since = state.map_or(Wall(0), |state| state.assigned_at);
             own.map(|layers| Held { layers, since })
         })?;
-        let ids = self.shared.slots.ids(slot_of(joined::parts(sandbox).0)?);
+        let ids = ids_of(joined::parts(sandbox).0, &self.shared.slots)?;
         Some(Left { profile, held, ids, marks: Marks::Trusted })
     }
 

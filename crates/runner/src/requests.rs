@@ -25,7 +25,6 @@ use sojourn_sandbox::prepared::Prepared;
 use sojourn_sandbox::profile::Profile;
 use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_shim::clock;
-use sojourn_shim::control::Account;
 use sojourn_shim::control::Assign;
 use sojourn_shim::control::AssignFds;
 use sojourn_shim::control::InputPolicy;
@@ -225,8 +224,9 @@ impl Requests {
             recording,
             day: day.clone(),
             command: profile.command.clone(),
-            env: profile.env.clone(),
-            account: Account::default(),
+            // What comes later wins.
+            env: sandbox.env.iter().chain(&profile.env).cloned().collect(),
+            account: profile.account(),
         };
         let kept = rustix::io::dup(&directory)
             .map_err(|error| failed("the session's directory")(error.into()))?;
@@ -234,6 +234,7 @@ impl Requests {
             AssignFds { session: directory, day: day_dir, listener, comeback: Some(comeback) };
         let (id, shim) = (sandbox.id.clone(), sandbox.shim.clone());
         let layers = sandbox.layers.take().map(Arc::new);
+        let container = sandbox.container.take();
         let assigned = sandbox.assign(assign, &fds).await;
         drop(fds);
         let opened = match assigned {
@@ -266,6 +267,9 @@ impl Requests {
         };
         self.sessions.insert(session, entry);
         self.watch(session);
+        if let (Some(docker), Some(container)) = (&self.shared.docker, container) {
+            docker.name_after(container, session.to_string());
+        }
         let recording = format!("{day}/{session}.cast");
         Ok((Reply::Opened { sandbox: id, warm, recording }, Some(socket)))
     }

@@ -18,10 +18,12 @@ use sojourn_shim::native;
 
 use crate::profile::Profile;
 
-/// Labels of our containers: which data directory's, which sandbox, of which profile. An engine never
-/// changes a label, and a container is made before there is a session: that shows in its name.
+/// The label that says which data directory's runner a container belongs to. An engine never changes
+/// a label, and a container is made before there is a session: which one it is shows in its name.
 pub const INSTANCE: &str = "sojourn.instance";
+/// The label with the sandbox's id.
 pub const SANDBOX: &str = "sojourn.sandbox";
+/// The label with the profile's name.
 pub const PROFILE: &str = "sojourn.profile";
 
 /// `/dev/shm`, as a native sandbox has it.
