@@ -126,12 +126,14 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let (forge, timeout) = (&shared.forge, shared.spawn_timeout);
         let id = sandbox_id(&profile.kind, slot.number(), unique);
-        let nat = match &profile.egress {
-            Some(egress) => Some(egress.plan().await?),
-            None => None,
-        };
         let blueprint = match (&profile.kind, &shared.docker) {
-            (Kind::Native, _) => Blueprint::Native(profile.native(&id, &slot, nat)),
+            (Kind::Native, _) => {
+                let nat = match &profile.egress {
+                    Some(egress) => Some(egress.plan().await?),
+                    None => None,
+                };
+                Blueprint::Native(profile.native(&id, &slot, nat))
+            }
             (Kind::Host(user), _) => Blueprint::Host(profile.host(&id, user)),
             (Kind::Docker { .. }, Some(docker)) => {
                 return docker.make(forge, profile, id, slot, timeout).await;

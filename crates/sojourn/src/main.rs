@@ -10,6 +10,7 @@ mod logging;
 mod output;
 mod recordings;
 mod serve;
+mod system_user;
 mod table;
 mod terminal;
 

@@ -5,6 +5,7 @@
 //! starts is ended by its pid when it goes out of scope, also when the test fails.
 
 mod client;
+mod dockerd;
 mod gateway;
 mod network;
 mod peer;
@@ -14,6 +15,7 @@ mod sshd;
 pub use client::Client;
 pub use client::Output;
 pub use client::Running;
+pub use dockerd::Dockerd;
 pub use gateway::Gateway;
 pub use gateway::Options;
 pub use network::Network;

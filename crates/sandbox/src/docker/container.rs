@@ -13,6 +13,7 @@ use bollard::models::MountType;
 use bollard::models::ResourcesUlimits;
 use bollard::models::RestartPolicy;
 use bollard::models::RestartPolicyNameEnum;
+use rustix::process::Resource;
 use sojourn_shim::container::OURS;
 use sojourn_shim::native;
 
@@ -30,7 +31,8 @@ pub const PROFILE: &str = "sojourn.profile";
 const SHM: i64 = 16 << 20;
 /// The kernel's default period of a processor's quota.
 const PERIOD_US: i64 = 100_000;
-const OPEN_FILES: (i64, i64) = (1024, 65_536);
+const OPEN_FILES: i64 = 1024;
+const MAX_OPEN_FILES: i64 = 65_536;
 
 /// All that a container depends on.
 pub(crate) struct Plan<'a> {
@@ -81,6 +83,10 @@ fn confined(profile: &Profile) -> HostConfig {
         soft: Some(soft),
         hard: Some(hard),
     };
+    // An engine that may not raise its own limit cannot give more.
+    let own = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let own = own.and_then(|most| i64::try_from(most).ok()).unwrap_or(MAX_OPEN_FILES);
+    let files = own.min(MAX_OPEN_FILES);
     // Part of the quota's own range, and far from the end of the type's.
     let quota = (profile.cpu * PERIOD_US as f64).max(1000.0) as i64;
     let tmp = format!("rw,nosuid,nodev,exec,mode=1777,size={}", profile.tmp_size);
@@ -94,7 +100,7 @@ fn confined(profile: &Profile) -> HostConfig {
         pids_limit: number(profile.pids),
         shm_size: Some(SHM),
         tmpfs: Some(HashMap::from([("/tmp".to_owned(), tmp)])),
-        ulimits: Some(vec![limit("nofile", OPEN_FILES.0, OPEN_FILES.1), limit("core", 0, 0)]),
+        ulimits: Some(vec![limit("nofile", OPEN_FILES.min(files), files), limit("core", 0, 0)]),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(
             native::CAPABILITIES.map(|name| name.trim_start_matches("CAP_").to_owned()).into(),

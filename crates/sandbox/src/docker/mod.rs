@@ -160,6 +160,10 @@ impl Docker {
             return Err(Failure::new(Stage::Profile, "not a profile of containers"));
         };
         let image = self.engine.image(name, deadline).await?;
+        let nat = match &profile.egress {
+            Some(egress) => Some(egress.plan().await?),
+            None => None,
+        };
         let entrance = Entrance::open(&self.directory, id)?;
         let hostname = profile.hostname(id);
         let plan = Plan {
@@ -190,6 +194,7 @@ impl Docker {
             hostname,
             disk_size: profile.disk_size,
             overlay: profile.overlay.directory(),
+            nat,
         });
         let mut fds: Vec<BorrowedFd<'_>> = vec![link.as_fd(), pidfd.as_fd()];
         fds.extend(profile.disk.iter().flat_map(|disk| disk.parts()));

@@ -25,6 +25,7 @@ use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
 use crate::init_link::InitLink;
+use crate::nat::Nat;
 use crate::native::DiskTemplate;
 use crate::sandbox::Deadline;
 use crate::sandbox::Parts;
@@ -35,7 +36,7 @@ use crate::sandbox::Sandbox;
 pub const OURS: &str = "/.sojourn";
 
 /// A container to take over. The descriptors of [`ContainerFds`] come along.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerProfile {
     /// The sandbox's id.
     pub id: String,
@@ -49,6 +50,8 @@ pub struct ContainerProfile {
     pub disk_size: u64,
     /// A directory laid over its root file system.
     pub overlay: Option<PathBuf>,
+    /// What it reaches; none: nothing.
+    pub nat: Option<Nat>,
 }
 
 /// What comes along with a container.
@@ -113,8 +116,11 @@ fn furnish(
     crate::native::reap(WaitId::Pid(builder)).at(Stage::Init, "the builder")?;
     let Built { pid, ptmx, layers } = built?;
     let mut sandbox = Sandbox::new(Parts { pid, pidfd: held, link, ptmx, cgroup, layers });
-    match sandbox.wait_until_ready(deadline) {
-        Ok(()) => Ok(sandbox),
-        Err(message) => Err(BuildError { stage: Stage::Init, message }),
+    let ready = sandbox.wait_until_ready(deadline);
+    ready.map_err(|message| BuildError { stage: Stage::Init, message })?;
+    if let Some(nat) = &profile.nat {
+        let attached = sandbox.attach_network(nat, deadline);
+        attached.map_err(|message| BuildError { stage: Stage::Network, message })?;
     }
+    Ok(sandbox)
 }

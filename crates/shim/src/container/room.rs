@@ -16,8 +16,6 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::lchown;
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -42,6 +40,7 @@ use crate::error::BuildError;
 use crate::error::Stage;
 use crate::layers::Layers;
 use crate::native::DiskTemplate;
+use crate::native::Made;
 use crate::native::mount_disk;
 use crate::sys;
 use crate::sys::mount::Attributes;
@@ -116,7 +115,7 @@ fn assemble(
     let kept = kept.into_iter().collect::<io::Result<Vec<_>>>()?;
     attach(disk, Path::new(STAGING))?;
     std::env::set_current_dir(STAGING)?;
-    Base { owner }.fill(profile)?;
+    fill(Made { owner }, profile)?;
     let (mut names, mut lowers) = (vec!["base", "/"], vec![layer(Path::new("base"))?]);
     if let Some(overlay) = overlay {
         attach(&overlay, Path::new("over"))?;
@@ -180,42 +179,21 @@ fn mount(kind: &str, target: &Path, flags: MountFlags, options: &str) -> io::Res
     Ok(rustix::mount::mount(kind, target, kind, flags, options.as_c_str())?)
 }
 
-/// The layer between the image and what is written. All of it is the container's root's.
-struct Base {
-    owner: u32,
-}
-
-impl Base {
-    fn fill(&self, profile: &ContainerProfile) -> io::Result<()> {
-        let directories =
-            ["base", "base/dev", "base/etc", "base/proc", "base/sys", "over", "root", "u", "w"];
-        for name in directories {
-            self.directory(name, 0o755)?;
-        }
-        self.directory("base/root", 0o700)?;
-        self.directory("base/tmp", 0o1777)?;
-        let hostname = &profile.hostname;
-        let hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
-        for (name, text) in [
-            ("hosts", hosts),
-            ("hostname", format!("{hostname}\n")),
-            ("resolv.conf", String::new()),
-        ] {
-            let path = Path::new("base/etc").join(name);
-            fs::write(&path, text)?;
-            lchown(&path, Some(self.owner), Some(self.owner))?;
-        }
-        for name in ENGINES.into_iter().chain([OURS.trim_start_matches('/')]) {
-            // How an overlay says that what is below is not there.
-            let path = Path::new("base").join(name);
-            let nothing = rustix::fs::makedev(0, 0);
-            rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), nothing)?;
-        }
-        Ok(())
+/// The layer between the image and what is written.
+fn fill(made: Made, profile: &ContainerProfile) -> io::Result<()> {
+    let directories =
+        ["base", "base/dev", "base/etc", "base/proc", "base/sys", "over", "root", "u", "w"];
+    for name in directories {
+        made.directory(name, 0o755)?;
     }
-
-    fn directory(&self, path: &str, mode: u32) -> io::Result<()> {
-        fs::DirBuilder::new().mode(mode).create(path)?;
-        lchown(path, Some(self.owner), Some(self.owner))
+    made.directory("base/root", 0o700)?;
+    made.directory("base/tmp", 0o1777)?;
+    made.fill_own("base", &profile.hostname, profile.nat.as_ref())?;
+    for name in ENGINES.into_iter().chain([OURS.trim_start_matches('/')]) {
+        // How an overlay says that what is below is not there.
+        let path = Path::new("base").join(name);
+        let nothing = rustix::fs::makedev(0, 0);
+        rustix::fs::mknodat(CWD, &path, FileType::CharacterDevice, Mode::empty(), nothing)?;
     }
+    Ok(())
 }

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::profile::NativeProfile;
 use super::rootfs::is_system_name;
+use crate::nat::Nat;
 use crate::nat::RESOLVER;
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n\
@@ -26,9 +27,9 @@ const BASHRC: &str = "[ -n \"${PS1-}\" ] || return\nPS1='\\u@\\h:\\w\\$ '\nshopt
 
 /// Makes files and directories below the current directory.
 #[derive(Clone, Copy)]
-pub(super) struct Made {
+pub(crate) struct Made {
     /// Who owns them.
-    pub(super) owner: u32,
+    pub(crate) owner: u32,
 }
 
 impl Made {
@@ -47,7 +48,7 @@ impl Made {
                 _ => {}
             }
         }
-        self.fill_own("base", profile)?;
+        self.fill_own("base", &profile.hostname, profile.nat.as_ref())?;
         for (name, text) in [
             ("passwd", PASSWD),
             ("group", GROUP),
@@ -63,13 +64,17 @@ impl Made {
     }
 
     /// What is this sandbox's alone, in the directory `layer`, which has an `etc`.
-    pub(super) fn fill_own(&self, layer: &str, profile: &NativeProfile) -> io::Result<()> {
-        let hostname = &profile.hostname;
+    pub(crate) fn fill_own(
+        &self,
+        layer: &str,
+        hostname: &str,
+        nat: Option<&Nat>,
+    ) -> io::Result<()> {
         let mut hosts = format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {hostname}\n");
-        for (name, addresses) in profile.nat.iter().flat_map(|nat| &nat.names) {
+        for (name, addresses) in nat.iter().flat_map(|nat| &nat.names) {
             hosts.extend(addresses.iter().map(|address| format!("{address} {name}\n")));
         }
-        let resolver = match &profile.nat {
+        let resolver = match nat {
             Some(nat) if nat.dns => format!("nameserver {RESOLVER}\n"),
             _ => String::new(),
         };
@@ -79,7 +84,7 @@ impl Made {
         self.file(&etc.join("resolv.conf"), &resolver)
     }
 
-    pub(super) fn directory(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+    pub(crate) fn directory(&self, path: impl AsRef<Path>, mode: u32) -> io::Result<()> {
         fs::DirBuilder::new().mode(mode).create(&path)?;
         self.own(path)
     }

@@ -37,6 +37,7 @@ use crate::sandbox::Parts;
 use crate::sandbox::Sandbox;
 
 pub(crate) use disk::mount as mount_disk;
+pub(crate) use made::Made;
 
 pub use disk::DiskTemplate;
 pub use disk::MAX_IN_MEMORY;

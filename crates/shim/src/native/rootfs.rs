@@ -126,7 +126,7 @@ pub(super) fn assemble(profile: &NativeProfile, lower: &Lower) -> io::Result<()>
         made.directory(directory, 0o755)?;
     }
     if lower.made {
-        made.fill_own(MADE, profile)?;
+        made.fill_own(MADE, &profile.hostname, profile.nat.as_ref())?;
     }
     match &lower.base {
         Base::Host(_) => made.fill(profile)?,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::Config;
-use super::Mode;
 use sojourn_sandbox::egress;
 use sojourn_shim::nat;
 
+use super::Config;
+use super::Mode;
+use super::kinds;
 use super::node::Node;
 use super::profile::Forward;
 use super::profile::Network;
@@ -40,6 +41,11 @@ pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
         let message = format_args!("the last of these ranges ends at {end}, beyond {}", u32::MAX);
         let node = place(root, &["sandbox", "uid_count"]).or_else(|| root.get("sandbox"));
         report.problem(node.unwrap_or(root), message);
+    }
+    for (name, profile, is_for_somebody) in config.profiles.all() {
+        if let Some(node) = place(root, &["profiles", name]) {
+            kinds::check(config, profile, is_for_somebody, node, report);
+        }
     }
     for (name, profile) in config.profiles.usable() {
         if let Some(node) = place(root, &["profiles", name]) {
@@ -102,7 +108,7 @@ fn check_profile(name: &str, profile: &Profile, node: &Node, report: &mut Report
     if let Laid::Directory(overlay) = &profile.overlay.0 {
         let place = node.get("overlay").unwrap_or(node);
         expect_path(place, std::fs::metadata(overlay), std::fs::Metadata::is_dir, report);
-        if profile.rootfs.0.is_none() {
+        if profile.sandbox == SandboxKind::Native && profile.rootfs.0.is_none() {
             let hidden = COVERED.iter().filter(|name| overlay.join(name).exists());
             for name in hidden {
                 report.note(format!(

@@ -5,6 +5,7 @@
 
 mod check;
 mod keys;
+mod kinds;
 mod node;
 mod profile;
 mod report;
@@ -24,6 +25,7 @@ pub(crate) use report::nearest;
 
 pub(crate) use profile::Network;
 pub(crate) use profile::Profile;
+pub(crate) use profile::SandboxKind;
 pub(crate) use profile::Share;
 pub(crate) use sections::Config;
 pub(crate) use sections::Credential;

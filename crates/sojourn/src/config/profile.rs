@@ -16,11 +16,13 @@ use super::node::Kind;
 use super::node::Node;
 use super::report::Report;
 use super::value::HostName;
+use super::value::Image;
 use super::value::Laid;
 use super::value::Overlay;
 use super::value::Pattern;
 use super::value::Rate;
 use super::value::RootFs;
+use super::value::RunAs;
 use super::value::Value;
 use super::value::choice;
 
@@ -98,13 +100,13 @@ keys! {
     /// What a session runs in.
     pub(crate) struct Profile {
         /// The kind of isolation: "native", "docker" or "host".
-        sandbox: SandboxKind = SandboxKind::Native, later;
+        sandbox: SandboxKind = SandboxKind::Native;
         /// Who may use it: "*", "role:member", "user:alice".
         allow: Vec<Allow> = vec![Allow::Everybody];
         /// The root file system: "host" for the host's own programs, or a directory.
         rootfs: RootFs = RootFs(None);
         /// Docker: the image.
-        image: String = String::new(), later;
+        image: Image = Image(String::new());
         /// A directory laid over the root file system, or "bait" for the files of a made-up server.
         overlay: Overlay = Overlay(Laid::Nothing);
         /// The host name inside; empty: a neutral one.
@@ -140,7 +142,7 @@ keys! {
         /// How long what a session left is kept; 0 = for ever.
         keep_for: Span = Span::seconds(7 * 86_400);
         /// sandbox = "host": the system account.
-        run_as: String = String::new(), later;
+        run_as: RunAs = RunAs(String::new());
         /// Whether a session needs a stated reason.
         require_why: bool = false;
         /// Overrides the limit of this name.
@@ -212,13 +214,25 @@ impl Profiles {
     /// A honeypot gives its visitors the profile of this name. False: there is none.
     pub(super) fn give_visitors(&mut self, name: &str) -> bool {
         self.of_honeypots.insert(name.to_owned());
-        self.all.get(name).is_some_and(can_be_made)
+        let apart = |profile: &Profile| profile.sandbox != SandboxKind::Host;
+        self.all.get(name).is_some_and(|profile| apart(profile) && can_be_made(profile))
+    }
+
+    /// All of them, and whether each is for somebody.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Profile, bool)> {
+        self.all
+            .iter()
+            .map(|(name, profile)| (name.as_str(), profile, self.is_for_somebody(name, profile)))
     }
 }
 
-/// Whether this version has its kind of sandbox.
+/// Whether it says all that its kind of sandbox needs.
 fn can_be_made(profile: &Profile) -> bool {
-    profile.sandbox == SandboxKind::Native
+    match profile.sandbox {
+        SandboxKind::Native => true,
+        SandboxKind::Docker => !profile.image.0.is_empty(),
+        SandboxKind::Host => !profile.run_as.0.is_empty(),
+    }
 }
 
 impl Value for Profiles {
@@ -233,23 +247,21 @@ impl Value for Profiles {
         for (name, node) in table {
             if !is_profile_name(name) {
                 report.problem(node, "a profile's name is a-z, 0-9, _ and -, at most 32 of them");
-            } else if name == HOST {
-                report.problem(node, "the profile \"host\" is not in this version");
             } else {
                 let entry = profiles.all.entry(name.clone());
-                entry.or_insert_with(|| Profile::built_in(name)).take(node, report);
+                let profile = entry.or_insert_with(|| Profile::built_in(name));
+                profile.take(node, report);
+                if profile.sandbox == SandboxKind::Host && node.get("allow").is_none() {
+                    // Nobody gets onto the host by accident.
+                    profile.allow = Vec::new();
+                }
             }
         }
         Some(profiles)
     }
 
     fn write(&self) -> Option<toml::Value> {
-        // "host" cannot be set, so that what is shown is what can be read.
-        let shown = self.all.iter().filter(|(name, _)| *name != HOST);
-        shown
-            .map(|(name, profile)| (name.clone(), profile.clone()))
-            .collect::<BTreeMap<_, _>>()
-            .write()
+        self.all.write()
     }
 
     fn schema() -> Json {

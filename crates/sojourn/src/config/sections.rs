@@ -10,6 +10,7 @@ use sojourn_core::limits::IdleCounts;
 use sojourn_core::network::Network;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
+use sojourn_sandbox::docker::engine::Address as Engine;
 use sojourn_ssh::Algorithms;
 
 use super::keys::keys;
@@ -21,6 +22,7 @@ use super::report::Report;
 use super::source;
 use super::value::Account;
 use super::value::Address;
+use super::value::DockerHost;
 use super::value::MaybeAddress;
 use super::value::MaybePath;
 use super::value::Path;
@@ -327,7 +329,7 @@ keys! {
     /// What all sandboxes share.
     pub(crate) struct SandboxKeys {
         /// The Docker engine of this machine.
-        docker_host: String = "unix:///var/run/docker.sock".to_owned(), later;
+        docker_host: DockerHost = DockerHost(Engine::Unix("/var/run/docker.sock".into()));
         /// How long the making of a sandbox may take.
         spawn_timeout: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
         /// How much all that sessions left may take: the oldest goes, and it never takes more than

@@ -100,13 +100,59 @@ fn what_is_not_built_is_refused_unless_it_is_the_default() {
         ("[web]\ntls_cert = \"/c.pem\"", "web.tls_cert"),
         ("[store]\nurl = \"postgres://db\"", "store.url"),
         ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
-        ("[profiles.a]\nsandbox = \"docker\"", "profiles.a.sandbox"),
-        ("[profiles.host]\nallow = [\"*\"]", "profiles.host"),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {
         let told = errors(text);
         assert_eq!(told.len(), 1, "{text}: {told:?}");
         assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
+    }
+}
+
+#[test]
+fn each_kind_of_sandbox_says_what_it_needs() {
+    let (config, _) = read_ok("[profiles.a]\nsandbox = \"docker\"\nimage = \"debian:12\"");
+    assert_eq!(profile(&config, "a").image.to_string(), "debian:12");
+    for (text, wanted) in [
+        ("sandbox = \"docker\"", "needs image"),
+        ("sandbox = \"docker\"\nimage = \"a b\"", "not the name of an image"),
+        ("sandbox = \"docker\"\nimage = \"../a\"", "not the name of an image"),
+        ("image = \"debian\"", "sandbox = \"native\" has no image"),
+        ("sandbox = \"docker\"\nimage = \"a\"\nrootfs = \"/\"", "has no rootfs"),
+        ("sandbox = \"host\"\nallow = [\"*\"]", "needs run_as"),
+        ("sandbox = \"host\"\nrun_as = \"root\"", "other than root"),
+        ("sandbox = \"host\"\nrun_as = \"0\"", "other than root"),
+        ("sandbox = \"host\"\nrun_as = \"no-such-one\"", "no system account"),
+        ("sandbox = \"host\"\nrun_as = \"daemon\"\ndisk_size = \"1MB\"", "has no disk_size"),
+    ] {
+        let told = errors(&format!("[profiles.a]\n{text}"));
+        assert!(told.iter().any(|line| line.contains(wanted)), "{text}: {told:?}");
+    }
+    let own = "[server]\nuser = \"daemon\"\n[profiles.a]\nsandbox = \"host\"\nrun_as = \"daemon\"";
+    assert!(errors(own)[0].contains("the gateway's own account"), "{:?}", errors(own));
+}
+
+#[test]
+fn nobody_gets_onto_the_host_by_accident() {
+    let (config, _) = read_ok("[profiles.a]\nsandbox = \"host\"\nrun_as = \"daemon\"");
+    let all = |name| config.profiles.all().find(|(known, ..)| *known == name);
+    assert!(all("a").is_some_and(|(_, profile, _)| profile.allow.is_empty()));
+    let (config, _) = read_ok("[profiles.host]\nrun_as = \"daemon\"\nallow = [\"user:alice\"]");
+    assert_eq!(profile(&config, "host").allow.len(), 1);
+    let pot =
+        "[[ssh]]\nmode = \"honeypot\"\nprofile = \"host\"\n[profiles.host]\nrun_as = \"daemon\"";
+    assert!(errors(pot)[0].contains("there is no profile \"host\" to give"));
+}
+
+#[test]
+fn an_engine_is_one_of_this_machine() {
+    for fine in ["unix:///run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:2375"] {
+        let (config, _) = read_ok(&format!("[sandbox]\ndocker_host = {fine:?}"));
+        assert_eq!(config.sandbox.docker_host.to_string(), fine);
+    }
+    for wrong in ["tcp://192.0.2.1:2375", "tcp://engine:2375", "ssh://host", "/run/docker.sock", ""]
+    {
+        let told = errors(&format!("[sandbox]\ndocker_host = {wrong:?}"));
+        assert!(told[0].contains("a container engine of this machine"), "{told:?}");
     }
 }
 

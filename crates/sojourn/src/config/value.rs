@@ -12,6 +12,7 @@ use sojourn_core::authz::Allow;
 use sojourn_core::network::Network;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
+use sojourn_sandbox::docker::engine::Address as Engine;
 use sojourn_sandbox::egress::Entry;
 use toml::Value as Toml;
 
@@ -229,6 +230,9 @@ of_text! {
     Overlay: {"type": "string"};
     Entry: {"type": "string"};
     Rate: {"type": "string"};
+    Image: {"type": "string"};
+    RunAs: {"type": "string"};
+    DockerHost: {"type": "string"};
 }
 
 /// A text that is not what a key wants; says what would be.
@@ -286,6 +290,28 @@ text_type! {
         let fits = !number || text.parse::<u32>().is_ok_and(|uid| uid < u32::MAX);
         (name && !root && fits).then(|| text.to_owned())
     }, "the name or number of a system account other than root";
+    /// A system account that is not root, or nothing.
+    RunAs(String) = |text| {
+        if text.is_empty() { Some(String::new()) } else { text.parse().ok().map(|Account(name)| name) }
+    }, "empty, nor the name or number of a system account other than root";
+    /// The name of an image, or nothing.
+    Image(String) = |text| {
+        let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/:@-".contains(&b));
+        let plain = letters && text.len() <= 255 && !text.contains("..") && !text.contains("//");
+        let ends = text.starts_with(['-', '.', '/', ':', '@']) || text.ends_with(['/', ':', '@']);
+        (plain && !ends).then(|| text.to_owned())
+    }, "the name of an image, like \"debian:12\"";
+    /// Where a container engine of this machine listens.
+    DockerHost(Engine) = |text| match text.split_once("://") {
+        Some(("unix", path)) => absolute(path).map(Engine::Unix),
+        Some(("tcp", address)) => {
+            let address = address.replacen("localhost", "127.0.0.1", 1);
+            let address = address.trim_end_matches('/').parse().ok();
+            address.filter(|address: &SocketAddr| address.ip().is_loopback()).map(Engine::Tcp)
+        }
+        _ => None,
+    }, "a container engine of this machine, like \"unix:///var/run/docker.sock\" or \
+        \"tcp://127.0.0.1:2375\"; for one on another machine, start a runner there";
     /// A host name, or nothing.
     HostName(String) = |text| {
         let letters = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
@@ -360,6 +386,9 @@ show_text! {
         Size(0) => "0".to_owned(),
         size => format!("{size}/s"),
     };
+    RunAs: |this| this.0.clone();
+    Image: |this| this.0.clone();
+    DockerHost: |this| this.0.to_string();
     Overlay: |this| match &this.0 {
         Laid::Nothing => String::new(),
         Laid::Bait => "bait".to_owned(),

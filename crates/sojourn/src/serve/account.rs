@@ -1,6 +1,5 @@
 //! The system account that the gateway becomes.
 
-use std::fs;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -8,6 +7,7 @@ use rustix::process::Gid;
 use rustix::process::Uid;
 
 use crate::failure::Failure;
+use crate::system_user::SystemUser;
 
 /// Where programs for administrators are, on a machine whose PATH leaves that out.
 const USERADD: [&str; 2] = ["/usr/sbin/useradd", "useradd"];
@@ -48,20 +48,8 @@ impl Account {
     }
 }
 
-/// Uid and gid of an account, from the machine's own file or whatever else it asks for names.
 fn look_up(name: &str) -> Option<(u32, u32)> {
-    let in_passwd = |text: &str| {
-        text.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == name).then_some(())?;
-            let mut numbers = fields.skip(1).map_while(|field| field.parse().ok());
-            Some((numbers.next()?, numbers.next()?))
-        })
-    };
-    fs::read_to_string("/etc/passwd").ok().as_deref().and_then(in_passwd).or_else(|| {
-        let answer = Command::new("getent").args(["passwd", name]).output().ok()?;
-        in_passwd(&String::from_utf8(answer.stdout).ok()?)
-    })
+    SystemUser::find(name).map(|user| (user.uid, user.gid))
 }
 
 fn create(name: &str) {

@@ -13,6 +13,8 @@ use sojourn_engine::profiles::Profiles;
 use sojourn_runner::builtin::RunnerConfig;
 use sojourn_runner::retention::Retention;
 use sojourn_sandbox::egress::Egress;
+use sojourn_sandbox::profile::HostUser;
+use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
@@ -26,16 +28,21 @@ use crate::config::Network;
 use crate::config::OnRecordingFailure;
 use crate::config::Profile;
 use crate::config::RecordInput;
+use crate::config::SandboxKind;
 use crate::config::Share;
+use crate::failure::Failure;
+use crate::system_user::SystemUser;
 
 /// What gateway and runner have to agree on.
 pub(crate) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SOJOURN_BUILD"));
 
 /// The built-in runner's.
-pub(crate) fn runner(config: &Config) -> RunnerConfig {
-    RunnerConfig {
+pub(crate) fn runner(config: &Config) -> Result<RunnerConfig, Failure> {
+    let profiles = config.profiles.usable().map(|(name, p)| sandbox(config, name, p));
+    Ok(RunnerConfig {
         data_dir: config.data_dir.0.clone(),
-        profiles: config.profiles.usable().map(|(name, p)| sandbox(config, name, p)).collect(),
+        profiles: profiles.collect::<Result<_, _>>()?,
+        docker_host: config.sandbox.docker_host.0.clone(),
         spawn_timeout: config.sandbox.spawn_timeout.0,
         uid_base: config.sandbox.uid_base,
         uid_count: config.sandbox.uid_count,
@@ -46,6 +53,30 @@ pub(crate) fn runner(config: &Config) -> RunnerConfig {
             kept_total: no_limit(config.sandbox.kept_total),
         },
         build: BUILD.to_owned(),
+    })
+}
+
+/// What keeps the sessions of a profile apart, and what a shell request starts in it.
+fn kind(name: &str, profile: &Profile) -> Result<(Kind, Vec<String>), Failure> {
+    let command = profile.command.clone();
+    match profile.sandbox {
+        SandboxKind::Native => Ok((Kind::Native, command)),
+        SandboxKind::Docker => Ok((Kind::Docker { image: profile.image.0.clone() }, command)),
+        SandboxKind::Host => {
+            let unknown = |error: &dyn std::fmt::Display| {
+                let run_as = &profile.run_as.0;
+                Failure::Usage(format!("profile {name}: run_as = {run_as:?}: {error}"))
+            };
+            let user = SystemUser::find(&profile.run_as.0);
+            let user = user.ok_or_else(|| unknown(&"there is no such system account"))?;
+            let groups = user.groups().map_err(|error| unknown(&error))?;
+            let SystemUser { name, uid, gid, home, shell } = user;
+            let command = match command == Profile::default().command {
+                true => vec![shell, "-l".to_owned()],
+                false => command,
+            };
+            Ok((Kind::Host(HostUser { name, home, uid, gid, groups }), command))
+        }
     }
 }
 
@@ -65,16 +96,24 @@ pub(crate) fn profiles(config: &Config) -> Profiles {
         accept_env: profile.accept_env.iter().map(|pattern| pattern.0.clone()).collect(),
         forward: profile.forward.iter().filter_map(|forward| forward.policy()).collect(),
         require_why: profile.require_why,
-        sandbox: "native".to_owned(),
+        sandbox: match profile.sandbox {
+            SandboxKind::Native => "native".to_owned(),
+            SandboxKind::Docker => "docker".to_owned(),
+            SandboxKind::Host => "host".to_owned(),
+        },
         limits: config.limits_for(profile),
     };
     let all = config.profiles.usable().map(|(name, profile)| (name.to_owned(), policy(profile)));
     Profiles(all.collect::<BTreeMap<_, _>>())
 }
 
-fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
-    SandboxProfile {
+fn sandbox(config: &Config, name: &str, profile: &Profile) -> Result<SandboxProfile, Failure> {
+    let (kind, command) = kind(name, profile)?;
+    // Starting one more process of somebody is quick, and nobody wonders at ones that wait.
+    let pool = if profile.sandbox == SandboxKind::Host { 0 } else { profile.pool };
+    Ok(SandboxProfile {
         name: name.to_owned(),
+        kind,
         rootfs: profile.rootfs.0.clone().map_or(Rootfs::Host, Rootfs::Directory),
         overlay: match &profile.overlay.0 {
             Laid::Nothing => Overlay::None,
@@ -90,14 +129,14 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
         egress: (profile.network == Network::Nat)
             .then(|| Arc::new(Egress::new(profile.egress.clone(), profile.egress_rate.0.0))),
         limits: config.limits_for(profile),
-        command: profile.command.iter().map(|word| Text::from(word.as_str())).collect(),
+        command: command.iter().map(|word| Text::from(word.as_str())).collect(),
         env: profile
             .env
             .0
             .iter()
             .map(|(name, value)| (Text::from(name.as_str()), Text::from(value.as_str())))
             .collect(),
-        pool: usize::try_from(profile.pool).unwrap_or(usize::MAX),
+        pool: usize::try_from(pool).unwrap_or(usize::MAX),
         shared: profile.share == Share::User,
         keep_for: for_ever(profile.keep_for),
         recording: RecordingPolicy {
@@ -114,7 +153,7 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> SandboxProfile {
         },
         cgroup: cgroup(&config.data_dir.0),
         disk: None::<Arc<_>>,
-    }
+    })
 }
 
 /// A name for the control group of this data directory's sandboxes, so that two gateways on one

@@ -44,7 +44,7 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
     }
     let account = Account::find_or_create(&config.server.user.0)?;
     layout::prepare(&config.data_dir.0, account)?;
-    let runner_config = convert::runner(&config);
+    let runner_config = convert::runner(&config)?;
     let run_runner = |seed| builtin::run(seed, runner_config.clone());
     let plan = zygote::Plan { runner: &run_runner, keeper: &keeper::run, keep: &[] };
     let zygote = zygote::split(&plan)

@@ -7,6 +7,7 @@ mod clients;
 mod crashes;
 mod detach;
 mod disguise;
+mod docker;
 mod edges;
 mod extend;
 mod files;
