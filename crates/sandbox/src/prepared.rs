@@ -160,7 +160,7 @@ impl Prepared {
         timeout: Duration,
     ) -> Result<Self, Failure> {
         let system = |error: io::Error| Failure::new(Stage::Container, format!("no shim: {error}"));
-        let make = Order::Make { blueprint, timeout };
+        let make = Order::Make { blueprint: Box::new(blueprint), timeout };
         let (ours, theirs) = seqpacket::pair().map_err(system)?;
         let born = forge.fork_shim(theirs.as_fd()).await.map_err(system)?;
         drop(theirs);

@@ -53,7 +53,7 @@ pub enum Order {
     /// Make a sandbox; the first message. The descriptors that the blueprint asks for come along.
     Make {
         /// Which.
-        blueprint: Blueprint,
+        blueprint: Box<Blueprint>,
         /// How long it may take.
         timeout: Duration,
     },
@@ -265,7 +265,7 @@ pub fn recv<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec
 /// Tells apart what a shim is told, with the descriptors that belong to it.
 pub(crate) enum Told {
     /// See [`Order::Make`].
-    Make(Blueprint, Duration, Vec<OwnedFd>),
+    Make(Box<Blueprint>, Duration, Vec<OwnedFd>),
     /// See [`Order::Assign`].
     Assign(Box<Assign>, AssignFds),
     /// See [`Order::Note`].

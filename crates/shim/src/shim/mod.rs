@@ -122,7 +122,7 @@ fn told_what_to_make(control: &OwnedFd) -> Option<(Blueprint, Duration, Vec<Owne
     let is_told = seqpacket::wait(control, TOLD_WITHIN).ok()?;
     seqpacket::set_nonblocking(control).ok()?;
     match control::hear(control.as_fd()).ok()? {
-        Some(Told::Make(blueprint, timeout, fds)) if is_told => Some((blueprint, timeout, fds)),
+        Some(Told::Make(blueprint, timeout, fds)) if is_told => Some((*blueprint, timeout, fds)),
         _ => None,
     }
 }

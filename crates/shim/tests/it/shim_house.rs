@@ -136,7 +136,8 @@ impl Shim {
         drop(theirs);
         let born = zygote.born().expect("a shim");
         let sandbox = profile.id.clone();
-        let order = Order::Make { blueprint: Blueprint::Native(profile), timeout: PATIENCE };
+        let order =
+            Order::Make { blueprint: Box::new(Blueprint::Native(profile)), timeout: PATIENCE };
         control::send(&control, &order, &[]).expect("it listens");
         match report(&control) {
             Report::Ready { init } => {
