@@ -20,6 +20,10 @@ use crate::ids::SessionId;
 use crate::limits::Limits;
 use crate::time::Wall;
 
+pub use forward::Endpoint;
+pub use forward::Greeting;
+
+mod forward;
 #[cfg(test)]
 mod tests;
 
@@ -96,66 +100,6 @@ pub enum Program {
     /// The next connection that the listener of this number takes. Its output begins with a
     /// [`Greeting`] line once one came, then bytes flow.
     Accept(u16),
-}
-
-/// A place inside a sandbox that is connected to, or listened at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// A TCP port. To connect: a name or an address; to listen: an address, `localhost`, or nothing
-    /// for every address.
-    Tcp {
-        /// The name or address.
-        host: Text,
-        /// The port; to listen, 0 is any free one.
-        port: u16,
-    },
-    /// A Unix socket by its path.
-    Unix(Text),
-}
-
-/// The first line of what a [`Program::Connect`] or [`Program::Accept`] prints. No longer than
-/// [`Greeting::LONGEST`] with its line feed; the sandbox's own claim.
-///
-/// `ok`, `ok ADDRESS PORT` (the peer's, for [`Program::Accept`] of TCP), or `error TEXT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Greeting {
-    /// Bytes flow from here on.
-    Open {
-        /// Who connected, where that is known.
-        peer: Option<(String, u16)>,
-    },
-    /// There is no connection; the line says why.
-    Failed(String),
-}
-
-impl Greeting {
-    /// The longest line.
-    pub const LONGEST: usize = 256;
-
-    /// Reads the line, without its line feed.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn parse(line: &[u8]) -> Result<Self, WireError> {
-        let bad = || WireError::Malformed("not a greeting".to_owned());
-        let line = std::str::from_utf8(line).map_err(|_| bad())?;
-        if line.len() >= Self::LONGEST {
-            return Err(bad());
-        }
-        if let Some(why) = line.strip_prefix("error ") {
-            return Ok(Self::Failed(why.to_owned()));
-        }
-        let mut words = line.split(' ');
-        match (words.next(), words.next(), words.next(), words.next()) {
-            (Some("ok"), None, None, None) => Ok(Self::Open { peer: None }),
-            (Some("ok"), Some(address), Some(port), None) => {
-                let port = port.parse().map_err(|_| bad())?;
-                Ok(Self::Open { peer: Some((address.to_owned(), port)) })
-            }
-            _ => Err(bad()),
-        }
-    }
 }
 
 /// Where a terminal stands whose person comes back: all that was printed before is in its recording
