@@ -50,6 +50,50 @@ fn putty() {
 }
 
 #[test]
+fn puttys_files() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let said = lines(
+        &gateway.peer(),
+        &format!(
+            r#"{OTHERS}
+            head -c 3000000 /dev/urandom >big
+            printf 'mkdir d\nput big d/big\nget d/big back\nchmod 600 d/big\nmv d/big d/x\nls d\nrm d/x\nrmdir d\nls\n' >batch
+            putty psftp -b batch $USER@127.0.0.1 2>/dev/null | grep -o -- '-rw-------.*x$\|rm /root/d/x: OK\|rmdir /root/d: OK' | sed 's/ .* x/ x/'
+            cmp big back && echo same
+            for protocol in -sftp -scp; do
+                putty pscp $protocol -q big $USER@127.0.0.1:x 2>&1; status
+                putty pscp $protocol -q $USER@127.0.0.1:/etc/hostname host 2>&1; wc -l <host
+                putty pscp $protocol -q $USER@127.0.0.1:/not/there host >/dev/null 2>&1; status
+            done
+            "#
+        ),
+    );
+    let each = ["status 0", "1", "status 1"];
+    let listed = ["-rw------- x", "rm /root/d/x: OK", "rmdir /root/d: OK", "same"];
+    assert_eq!(said, [&listed[..], &each, &each].concat());
+}
+
+#[test]
+fn files_by_python() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    assert_eq!(
+        lines(&gateway.peer(), "/usr/bin/python3 -W ignore $CLIENTS/python_files.py"),
+        [
+            "paramiko True True 3000003 0o640 1000000000 ['b', 'link'] a",
+            "gone",
+            "asyncssh 10 True True",
+            "scp same 20"
+        ]
+    );
+}
+
+#[test]
 fn dropbear() {
     if !can_make_sandboxes() {
         return;
@@ -103,10 +147,13 @@ fn ansible() {
         ansible -i hosts -m ping all | grep -o pong
         ansible-playbook -i hosts $CLIENTS/playbook.yml >out; status
         grep -o 'ok=6 *changed=4 *unreachable=0 *failed=0' out | tr -s ' '
-        for socket in c/*; do ssh -S $socket -O exit H 2>/dev/null; done; true
+        done_with() { for socket in c/*; do ssh -S $socket -O exit H 2>/dev/null; done; true; }
+        done_with
+        export ANSIBLE_PIPELINING=False ANSIBLE_SSH_TRANSFER_METHOD=sftp
+        ansible -i hosts -m ping all | grep -o pong; done_with
         "#,
     );
-    assert_eq!(said, ["pong", "status 0", "ok=6 changed=4 unreachable=0 failed=0"]);
+    assert_eq!(said, ["pong", "status 0", "ok=6 changed=4 unreachable=0 failed=0", "pong"]);
 }
 
 #[test]

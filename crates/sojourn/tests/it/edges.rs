@@ -97,8 +97,21 @@ fn holds(number: &str) {
         return;
     }
     // A client that is killed is to be done with.
-    let limits = "detach_grace = \"0\"\ngrace = \"3s\"\n".to_owned();
-    let more = "[profiles.default]\nforward = [\"local\"]\ndisk_size = \"1GB\"\n".to_owned();
+    let limits = "detach_grace = \"0\"
+grace = \"3s\"
+";
+    holds_with(
+        number,
+        limits,
+        "[profiles.default]
+forward = [\"local\"]
+disk_size = \"1GB\"
+",
+    );
+}
+
+fn holds_with(number: &str, limits: &str, more: &str) {
+    let (limits, more) = (limits.to_owned(), more.to_owned());
     let gateway = gateway(&Options { limits, more, ..Options::default() });
     let found = mistakes(&gateway.peer(), &section(number), |row| row.ours);
     assert!(found.is_empty(), "{found:#?}\n{}", gateway.log());
@@ -160,6 +173,22 @@ fn connections_are_forwarded() {
 }
 
 #[test]
+fn time_is_up_whatever_a_client_does() {
+    if can_make_sandboxes() {
+        let limits = "session_timeout = \"5s\"\nidle_timeout = \"3s\"\n\
+                      warn_before = \"2s\"\ngrace = \"2s\"\ndetach_grace = \"0\"\n";
+        holds_with("12", limits, "");
+    }
+}
+
+#[test]
+fn forwards_are_refused_as_ssh_refuses() {
+    if can_make_sandboxes() {
+        holds_with("13", "", "");
+    }
+}
+
+#[test]
 fn the_table_in_the_documentation_is_that_of_the_tests() {
     let table = table();
     assert!(PAGE.contains(&table), "docs/ssh.md should have this table:\n\n{table}");
@@ -183,7 +212,7 @@ fn sshd_does_what_the_table_says() {
     }
     let sshd = Sshd::start();
     let peer = sshd.peer();
-    let sections = (1..=11).map(|number| section(&number.to_string()));
+    let sections = (1..=13).map(|number| section(&number.to_string()));
     let found: Vec<String> =
         sections.flat_map(|rows| mistakes(&peer, &rows, |row| row.sshd)).collect();
     assert!(found.is_empty(), "{found:#?}");

@@ -16,6 +16,7 @@ mod honeypot;
 mod leaving;
 mod left;
 mod limits;
+mod multiplex;
 mod network;
 mod prison;
 mod record;
@@ -24,6 +25,7 @@ mod retention;
 mod screens;
 mod share;
 mod ssh;
+mod storm;
 
 use std::fs;
 use std::path::Path;

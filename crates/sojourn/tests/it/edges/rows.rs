@@ -329,6 +329,14 @@ pub(super) const ROWS: &[Row] = &[
         "ssh -tt H 'exec 0<&- >&- 2>&-; sleep 0.5; exit 6'; status",
         "status 6",
     ),
+    Row {
+        id: "9.9",
+        what: "`~NAME` of the name one signed in with",
+        recipe: "ssh H 'cd; [ ~alice = \"$PWD\" ] && echo known || echo unknown'",
+        sshd: "known",
+        ours: "unknown",
+        why: "inside everybody is root, at home in `/root`; names of people are the gateway's",
+    },
     // Files.
     same(
         "10.1",
@@ -432,6 +440,18 @@ pub(super) const ROWS: &[Row] = &[
         "/usr/bin/python3 $CLIENTS/paramiko_files.py many",
         "many True",
     ),
+    same(
+        "10.14",
+        "`sftp -b`: a command that fails ends it, unless it is marked",
+        "printf -- '-rm none\\nmkdir d-%s\\nrmdir d-%s\\nrm none\\npwd\\n' $$ $$ | sftp -q -b - H >out 2>err; status; grep -c 'rmdir d-' out; grep -c '^Remote' out",
+        "status 1, 1, 0",
+    ),
+    same(
+        "10.15",
+        "A subsystem that is not there",
+        "ssh -s H nonesuch 2>err; status; grep -c 'subsystem request failed' err",
+        "status 255, 1",
+    ),
     // Forwarded connections; the profile allows them.
     same(
         "11.1",
@@ -439,4 +459,79 @@ pub(super) const ROWS: &[Row] = &[
         "ssh -o LogLevel=INFO -W 127.0.0.1:1 H </dev/null 2>err; status; grep -o 'open failed.*' err",
         "status 255, open failed: connect failed: Connection refused",
     ),
+    // Time, and what counts as activity: here with 5 s for a session, 3 s for idleness, 2 s of grace.
+    Row {
+        id: "12.1",
+        what: "A terminal at its limit",
+        recipe: "timeout -s KILL 8 ssh -tt H 'while sleep 0.5; do echo; done' >out 2>err; status; tr -d '\\r' <out | grep '^S'",
+        sshd: "status 137",
+        ours: "status 124, Session ends in 2 s, Session timeout - connection closed",
+        why: "`sshd` knows no limit for a session (nor in 12.2 to 12.5)",
+    },
+    Row {
+        id: "12.2",
+        what: "A command at its limit",
+        recipe: "timeout -s KILL 8 ssh H 'sleep 99' >out 2>err; status; tr -d '\\r' <err | grep '^Session timeout'; wc -c <out",
+        sshd: "status 137, 0",
+        ours: "status 124, Session timeout - connection closed, 0",
+        why: "on standard error, so that standard output stays the program's",
+    },
+    Row {
+        id: "12.3",
+        what: "A client that has stopped reading, at the limit and its grace: is the program gone?",
+        recipe: "ssh H \"exec -a stalled-$$ yes\" 2>/dev/null | sleep 99 &\n\
+                 within 50 pgrep -f ^stalled-$$ >/dev/null; gone() { ! pgrep -f ^stalled-$$; }; within 85 gone",
+        sshd: "no",
+        ours: "yes",
+        why: "",
+    },
+    Row {
+        id: "12.4",
+        what: "Keepalives of the client are no activity",
+        recipe: "timeout -s KILL 8 ssh -o ServerAliveInterval=1 -tt H </dev/null >out 2>err; status; grep -ao 'Session idle timeout (3 s)' out",
+        sshd: "status 137",
+        ours: "status 124, Session idle timeout (3 s)",
+        why: "",
+    },
+    Row {
+        id: "12.5",
+        what: "A shared connection at its limit: what is left of it",
+        recipe: "master; timeout -s KILL 9 ssh -S ctl H 'sleep 99' 2>/dev/null; status; over() { ! ssh -S ctl -O check H; }; within 40 over; unmaster; true",
+        sshd: "status 137, no",
+        ours: "status 124, yes",
+        why: "a connection is one session; what comes next is a new one",
+    },
+    same(
+        "12.6",
+        "Signed in, and nothing asked for: there is no session and so no limit",
+        "timeout -s KILL 7 ssh -N H; status",
+        "status 137",
+    ),
+    // Forwards and the key agent, as they are without configuration.
+    Row {
+        id: "13.1",
+        what: "`-L`: the first connection through it",
+        recipe: "port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind((\"127.0.0.1\", 0)); print(s.getsockname()[1])')\n\
+                 ssh -N -L $port:127.0.0.1:$PORT H 2>err & within 100 grep -q $(printf ':%04X ' $port) /proc/net/tcp\n\
+                 (exec 3<>/dev/tcp/127.0.0.1/$port; timeout 5 head -c 7 <&3) 2>/dev/null; echo; kill %1",
+        sshd: "yes, SSH-2.0",
+        ours: "yes",
+        why: "off unless the profile's `forward` has `local`, and then made inside the sandbox",
+    },
+    Row {
+        id: "13.2",
+        what: "`-R`",
+        recipe: "ssh -o ExitOnForwardFailure=yes -R 0:127.0.0.1:1 H true 2>/dev/null; status",
+        sshd: "status 0",
+        ours: "status 255",
+        why: "off unless the profile's `forward` has `remote`",
+    },
+    Row {
+        id: "13.3",
+        what: "`-A`",
+        recipe: "eval $(ssh-agent) >/dev/null; ssh -A H 'test -S \"$SSH_AUTH_SOCK\"'; status; ssh-agent -k >/dev/null",
+        sshd: "status 0",
+        ours: "status 1",
+        why: "off unless the profile's `forward` has `agent`",
+    },
 ];
