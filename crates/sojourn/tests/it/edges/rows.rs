@@ -282,7 +282,7 @@ pub(super) const ROWS: &[Row] = &[
     same(
         "9.1",
         "The terminal's size",
-        "script -qec \"stty rows 33 cols 101; ssh -tt H 'stty size'\" /dev/null </dev/null | tr -d '\\r\\0' | grep ' '",
+        "script -qec \"stty rows 33 cols 101; ssh -tt H 'stty size'\" /dev/null </dev/null | grep -ao '[0-9]* [0-9]*'",
         "33 101",
     ),
     same(
