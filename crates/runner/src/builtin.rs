@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use sojourn_sandbox::bait;
 use sojourn_sandbox::docker::Docker;
 use sojourn_sandbox::docker::engine::Address;
@@ -45,6 +47,9 @@ const PREDECESSOR: Duration = Duration::from_secs(10);
 /// The directory in `sessions/` that engines take the program of containers from.
 const CONTAINERS: &str = "docker";
 
+/// The most descriptors it wants: some for each of thousands of sessions.
+const DESCRIPTORS: u64 = 65_536;
+
 /// How long it waits at its end for sandboxes to be gone.
 const FAREWELL: Duration = Duration::from_secs(15);
 
@@ -74,6 +79,7 @@ pub struct RunnerConfig {
 /// Runs a runner to its end. The process has one thread. Returns its exit status: 0 means that it
 /// meant to leave.
 pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
+    raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -92,6 +98,16 @@ pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
             tracing::error!(%error, "runner");
             1
         }
+    }
+}
+
+/// Each session and each sandbox in a pool is held by some descriptors.
+fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    let raised = Rlimit { current: Some(most), maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -244,3 +244,86 @@ fn what_a_session_left_survives_whoever_is_killed() {
     let untold = fs::read_dir(gateway.data().join("kept/.untold")).unwrap().count();
     assert_eq!(untold, 0);
 }
+
+/// A tree that is meant to keep its reader busy, or to lead it astray.
+const HOSTILE: &str = "mkdir /root/many && cd /root/many && seq 20000 | xargs touch; \
+    mkdir /root/deep && cd /root/deep; d=$(printf 'd%.0s' {1..200}); \
+    for i in {1..60}; do mkdir $d && cd $d; done; \
+    cd /root; ln -s . loop; ln -s ../../../../../etc/passwd up; ln -s / top; \
+    echo x > one; for i in {1..200}; do ln one name-$i; done; \
+    printf '\\033]0;owned\\007' | xargs -0 touch; touch -- --checkpoint-action=exec=sh; \
+    truncate -s 1099511627776 huge; touch -d @-1 before; true";
+
+#[test]
+fn a_hostile_tree_is_read_by_a_process_that_can_do_nothing_else() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let session = gateway.alice().start(&[HOSTILE]);
+    // Linux shows a process's rights; those of the one that reads are looked for while it does.
+    let status = until("the reader", PATIENCE, || {
+        crate::pids().find_map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let is_reader =
+                status.contains("Name:\tsojourn-keeper") && status.contains("Uid:\t65534\t");
+            (is_reader && status.contains("Seccomp:\t2")).then_some(status)
+        })
+    });
+    assert!(status.contains("CapEff:\t0000000000000004"), "to read alone: {status}");
+    assert!(status.contains("CapPrm:\t0000000000000004"), "to read alone: {status}");
+    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    let done = session.finish(PATIENCE);
+    assert_eq!(done.code, 0, "{}", done.err);
+    let id = newest(&gateway);
+    let line = is_kept(&gateway, &id);
+    assert_eq!(line["details"]["truncated"], true, "the deep part is cut: {line:#}");
+    let ended = gateway.wait_for_audit("its end", |line| {
+        line["action"] == "session_ended" && line["session_id"] == id.as_str()
+    });
+    assert!(ended["seq"].as_u64() < line["seq"].as_u64(), "it ended before it was read");
+    let listed = listed(&gateway, &id);
+    assert_eq!(listed["truncated"], serde_json::json!(["path"]));
+    let items = listed["items"].as_array().unwrap();
+    let below = |prefix: &str| {
+        items.iter().filter(|i| i["path"].as_str().unwrap().starts_with(prefix)).count()
+    };
+    assert_eq!(below("root/many/"), 20_000);
+    assert_eq!(below("root/name-"), 200);
+    assert_eq!(items.iter().filter(|item| item["link_of"].is_string()).count(), 200);
+    assert_eq!(item(&listed, "root/up")["target"], "../../../../../etc/passwd");
+    assert!(items.iter().any(|item| item["path"] == "root/\\x1b]0;owned\\x07"));
+    let table = gateway.cli(&["session", "files", &id]);
+    assert!(!table.contains('\x1b'), "nothing of it acts on a terminal");
+    let to = gateway.scratch().path().join("hostile.tar");
+    gateway.cli(&["session", "files", &id, "--tar", to.to_str().unwrap()]);
+    let listing = Command::new("tar").arg("-tf").arg(&to).output().unwrap();
+    assert!(listing.status.success(), "{}", String::from_utf8_lossy(&listing.stderr));
+    assert!(fs::metadata(&to).unwrap().len() < 64 << 20, "its holes take no room");
+}
+
+#[test]
+fn what_a_visitor_uploads_is_kept_with_what_they_left() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options {
+        more: "[profiles.bait]\npool = 1\n[[ssh]]\nlisten = \"127.0.0.1:0\"\n\
+               mode = \"honeypot\"\ncredentials = [[\"root\", \"toor\"]]\n\
+               refusal_delay = \"0s\"\n"
+            .to_owned(),
+        ..Options::default()
+    });
+    let tool = gateway.scratch().file("tool", "#!/bin/sh\necho owned\n");
+    let visitor = gateway.client(gateway.honeypot(0), "root").passwords(&["toor"]);
+    let to = format!("{}:/root/tool", visitor.host());
+    let scp = visitor.tool("scp").arg("-q").arg(&tool).arg(to).output().unwrap();
+    assert!(scp.status.success(), "{}", String::from_utf8_lossy(&scp.stderr));
+    let id = newest(&gateway);
+    let line = is_kept(&gateway, &id);
+    let directory = gateway.data().join("kept").join(line["details"]["name"].as_str().unwrap());
+    assert_eq!(fs::read(directory.join("uploads/0")).unwrap(), fs::read(&tool).unwrap());
+    assert_eq!(item(&listed(&gateway, &id), "root/tool")["what"], "added");
+    let directories = kept(&gateway).len();
+    assert_eq!(directories, 1, "both in one directory");
+}
