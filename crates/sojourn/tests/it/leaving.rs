@@ -146,11 +146,14 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
     }
     let mut gateway =
         gateway(&Options { server: "on_stop = \"leave\"\n".to_owned(), ..Options::default() });
-    let shell = gateway.alice().with("-tt").start(&["echo up; exec -a left-one sleep 999"]);
+    // A name that no other run of the tests looks for.
+    let mark = format!("left-one-{}", std::process::id());
+    let line = format!("echo up; exec -a {mark} sleep 999");
+    let shell = gateway.alice().with("-tt").start(&[&line]);
     shell.expect("up");
     let id = gateway.sessions()[0]["id"].as_str().unwrap().to_owned();
     gateway.stop();
-    assert_eq!(crate::processes_with("left-one").len(), 1);
+    assert_eq!(crate::processes_with(&mark).len(), 1);
     gateway.launch();
     let taken_up = gateway.sessions();
     assert_eq!(taken_up[0]["id"], id.as_str());
@@ -159,7 +162,7 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
     until("its end", PATIENCE, || {
         (gateway.sessions()[0]["end_reason"] == "ended_by").then_some(())
     });
-    assert!(crate::processes_with("left-one").is_empty());
+    assert!(crate::processes_with(&mark).is_empty());
 }
 
 #[test]
@@ -188,17 +191,20 @@ fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
     let socket = format!("-oControlPath={}", gateway.scratch().path().join("master").display());
     let alice = gateway.alice().with(&socket);
     let first = alice.clone().with("-oControlMaster=yes");
-    let doomed = first.with("-tt").start(&["echo up; exec -a doomed-one sleep 999"]);
+    // A name that no other run of the tests looks for.
+    let mark = format!("doomed-one-{}", std::process::id());
+    let line = format!("echo up; exec -a {mark} sleep 999");
+    let doomed = first.with("-tt").start(&[&line]);
     doomed.expect("up");
     // Its recording is one that the sidecar does not know yet.
     alice.with("-tt").start(&["echo second; exec sleep 999"]).expect("second");
-    let sleeper = crate::processes_with("doomed-one")[0];
+    let sleeper = crate::processes_with(&mark)[0];
     let init = crate::parent_of(sleeper);
     let shim = crate::parent_of(init);
     kill(shim);
     let output = doomed.finish(PATIENCE);
     assert_eq!(output.code, 143, "{}", output.text());
-    assert!(crate::processes_with("doomed-one").is_empty());
+    assert!(crate::processes_with(&mark).is_empty());
     until("the loss to be on record", PATIENCE, || {
         (gateway.sessions()[0]["end_reason"] == "runner_lost").then_some(())
     });

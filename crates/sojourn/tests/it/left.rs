@@ -166,6 +166,11 @@ fn of_a_session_that_changed_nothing_nothing_is_kept() {
     shell.finish(PATIENCE);
 }
 
+/// The name of a process that no other run of the tests looks for.
+fn named(mark: &str) -> String {
+    format!("{mark}-{}", std::process::id())
+}
+
 /// The runner that the gateway speaks to, which may be older than itself.
 fn runner(gateway: &Gateway) -> u32 {
     let lines = gateway.log_lines();
@@ -180,7 +185,8 @@ fn what_a_session_left_survives_whoever_is_killed() {
     }
     let mut gateway = gateway(&Options::default());
     let begin = |gateway: &Gateway, mark: &str| {
-        let line = format!("echo {mark} > /root/note; echo up; exec -a {mark} sleep 999");
+        let name = named(mark);
+        let line = format!("echo {mark} > /root/note; echo up; exec -a {name} sleep 999");
         let shell = gateway.alice().with("-tt").start(&[&line]);
         shell.expect("up");
         (shell, newest(gateway))
@@ -193,7 +199,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
 
     // The shim: the sandbox ends with it.
     let (shell, id) = begin(&gateway, "shim-killed");
-    let sleeper = crate::processes_with("shim-killed")[0];
+    let sleeper = crate::processes_with(&named("shim-killed"))[0];
     kill(crate::parent_of(crate::parent_of(sleeper)));
     shell.finish(PATIENCE);
     holds(&gateway, &id, "shim-killed");
@@ -209,14 +215,14 @@ fn what_a_session_left_survives_whoever_is_killed() {
     // The runner just when the session ends: nobody is there for a while.
     let (shell, id) = begin(&gateway, "runner-killed-late");
     kill(runner(&gateway));
-    let sleeper = crate::processes_with("runner-killed-late")[0];
+    let sleeper = crate::processes_with(&named("runner-killed-late"))[0];
     kill(sleeper);
     shell.finish(PATIENCE);
     holds(&gateway, &id, "runner-killed-late");
 
     // The gateway: the runner keeps it, and the next gateway has it on record.
     let (shell, id) = begin(&gateway, "gateway-killed");
-    let sleeper = crate::processes_with("gateway-killed")[0];
+    let sleeper = crate::processes_with(&named("gateway-killed"))[0];
     gateway.kill();
     kill(sleeper);
     shell.finish(PATIENCE);
@@ -228,7 +234,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
 
     // Both: the shim waits for them.
     let (shell, id) = begin(&gateway, "both-killed");
-    let sleeper = crate::processes_with("both-killed")[0];
+    let sleeper = crate::processes_with(&named("both-killed"))[0];
     let runner = runner(&gateway);
     gateway.kill();
     kill(runner);
