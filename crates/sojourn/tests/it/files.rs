@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -177,14 +179,11 @@ fn scp_copies_trees_both_ways_by_either_protocol() {
         let back = here.join(name);
         let back = back.to_str().unwrap();
         let tree = tree.to_str().unwrap();
-        // A master connection, so that both copies see the same sandbox.
-        let shared = alice
-            .clone()
-            .with("-oControlMaster=auto")
-            .with("-oControlPersist=yes")
-            .with(&format!("-oControlPath={}", here.join(format!("m{name}")).display()));
-        succeeds(&scp(&shared, &[protocol, "-rpq", tree, "H:copy"]));
-        succeeds(&scp(&shared, &[protocol, "-rpq", "H:copy", back]));
+        // Both copies are to see the same sandbox.
+        let master = Shared::start(&gateway, &alice);
+        let shared = &master.client;
+        succeeds(&scp(shared, &[protocol, "-rpq", tree, "H:copy"]));
+        succeeds(&scp(shared, &[protocol, "-rpq", "H:copy", back]));
         let same = Command::new("diff").args(["-r", tree, back]).output().unwrap();
         assert!(same.status.success(), "{protocol}: {}", String::from_utf8_lossy(&same.stdout));
         let one = fs::metadata(Path::new(back).join("one")).unwrap();
@@ -192,12 +191,9 @@ fn scp_copies_trees_both_ways_by_either_protocol() {
         let modified = one.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(modified.as_secs(), 1_580_702_706, "{protocol}");
         assert!(Path::new(back).join("sub/empty").is_dir());
-        let missing = scp(&shared, &[protocol, "H:missing", back]);
+        let missing = scp(shared, &[protocol, "H:missing", back]);
         assert_eq!(missing.code, 1, "{protocol}");
         assert!(missing.err.contains("missing: No such file or directory"), "{}", missing.err);
-        let mut exit = shared.tool("ssh");
-        exit.args(["-O", "exit", &shared.host()]);
-        Running::new(exit).finish(PATIENCE);
     }
     let transfers = transfers(&gateway, 12);
     assert_eq!(transfers.len(), 12, "three files, in and out, twice");
@@ -216,13 +212,16 @@ struct Shared {
 
 impl Shared {
     fn start(gateway: &Gateway, client: &Client) -> Self {
-        let socket = gateway.scratch().path().join("shared");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let socket = gateway.scratch().path().join(format!("shared-{number}"));
         let client = client.clone().with(&format!("-oControlPath={}", socket.display()));
         let mut master = client.tool("ssh");
         master.args(["-M", "-N", &client.host()]);
         let master = Running::new(master);
         until("the shared connection", PATIENCE, || socket.exists().then_some(()));
-        Self { client, _master: master }
+        // Without the master there is none: a connection of its own would be another sandbox.
+        Self { client: client.with("-oProxyCommand=false"), _master: master }
     }
 }
 
