@@ -309,6 +309,9 @@ async fn leave(requests: &Arc<Requests>) {
     let others_gone = requests.shared.slots.at_most(requests.sessions.running());
     let _late = tokio::time::timeout(FAREWELL, others_gone).await;
     if requests.sessions.running() == 0 {
+        if let Some(docker) = &requests.shared.docker {
+            docker.close();
+        }
         let _left = cgroup::remove_parent(&requests.cgroup);
     }
 }

@@ -65,6 +65,8 @@ impl Dockerd {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let place = |name: &str| self.scratch.path().join(name);
+        // Of a killed one: it is taken for a living process for as long as nobody collects that.
+        let _none = fs::remove_file(place("exec/containerd/containerd.pid"));
         let log = fs::File::create(place("log")).expect("its log");
         let child = Command::new(which("dockerd").expect("an engine"))
             .arg("--data-root")
@@ -130,6 +132,12 @@ impl Dockerd {
     pub fn containers(&self) -> Vec<String> {
         let list = self.docker(&["ps", "--all", "--quiet", "--no-trunc"]);
         list.lines().map(str::to_owned).collect()
+    }
+
+    /// Those that run.
+    #[must_use]
+    pub fn running(&self) -> Vec<String> {
+        self.docker(&["ps", "--quiet", "--no-trunc"]).lines().map(str::to_owned).collect()
     }
 
     /// Kills its process, as `kill -9` does. Containers go on.

@@ -204,6 +204,15 @@ impl Docker {
         Ok(Prepared { env: image.env, container: Some(container), ..made })
     }
 
+    /// Removes what engines took, when every container is gone: who finds it knows that some may be
+    /// left.
+    pub fn close(&self) {
+        if self.known().is_empty() {
+            // Nobody can be using it, and the next one makes it anew.
+            let _left = fs::remove_dir_all(&self.directory);
+        }
+    }
+
     /// Has the engine show which session a container is for.
     pub fn name_after(self: &Arc<Self>, container: String, session: String) {
         let own = self.clone();
