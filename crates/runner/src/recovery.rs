@@ -25,6 +25,7 @@ use sojourn_sandbox::slots::Slot;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::clock;
 use sojourn_shim::files;
+use sojourn_shim::shim::begin_sidecar;
 use sojourn_shim::state::Phase;
 use sojourn_shim::state::Process;
 use sojourn_shim::state::State;
@@ -230,7 +231,8 @@ fn close_sidecar<'a>(
     let day = rustix::fs::openat2(dirs.recordings(), day, flags, Mode::empty(), BENEATH)?;
     let mut sidecar = match files::read(day.as_fd(), &name, LONGEST_SIDECAR) {
         Ok(bytes) => Sidecar::from_json(&bytes)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Its shim was killed before there was time for one.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => begin_sidecar(state),
         Err(error) => return Err(error),
     };
     sidecar.ended_at = Some(ended_at.to_rfc3339());

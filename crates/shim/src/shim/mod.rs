@@ -59,6 +59,7 @@ use crate::native::DiskTemplate;
 use crate::native::Supplies;
 use crate::sandbox::Sandbox;
 use crate::seqpacket;
+pub use record::begin_sidecar;
 use session::Room;
 use session::Session;
 

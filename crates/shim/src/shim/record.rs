@@ -351,7 +351,9 @@ fn target(endpoint: &Endpoint) -> String {
     }
 }
 
-fn begin_sidecar(state: &State) -> Sidecar {
+/// The sidecar of a session in which nothing has happened yet.
+#[must_use]
+pub fn begin_sidecar(state: &State) -> Sidecar {
     let about = &state.about;
     let mut sidecar = Sidecar::new(state.session.to_string());
     sidecar.user = (!about.user.is_empty()).then(|| about.user.clone());

@@ -110,9 +110,11 @@ fn a_killed_shim_ends_its_session_alone() {
     assert!(status.success(), "{out}{err}");
 }
 
-/// Whether a process has a file of a session open.
+/// Whether a process has a session's directory open.
 fn holds_session(pid: u32, data: &Path) -> bool {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     let targets = fds.filter_map(Result::ok).filter_map(|fd| fs::read_link(fd.path()).ok());
-    targets.into_iter().any(|target| target.starts_with(data.join("sessions")))
+    // Unlinked templates of disks lie there, too.
+    let own = |target: &Path| target.is_dir() && target.parent() == Some(&data.join("sessions"));
+    targets.into_iter().any(|target| own(&target))
 }
