@@ -225,14 +225,20 @@ fn close_sidecar<'a>(
     ended_at: Wall,
     sealed: impl Iterator<Item = (&'a RecordingFacts, Marks)>,
 ) -> io::Result<()> {
+    let mut sealed = sealed.peekable();
     let (day, _) = state.recording.rsplit_once('/').ok_or(io::ErrorKind::InvalidData)?;
     let name = format!("{}.json", state.session);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let day = rustix::fs::openat2(dirs.recordings(), day, flags, Mode::empty(), BENEATH)?;
     let mut sidecar = match files::read(day.as_fd(), &name, LONGEST_SIDECAR) {
         Ok(bytes) => Sidecar::from_json(&bytes)?,
-        // Its shim was killed before there was time for one.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => begin_sidecar(state),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if sealed.peek().is_none() {
+                return Ok(());
+            }
+            // Its shim was killed before there was time for one.
+            begin_sidecar(state)
+        }
         Err(error) => return Err(error),
     };
     sidecar.ended_at = Some(ended_at.to_rfc3339());
