@@ -4,6 +4,7 @@
 //! audit event and writes both in one transaction; the engine's audit writer fetches the event from
 //! the outbox from there. Only this crate names the database.
 
+mod db;
 mod error;
 mod migrate;
 mod outbox;
@@ -23,14 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sojourn_core::audit::Event;
+use sqlx::Postgres;
 use sqlx::Sqlite;
-use sqlx::SqlitePool;
-use sqlx::Transaction;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::sqlite::SqliteJournalMode;
 use sqlx::sqlite::SqliteSynchronous;
 use tokio::sync::Notify;
+
+use crate::db::Db;
+use crate::db::Tx;
+use crate::db::args;
 
 pub use error::StoreError;
 pub use outbox::Untold;
@@ -59,20 +63,26 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Readers at the same time; each is a thread.
 const READERS: u32 = 4;
 
-/// The store, whichever database is behind it. A clone is another handle of the same store.
-#[derive(Clone, Debug)]
-pub enum Store {
-    /// A file on this machine.
-    Sqlite(Lite),
+/// Connections to PostgreSQL at the same time.
+const CONNECTIONS: u32 = 8;
+
+/// Where the store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location<'a> {
+    /// A file in this data directory.
+    File(&'a Path),
+    /// A PostgreSQL database: `postgres://…`.
+    Postgres(&'a str),
 }
 
-/// SQLite: one connection that writes and some that read. A transaction that begins by reading and
-/// then writes fails at once when another wrote in between, whatever the busy timeout; so whoever
-/// may write says so at the beginning, on the one connection that does.
+/// The store, whichever database is behind it. A clone is another handle of the same store.
 #[derive(Clone, Debug)]
-pub struct Lite {
-    write: SqlitePool,
-    read: SqlitePool,
+pub struct Store {
+    /// A transaction of SQLite's that begins by reading and then writes fails at once when another
+    /// wrote in between, whatever the busy timeout; so whoever may write says so at the beginning,
+    /// on the one connection that does.
+    write: Db,
+    read: Db,
     told: Arc<Notify>,
 }
 
@@ -83,16 +93,31 @@ impl Store {
     /// # Errors
     /// Says what is wrong with the file and what to do.
     pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        let path = data_dir.join(FILE);
+        Self::open_at(Location::File(data_dir)).await
+    }
+
+    /// Opens the store where it is, and brings it to the newest schema.
+    ///
+    /// # Errors
+    /// Says what is wrong with it and what to do.
+    pub async fn open_at(location: Location<'_>) -> Result<Self, StoreError> {
+        let (write, read) = match location {
+            Location::File(data_dir) => Self::file(&data_dir.join(FILE)).await?,
+            Location::Postgres(url) => Self::server(url).await?,
+        };
+        Ok(Self { write, read, told: Arc::new(Notify::new()) })
+    }
+
+    async fn file(path: &Path) -> Result<(Db, Db), StoreError> {
         // SQLite would make it readable by all; its -wal and -shm files follow this one's mode.
         OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|source| StoreError::Open { path: path.clone(), source })?;
+            .open(path)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let options = SqliteConnectOptions::new()
-            .filename(&path)
+            .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             // An answered change survives a power cut.
             .synchronous(SqliteSynchronous::Full)
@@ -106,17 +131,27 @@ impl Store {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let write = pool(1).connect_with(options.clone()).await?;
-        migrate::migrate(&write, migrate::SQLITE).await?;
-        let read = pool(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self::Sqlite(Lite { write, read, told: Arc::new(Notify::new()) }))
+        let write = Db::Sqlite(pool(1).connect_with(options.clone()).await?);
+        migrate::migrate(&write, migrate::STEPS).await?;
+        let read = Db::Sqlite(pool(READERS).connect_with(options.read_only(true)).await?);
+        Ok((write, read))
+    }
+
+    async fn server(url: &str) -> Result<(Db, Db), StoreError> {
+        let pool = PoolOptions::<Postgres>::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect(url)
+            .await?;
+        let db = Db::Postgres(pool);
+        migrate::migrate(&db, migrate::STEPS).await?;
+        Ok((db.clone(), db))
     }
 
     /// Closes every connection. Later calls fail.
     pub async fn close(&self) {
-        let Self::Sqlite(lite) = self;
-        lite.read.close().await;
-        lite.write.close().await;
+        self.read.close().await;
+        self.write.close().await;
     }
 
     /// A number that is another one after every change of an account or key, whichever program made
@@ -125,27 +160,23 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn accounts_version(&self) -> Result<i64, StoreError> {
-        let version: Option<i64> =
-            sqlx::query_scalar(sql::META).bind("accounts").fetch_optional(self.read()).await?;
-        Ok(version.unwrap_or(0))
+        let row = self.read().one(sql::META, args!["accounts"]).await?;
+        row.map_or(Ok(0), |row| row.number("value"))
     }
 
-    fn read(&self) -> &SqlitePool {
-        let Self::Sqlite(lite) = self;
-        &lite.read
+    const fn read(&self) -> &Db {
+        &self.read
     }
 
     /// Begins a change. Dropped before its end it did not happen.
     async fn change(&self) -> Result<Change, StoreError> {
-        let Self::Sqlite(lite) = self;
-        let tx = lite.write.begin_with("BEGIN IMMEDIATE").await?;
-        Ok(Change { tx, told: Arc::clone(&lite.told), tells: false })
+        Ok(Change { tx: self.write.begin().await?, told: Arc::clone(&self.told), tells: false })
     }
 }
 
 /// A change under way, with the audit events that belong to it.
 struct Change {
-    tx: Transaction<'static, Sqlite>,
+    tx: Tx,
     told: Arc<Notify>,
     tells: bool,
 }
@@ -155,19 +186,15 @@ impl Change {
     async fn tell(&mut self, event: &Event) -> Result<(), StoreError> {
         let payload =
             serde_json::to_string(event).map_err(|error| StoreError::Other(Box::new(error)))?;
-        sqlx::query(sql::TELL)
-            .bind(event.event_id.to_string())
-            .bind(event.timestamp.0)
-            .bind(payload)
-            .execute(&mut *self.tx)
-            .await?;
+        let (id, at) = (event.event_id.to_string(), event.timestamp.0);
+        self.tx.run(sql::TELL, args![id, at, payload]).await?;
         self.tells = true;
         Ok(())
     }
 
     /// Lets every program that holds an account's standing in memory know that it is out of date.
     async fn accounts_changed(&mut self) -> Result<(), StoreError> {
-        sqlx::query(sql::ACCOUNTS_CHANGED).execute(&mut *self.tx).await?;
+        self.tx.run(sql::ACCOUNTS_CHANGED, args![]).await?;
         Ok(())
     }
 

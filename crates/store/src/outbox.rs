@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::Store;
 use crate::StoreError;
+use crate::db::args;
 use crate::sql;
 
 /// Events on their way to the log.
@@ -49,8 +50,9 @@ impl Store {
         limit: u32,
         known: &HashSet<EventId>,
     ) -> Result<Untold, StoreError> {
-        let rows: Vec<(String, String)> =
-            sqlx::query_as(sql::OUTBOX).bind(i64::from(limit)).fetch_all(self.read()).await?;
+        let rows = self.read().all(sql::OUTBOX, args![i64::from(limit)]).await?;
+        let rows = rows.iter().map(|row| Ok((row.text("event_id")?, row.text("payload")?)));
+        let rows = rows.collect::<Result<Vec<(String, String)>, StoreError>>()?;
         let more = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
         let is_new = |id: &str| id.parse().is_ok_and(|id| !known.contains(&id));
         let new = rows.into_iter().filter(|(id, _)| is_new(id));
@@ -69,9 +71,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn untold_ids(&self) -> Result<Vec<EventId>, StoreError> {
-        let ids: Vec<(String,)> = sqlx::query_as(sql::OUTBOX_IDS).fetch_all(self.read()).await?;
-        let ids = ids.into_iter().map(|(id,)| id.parse());
-        ids.collect::<Result<_, _>>().map_err(|_| StoreError::Impossible("event_id"))
+        let rows = self.read().all(sql::OUTBOX_IDS, args![]).await?;
+        rows.iter().map(|row| row.parsed("event_id")).collect()
     }
 
     /// Forgets events that the log has.
@@ -81,7 +82,7 @@ impl Store {
     pub async fn forget_told(&self, ids: &[EventId]) -> Result<(), StoreError> {
         let mut change = self.change().await?;
         for id in ids {
-            sqlx::query(sql::FORGET).bind(id.to_string()).execute(&mut *change.tx).await?;
+            change.tx.run(sql::FORGET, args![id.to_string()]).await?;
         }
         change.commit().await
     }
@@ -90,7 +91,6 @@ impl Store {
     /// found by asking.
     #[must_use]
     pub fn told(&self) -> Arc<Notify> {
-        let Self::Sqlite(lite) = self;
-        Arc::clone(&lite.told)
+        Arc::clone(&self.told)
     }
 }

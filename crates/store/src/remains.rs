@@ -6,7 +6,7 @@ use sojourn_core::time::Wall;
 
 use crate::Store;
 use crate::StoreError;
-use crate::row::Columns;
+use crate::db::args;
 use crate::row::bounded;
 use crate::row::size;
 use crate::sql;
@@ -62,16 +62,21 @@ impl Store {
     ) -> Result<bool, StoreError> {
         bounded("the name of what is kept", &kept.name, LONGEST)?;
         let mut change = self.change().await?;
-        let changed = sqlx::query(sql::KEEP_FILES)
-            .bind(id.to_string())
-            .bind(&kept.name)
-            .bind(size(kept.entries))
-            .bind(size(kept.bytes))
-            .bind(i64::from(kept.truncated))
-            .bind(kept.at.0)
-            .execute(&mut *change.tx)
+        let changed = change
+            .tx
+            .run(
+                sql::KEEP_FILES,
+                args![
+                    id.to_string(),
+                    &kept.name,
+                    size(kept.entries),
+                    size(kept.bytes),
+                    i64::from(kept.truncated),
+                    kept.at.0
+                ],
+            )
             .await?;
-        if changed.rows_affected() == 0 {
+        if changed == 0 {
             return Ok(false);
         }
         change.tell(event).await?;
@@ -114,13 +119,8 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let why = gone.why.get(..gone.why.floor_char_boundary(LONGEST)).unwrap_or_default();
         let mut change = self.change().await?;
-        let changed = sqlx::query(statement)
-            .bind(id.to_string())
-            .bind(gone.at.0)
-            .bind(why)
-            .execute(&mut *change.tx)
-            .await?;
-        if changed.rows_affected() == 0 {
+        let changed = change.tx.run(statement, args![id.to_string(), gone.at.0, why]).await?;
+        if changed == 0 {
             return Ok(false);
         }
         change.tell(event).await?;
@@ -133,11 +133,9 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn remains(&self, id: SessionId) -> Result<Remains, StoreError> {
-        let query = sqlx::query(sql::REMAINS).bind(id.to_string());
-        let Some(row) = query.fetch_optional(self.read()).await? else {
+        let Some(row) = self.read().one(sql::REMAINS, args![id.to_string()]).await? else {
             return Ok(Remains::default());
         };
-        let row = Columns(&row);
         let gone = |at, why| -> Result<Option<Gone>, StoreError> {
             let at = row.maybe_time(at)?;
             at.map(|at| Ok(Gone { at, why: row.maybe_text(why)?.unwrap_or_default() })).transpose()

@@ -3,29 +3,43 @@
 use std::str::FromStr;
 
 use sojourn_core::time::Wall;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::Decode;
+use sqlx::Postgres;
+use sqlx::Row as _;
+use sqlx::Sqlite;
+use sqlx::Type;
 
 use crate::StoreError;
+use crate::db::Row;
 
-/// A row whose columns are asked for by name.
-pub(crate) struct Columns<'r>(pub(crate) &'r SqliteRow);
+impl Row {
+    fn get<T>(&self, name: &'static str) -> Result<T, StoreError>
+    where
+        T: for<'r> Decode<'r, Sqlite>
+            + Type<Sqlite>
+            + for<'r> Decode<'r, Postgres>
+            + Type<Postgres>,
+    {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(name)?),
+            Self::Postgres(row) => Ok(row.try_get(name)?),
+        }
+    }
 
-impl Columns<'_> {
     pub(crate) fn text(&self, name: &'static str) -> Result<String, StoreError> {
-        Ok(self.0.try_get(name)?)
+        self.get(name)
     }
 
     pub(crate) fn maybe_text(&self, name: &'static str) -> Result<Option<String>, StoreError> {
-        Ok(self.0.try_get(name)?)
+        self.get(name)
     }
 
     pub(crate) fn number(&self, name: &'static str) -> Result<i64, StoreError> {
-        Ok(self.0.try_get(name)?)
+        self.get(name)
     }
 
     pub(crate) fn size(&self, name: &'static str) -> Result<Option<u64>, StoreError> {
-        let number: Option<i64> = self.0.try_get(name)?;
+        let number: Option<i64> = self.get(name)?;
         number.map(u64::try_from).transpose().map_err(|_| StoreError::Impossible(name))
     }
 
@@ -34,7 +48,7 @@ impl Columns<'_> {
     }
 
     pub(crate) fn maybe_time(&self, name: &'static str) -> Result<Option<Wall>, StoreError> {
-        let number: Option<i64> = self.0.try_get(name)?;
+        let number: Option<i64> = self.get(name)?;
         Ok(number.map(Wall))
     }
 
@@ -50,7 +64,6 @@ impl Columns<'_> {
         text.map(|text| text.parse()).transpose().map_err(|_| StoreError::Impossible(name))
     }
 }
-
 /// A size as a column holds it.
 pub(crate) fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::db::Row;
 use serde::de::DeserializeOwned;
 use sojourn_core::audit::Event;
 use sojourn_core::end::EndReason;
@@ -12,11 +13,10 @@ use sojourn_core::ids::UserId;
 use sojourn_core::limits::Limits;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Store;
 use crate::StoreError;
-use crate::row::Columns;
+use crate::db::args;
 use crate::row::bounded;
 use crate::row::size;
 use crate::sql;
@@ -130,24 +130,29 @@ impl Store {
     pub async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
         check(new)?;
         let mut change = self.change().await?;
-        sqlx::query(sql::ADD_SESSION)
-            .bind(new.id.to_string())
-            .bind(new.user.map(|id| id.to_string()))
-            .bind(&new.user_name)
-            .bind(&new.door)
-            .bind(&new.harness)
-            .bind(&new.profile)
-            .bind(&new.cwd)
-            .bind(Status::Starting.name())
-            .bind(&new.why)
-            .bind(to_json(&new.labels)?)
-            .bind(to_json(&new.limits)?)
-            .bind(&new.peer)
-            .bind(&new.client)
-            .bind(&new.auth_method)
-            .bind(&new.auth_key)
-            .bind(new.created_at.0)
-            .execute(&mut *change.tx)
+        change
+            .tx
+            .run(
+                sql::ADD_SESSION,
+                args![
+                    new.id.to_string(),
+                    new.user.map(|id| id.to_string()),
+                    &new.user_name,
+                    &new.door,
+                    &new.harness,
+                    &new.profile,
+                    &new.cwd,
+                    Status::Starting.name(),
+                    &new.why,
+                    to_json(&new.labels)?,
+                    to_json(&new.limits)?,
+                    &new.peer,
+                    &new.client,
+                    &new.auth_method,
+                    &new.auth_key,
+                    new.created_at.0
+                ],
+            )
             .await?;
         change.commit().await
     }
@@ -163,13 +168,11 @@ impl Store {
         event: &Event,
     ) -> Result<bool, StoreError> {
         let mut change = self.change().await?;
-        let started = sqlx::query(sql::START_SESSION)
-            .bind(id.to_string())
-            .bind(Status::Running.name())
-            .bind(at.0)
-            .execute(&mut *change.tx)
+        let started = change
+            .tx
+            .run(sql::START_SESSION, args![id.to_string(), Status::Running.name(), at.0])
             .await?;
-        if started.rows_affected() == 0 {
+        if started == 0 {
             return Ok(false);
         }
         change.tell(event).await?;
@@ -187,11 +190,7 @@ impl Store {
         status: Status,
     ) -> Result<(), StoreError> {
         let mut change = self.change().await?;
-        sqlx::query(sql::SET_STATUS)
-            .bind(id.to_string())
-            .bind(status.name())
-            .execute(&mut *change.tx)
-            .await?;
+        change.tx.run(sql::SET_STATUS, args![id.to_string(), status.name()]).await?;
         change.commit().await
     }
 
@@ -208,21 +207,26 @@ impl Store {
         let status = if end.reason == EndReason::Failed { Status::Failed } else { Status::Ended };
         let recording = end.recording.as_ref();
         let mut change = self.change().await?;
-        let ended = sqlx::query(sql::END_SESSION)
-            .bind(id.to_string())
-            .bind(status.name())
-            .bind(end.at.0)
-            .bind(end.exit.as_ref().map(to_json).transpose()?)
-            .bind(end.reason.name())
-            .bind(&end.by)
-            .bind(&end.detail)
-            .bind(size(end.output_bytes))
-            .bind(recording.map(|recording| &recording.path))
-            .bind(recording.map(|recording| size(recording.bytes)))
-            .bind(recording.map(|recording| &recording.sha256))
-            .execute(&mut *change.tx)
+        let ended = change
+            .tx
+            .run(
+                sql::END_SESSION,
+                args![
+                    id.to_string(),
+                    status.name(),
+                    end.at.0,
+                    end.exit.as_ref().map(to_json).transpose()?,
+                    end.reason.name(),
+                    &end.by,
+                    &end.detail,
+                    size(end.output_bytes),
+                    recording.map(|recording| &recording.path),
+                    recording.map(|recording| size(recording.bytes)),
+                    recording.map(|recording| &recording.sha256)
+                ],
+            )
             .await?;
-        if ended.rows_affected() == 0 {
+        if ended == 0 {
             return Ok(false);
         }
         change.tell(event).await?;
@@ -235,8 +239,12 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let query = sqlx::query(sql::SESSION).bind(id.to_string());
-        query.fetch_optional(self.read()).await?.as_ref().map(session).transpose()
+        self.read()
+            .one(sql::SESSION, args![id.to_string()])
+            .await?
+            .as_ref()
+            .map(session)
+            .transpose()
     }
 
     /// Sessions, the newest first.
@@ -248,14 +256,19 @@ impl Store {
         filter: &SessionFilter,
         limit: u32,
     ) -> Result<Vec<Session>, StoreError> {
-        let rows = sqlx::query(sql::SESSIONS)
-            .bind(filter.status.map(Status::name))
-            .bind(&filter.user)
-            .bind(&filter.harness)
-            .bind(filter.before.map(|id| id.to_string()))
-            .bind(i64::from(filter.only_live))
-            .bind(i64::from(limit.min(MAX_ROWS)))
-            .fetch_all(self.read())
+        let rows = self
+            .read()
+            .all(
+                sql::SESSIONS,
+                args![
+                    filter.status.map(Status::name),
+                    &filter.user,
+                    &filter.harness,
+                    filter.before.map(|id| id.to_string()),
+                    i64::from(filter.only_live),
+                    i64::from(limit.min(MAX_ROWS))
+                ],
+            )
             .await?;
         rows.iter().map(session).collect()
     }
@@ -276,10 +289,12 @@ impl Store {
         if !is_ending {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(sql::SESSIONS_ENDING_IN)
-            .bind(format!("%{}", digits.to_ascii_lowercase()))
-            .bind(i64::from(limit.min(MAX_ROWS)))
-            .fetch_all(self.read())
+        let rows = self
+            .read()
+            .all(
+                sql::SESSIONS_ENDING_IN,
+                args![format!("%{}", digits.to_ascii_lowercase()), i64::from(limit.min(MAX_ROWS))],
+            )
             .await?;
         rows.iter().map(session).collect()
     }
@@ -289,8 +304,12 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn sessions_not_over(&self) -> Result<Vec<Session>, StoreError> {
-        let query = sqlx::query(sql::SESSIONS_NOT_OVER).bind(i64::from(MAX_ROWS));
-        query.fetch_all(self.read()).await?.iter().map(session).collect()
+        self.read()
+            .all(sql::SESSIONS_NOT_OVER, args![i64::from(MAX_ROWS)])
+            .await?
+            .iter()
+            .map(session)
+            .collect()
     }
 }
 
@@ -313,8 +332,7 @@ fn from_json<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, S
     serde_json::from_str(json).map_err(|_| StoreError::Impossible(what))
 }
 
-fn session(row: &SqliteRow) -> Result<Session, StoreError> {
-    let row = Columns(row);
+fn session(row: &Row) -> Result<Session, StoreError> {
     let new = NewSession {
         id: row.parsed("id")?,
         user: row.maybe_parsed("user_id")?,
@@ -336,11 +354,11 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         new,
         status: row.parsed("status")?,
         started_at: row.maybe_time("started_at")?,
-        end: end(&row)?,
+        end: end(row)?,
     })
 }
 
-fn end(row: &Columns<'_>) -> Result<Option<SessionEnd>, StoreError> {
+fn end(row: &Row) -> Result<Option<SessionEnd>, StoreError> {
     let Some(at) = row.maybe_time("ended_at")? else {
         return Ok(None);
     };

@@ -23,7 +23,7 @@ statements! {
         password_changed_at, disabled_at FROM users WHERE name = $1";
     USER_BY_ID = "SELECT id, name, role, password, must_change, epoch, created_at,
         password_changed_at, disabled_at FROM users WHERE id = $1";
-    COUNT_USERS = "SELECT COUNT(*) FROM users";
+    COUNT_USERS = "SELECT COUNT(*) AS n FROM users";
     ADD_USER = "INSERT INTO users (id, name, role, password, must_change, epoch, created_at,
         password_changed_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7)";
     SET_PASSWORD = "UPDATE users SET password = $2, must_change = $3, password_changed_at = $4,
@@ -36,7 +36,7 @@ statements! {
         WHERE user_id = $1 ORDER BY added_at, id LIMIT $2";
     KEY_OF = "SELECT id, user_id, openssh, fingerprint, comment, added_at FROM user_keys
         WHERE user_id = $1 AND fingerprint = $2";
-    COUNT_KEYS = "SELECT COUNT(*) FROM user_keys WHERE user_id = $1";
+    COUNT_KEYS = "SELECT COUNT(*) AS n FROM user_keys WHERE user_id = $1";
     ADD_KEY = "INSERT INTO user_keys (id, user_id, openssh, fingerprint, comment, added_at)
         VALUES ($1, $2, $3, $4, $5, $6)";
     REMOVE_KEY = "DELETE FROM user_keys WHERE user_id = $1 AND id = $2";

@@ -16,6 +16,7 @@ use sojourn_core::time::Wall;
 use sqlx::Executor;
 use sqlx::Row;
 use sqlx::SqlSafeStr;
+use sqlx::SqlitePool;
 use tempfile::TempDir;
 
 use super::*;
@@ -95,10 +96,18 @@ fn end(reason: EndReason) -> SessionEnd {
     }
 }
 
+/// The connections of a store that is SQLite's.
+fn lite(db: &Db) -> &SqlitePool {
+    match db {
+        Db::Sqlite(pool) => pool,
+        Db::Postgres(_) => unreachable!("a file"),
+    }
+}
+
 async fn schema(store: &Store) -> Vec<(String, String)> {
     let rows: Vec<(String, String)> =
         sqlx::query_as("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
-            .fetch_all(store.read())
+            .fetch_all(lite(store.read()))
             .await
             .unwrap();
     rows
@@ -107,8 +116,7 @@ async fn schema(store: &Store) -> Vec<(String, String)> {
 #[tokio::test]
 async fn prepare_all() {
     let (_dir, store) = fresh().await;
-    let Store::Sqlite(lite) = &store;
-    let mut connection = lite.write.acquire().await.unwrap();
+    let mut connection = lite(&store.write).acquire().await.unwrap();
     for (name, statement) in sql::ALL {
         if let Err(error) = connection.prepare(statement.into_sql_str()).await {
             panic!("{name}: {error}");
@@ -119,13 +127,14 @@ async fn prepare_all() {
 #[tokio::test]
 async fn a_fresh_schema_is_a_migrated_one() {
     let (_dir, fresh) = fresh().await;
-    for older in 0..migrate::SQLITE.len() {
+    for older in 0..migrate::STEPS.len() {
         let dir = TempDir::new().unwrap();
         let options =
             SqliteConnectOptions::new().filename(dir.path().join(FILE)).create_if_missing(true);
         let pool = SqlitePool::connect_with(options).await.unwrap();
-        migrate::migrate(&pool, &migrate::SQLITE[..older]).await.unwrap();
-        pool.close().await;
+        let db = Db::Sqlite(pool);
+        migrate::migrate(&db, &migrate::STEPS[..older]).await.unwrap();
+        db.close().await;
         let migrated = Store::open(dir.path()).await.unwrap();
         assert_eq!(schema(&migrated).await, schema(&fresh).await, "from schema {older}");
     }
@@ -135,11 +144,11 @@ async fn a_fresh_schema_is_a_migrated_one() {
 async fn a_newer_schema_is_refused() {
     let (dir, store) = fresh().await;
     let mut change = store.change().await.unwrap();
-    sqlx::query(sql::SET_META).bind("schema").bind(99).execute(&mut *change.tx).await.unwrap();
+    change.tx.run(sql::SET_META, args!["schema", 99]).await.unwrap();
     change.commit().await.unwrap();
     store.close().await;
     let error = Store::open(dir.path()).await.unwrap_err();
-    let newest = i64::try_from(migrate::SQLITE.len()).unwrap();
+    let newest = i64::try_from(migrate::STEPS.len()).unwrap();
     let is_told = matches!(error, StoreError::Newer { found: 99, known } if known == newest);
     assert!(is_told, "{error}");
 }
@@ -170,8 +179,7 @@ async fn only_its_owner_reads_the_files() {
 #[tokio::test]
 async fn each_connection_is_set_up() {
     let (_dir, store) = fresh().await;
-    let Store::Sqlite(lite) = &store;
-    for pool in [&lite.read, &lite.write] {
+    for pool in [lite(&store.read), lite(&store.write)] {
         let mut connection = pool.acquire().await.unwrap();
         for (pragma, wanted) in [
             ("PRAGMA foreign_keys", "1"),
@@ -344,8 +352,7 @@ async fn two_programs_write_at_the_same_time() {
 #[tokio::test]
 async fn a_full_disk_is_named() {
     let (_dir, store) = fresh().await;
-    let Store::Sqlite(lite) = &store;
-    let mut connection = lite.write.acquire().await.unwrap();
+    let mut connection = lite(&store.write).acquire().await.unwrap();
     let pages: i64 =
         sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *connection).await.unwrap();
     let full = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));

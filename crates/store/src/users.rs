@@ -2,17 +2,18 @@
 
 use std::fmt;
 
+use crate::db::Row;
 use sojourn_core::audit::Event;
 use sojourn_core::authz::Role;
 use sojourn_core::ids::KeyId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Change;
 use crate::Store;
 use crate::StoreError;
-use crate::row::Columns;
+use crate::db::Arg;
+use crate::db::args;
 use crate::row::bounded;
 use crate::sql;
 
@@ -106,7 +107,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
         let limit = i64::try_from(MAX_USERS).unwrap_or(i64::MAX);
-        let rows = sqlx::query(sql::USERS).bind(limit).fetch_all(self.read()).await?;
+        let rows = self.read().all(sql::USERS, args![limit]).await?;
         rows.iter().map(user).collect()
     }
 
@@ -115,7 +116,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn user_by_name(&self, name: &str) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query(sql::USER_BY_NAME).bind(name).fetch_optional(self.read()).await?;
+        let row = self.read().one(sql::USER_BY_NAME, args![name]).await?;
         row.as_ref().map(user).transpose()
     }
 
@@ -124,8 +125,12 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let query = sqlx::query(sql::USER_BY_ID).bind(id.to_string());
-        query.fetch_optional(self.read()).await?.as_ref().map(user).transpose()
+        self.read()
+            .one(sql::USER_BY_ID, args![id.to_string()])
+            .await?
+            .as_ref()
+            .map(user)
+            .transpose()
     }
 
     /// Makes an account.
@@ -163,8 +168,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn has_users(&self) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar(sql::COUNT_USERS).fetch_one(self.read()).await?;
-        Ok(count > 0)
+        let row = self.read().one(sql::COUNT_USERS, args![]).await?;
+        Ok(counted(row)? > 0)
     }
 
     /// Sets or takes away a password, and ends what the old one opened.
@@ -179,12 +184,12 @@ impl Store {
         event: &Event,
     ) -> Result<(), StoreError> {
         bounded("the password's hash", password.unwrap_or_default(), LONGEST_HASH)?;
-        let query = sqlx::query(sql::SET_PASSWORD)
-            .bind(user.to_string())
-            .bind(password)
-            .bind(i64::from(must_change))
-            .bind(event.timestamp.0);
-        self.change_user(query, event).await
+        self.change_user(
+            sql::SET_PASSWORD,
+            args![user.to_string(), password, must_change, event.timestamp.0],
+            event,
+        )
+        .await
     }
 
     /// Gives an account another role.
@@ -197,8 +202,7 @@ impl Store {
         role: Role,
         event: &Event,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(sql::SET_ROLE).bind(user.to_string()).bind(role.name());
-        self.change_user(query, event).await
+        self.change_user(sql::SET_ROLE, args![user.to_string(), role.name()], event).await
     }
 
     /// Closes an account, and ends what it opened.
@@ -206,8 +210,7 @@ impl Store {
     /// # Errors
     /// When there is no such account.
     pub async fn disable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
-        let query = sqlx::query(sql::DISABLE).bind(user.to_string()).bind(event.timestamp.0);
-        self.change_user(query, event).await
+        self.change_user(sql::DISABLE, args![user.to_string(), event.timestamp.0], event).await
     }
 
     /// Opens a closed account.
@@ -215,7 +218,7 @@ impl Store {
     /// # Errors
     /// When there is no such account.
     pub async fn enable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
-        self.change_user(sqlx::query(sql::ENABLE).bind(user.to_string()), event).await
+        self.change_user(sql::ENABLE, args![user.to_string()], event).await
     }
 
     /// The keys of an account, the oldest first.
@@ -224,8 +227,12 @@ impl Store {
     /// When the database does not answer.
     pub async fn keys_of(&self, user: UserId) -> Result<Vec<UserKey>, StoreError> {
         let limit = i64::try_from(MAX_KEYS).unwrap_or(i64::MAX);
-        let query = sqlx::query(sql::KEYS_OF).bind(user.to_string()).bind(limit);
-        query.fetch_all(self.read()).await?.iter().map(key).collect()
+        self.read()
+            .all(sql::KEYS_OF, args![user.to_string(), limit])
+            .await?
+            .iter()
+            .map(key)
+            .collect()
     }
 
     /// The key of an account with this fingerprint.
@@ -237,8 +244,12 @@ impl Store {
         user: UserId,
         fingerprint: &str,
     ) -> Result<Option<UserKey>, StoreError> {
-        let query = sqlx::query(sql::KEY_OF).bind(user.to_string()).bind(fingerprint);
-        query.fetch_optional(self.read()).await?.as_ref().map(key).transpose()
+        self.read()
+            .one(sql::KEY_OF, args![user.to_string(), fingerprint])
+            .await?
+            .as_ref()
+            .map(key)
+            .transpose()
     }
 
     /// Adds a key to an account.
@@ -252,14 +263,19 @@ impl Store {
         if count(&mut change, sql::COUNT_KEYS, Some(new.user)).await? >= MAX_KEYS {
             return Err(StoreError::TooMany { what: "keys of one user", limit: MAX_KEYS });
         }
-        let added = sqlx::query(sql::ADD_KEY)
-            .bind(new.id.to_string())
-            .bind(new.user.to_string())
-            .bind(&new.openssh)
-            .bind(&new.fingerprint)
-            .bind(&new.comment)
-            .bind(new.added_at.0)
-            .execute(&mut *change.tx)
+        let added = change
+            .tx
+            .run(
+                sql::ADD_KEY,
+                args![
+                    new.id.to_string(),
+                    new.user.to_string(),
+                    &new.openssh,
+                    &new.fingerprint,
+                    &new.comment,
+                    new.added_at.0
+                ],
+            )
             .await;
         unique(added, || format!("a key {}", new.fingerprint))?;
         change.accounts_changed().await?;
@@ -277,9 +293,10 @@ impl Store {
         key: KeyId,
         event: &Event,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(sql::REMOVE_KEY).bind(user.to_string()).bind(key.to_string());
         let mut change = self.change().await?;
-        if query.execute(&mut *change.tx).await?.rows_affected() == 0 {
+        let removed =
+            change.tx.run(sql::REMOVE_KEY, args![user.to_string(), key.to_string()]).await?;
+        if removed == 0 {
             return Err(StoreError::Missing(format!("key {key}")));
         }
         change.accounts_changed().await?;
@@ -287,9 +304,14 @@ impl Store {
         change.commit().await
     }
 
-    async fn change_user(&self, query: Query<'_>, event: &Event) -> Result<(), StoreError> {
+    async fn change_user(
+        &self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+        event: &Event,
+    ) -> Result<(), StoreError> {
         let mut change = self.change().await?;
-        if query.execute(&mut *change.tx).await?.rows_affected() == 0 {
+        if change.tx.run(sql, args).await? == 0 {
             return Err(StoreError::Missing("such user".to_owned()));
         }
         change.accounts_changed().await?;
@@ -298,19 +320,22 @@ impl Store {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
-
 async fn insert(change: &mut Change, new: &NewUser) -> Result<(), StoreError> {
     bounded("the password's hash", new.password.as_deref().unwrap_or_default(), LONGEST_HASH)?;
-    let added = sqlx::query(sql::ADD_USER)
-        .bind(new.id.to_string())
-        .bind(&new.name)
-        .bind(new.role.name())
-        .bind(&new.password)
-        .bind(i64::from(new.must_change))
-        .bind(new.at.0)
-        .bind(new.password.is_some().then_some(new.at.0))
-        .execute(&mut *change.tx)
+    let added = change
+        .tx
+        .run(
+            sql::ADD_USER,
+            args![
+                new.id.to_string(),
+                &new.name,
+                new.role.name(),
+                &new.password,
+                i64::from(new.must_change),
+                new.at.0,
+                new.password.is_some().then_some(new.at.0)
+            ],
+        )
         .await;
     unique(added, || format!("a user {:?}", new.name))?;
     change.accounts_changed().await
@@ -321,11 +346,16 @@ async fn count(
     sql: &'static str,
     of: Option<UserId>,
 ) -> Result<usize, StoreError> {
-    let mut query = sqlx::query_scalar(sql);
-    if let Some(id) = of {
-        query = query.bind(id.to_string());
-    }
-    let count: i64 = query.fetch_one(&mut *change.tx).await?;
+    let row = match of {
+        Some(id) => change.tx.one(sql, args![id.to_string()]).await?,
+        None => change.tx.one(sql, args![]).await?,
+    };
+    counted(row)
+}
+
+/// What a `COUNT(*)` says.
+fn counted(row: Option<Row>) -> Result<usize, StoreError> {
+    let count = row.ok_or(StoreError::Impossible("count"))?.number("n")?;
     usize::try_from(count).map_err(|_| StoreError::Impossible("count"))
 }
 
@@ -340,8 +370,7 @@ fn unique<T>(
     })
 }
 
-fn user(row: &SqliteRow) -> Result<User, StoreError> {
-    let row = Columns(row);
+fn user(row: &Row) -> Result<User, StoreError> {
     Ok(User {
         id: row.parsed("id")?,
         name: row.text("name")?,
@@ -355,8 +384,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
     })
 }
 
-fn key(row: &SqliteRow) -> Result<UserKey, StoreError> {
-    let row = Columns(row);
+fn key(row: &Row) -> Result<UserKey, StoreError> {
     Ok(UserKey {
         id: row.parsed("id")?,
         user: row.parsed("user_id")?,
