@@ -32,6 +32,7 @@ run: packages ## Installs what is missing, builds, and starts the gateway here
 
 build: packages ## Builds the program: target/release/sojourn
 	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
+	@! grep -q SOJOURN_TEST_CLOCK $(OUT)/sojourn || { echo 'the clock of the tests is in the program' >&2; exit 1; }
 
 install: build ## Copies the program to PREFIX/bin (default /usr/local)
 	install -D -m 755 $(OUT)/sojourn $(DESTDIR)$(PREFIX)/bin/sojourn

@@ -28,6 +28,9 @@ const OTHERS: [(&str, &[&str], &str); 5] = [
     ("clap", &["sojourn"], "one crate knows the command line"),
 ];
 
+/// The feature of the engine that lets tests move time.
+const FOR_TESTS: &str = "test-clock";
+
 /// What is decided in these must not depend on a runtime.
 const WITHOUT_TOKIO: [&str; 3] = ["sojourn-core", "sojourn-term", "sojourn-shim"];
 
@@ -46,6 +49,28 @@ pub(crate) fn findings(root: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(findings)
+}
+
+/// Features that only tests switch on, where the program has them all the same.
+pub(crate) fn features(root: &Path) -> io::Result<Vec<String>> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["tree", "--workspace", "--offline", "--locked", "--target", "all"])
+        .args(["--edges", "no-dev", "--prefix", "none", "--format", "{p} {f}"])
+        .current_dir(root)
+        .output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let tree = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(switched_on(&tree))
+}
+
+fn switched_on(tree: &str) -> Vec<String> {
+    let with_it = |line: &&str| line.split([' ', ',']).any(|word| word == FOR_TESTS);
+    let found = tree.lines().find(with_it);
+    let finding = found.map(|line| format!("{FOR_TESTS} is switched on outside tests: {line}"));
+    finding.into_iter().collect()
 }
 
 /// Why a crate must not be built on another, if it must not.
@@ -90,6 +115,15 @@ fn text<'a>(value: &'a Value, member: &str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::refusal;
+    use super::switched_on;
+
+    #[test]
+    fn a_clock_that_tests_move_is_found_in_the_program() {
+        let without = "sojourn v0.1.0 (/x) \nsojourn-engine v0.1.0 (/x/crates/engine) \ntokio v1.52.0 net,sync";
+        assert!(switched_on(without).is_empty());
+        let with = without.replace("engine) ", "engine) default,test-clock");
+        assert_eq!(switched_on(&with).len(), 1);
+    }
 
     #[test]
     fn an_edge_that_is_not_in_the_table_is_refused() {

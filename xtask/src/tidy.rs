@@ -35,6 +35,10 @@ pub(crate) fn findings(root: &Path) -> Vec<String> {
         Ok(more) => findings.extend(more),
         Err(error) => findings.push(format!("the crates cannot be listed: {error}")),
     }
+    match edges::features(root) {
+        Ok(more) => findings.extend(more),
+        Err(error) => findings.push(format!("the features cannot be listed: {error}")),
+    }
     findings
 }
 

@@ -1,7 +1,6 @@
 //! People come, leave and come back: what the session's task does about it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sojourn_core::end::EXIT_ENDED;
 use sojourn_core::end::EndReason;
@@ -13,6 +12,7 @@ use sojourn_core::wire::shim::ShimHello;
 use sojourn_core::wire::shim::ToShim;
 
 use super::Broker;
+use crate::clock;
 use crate::clock::Clock;
 use crate::door::ChannelEvent;
 use crate::door::Cut;
@@ -22,9 +22,6 @@ use crate::roster::Holder;
 use crate::roster::Left;
 use crate::roster::Reader;
 use crate::session::Command;
-
-/// The longest that the clock is trusted to a timer: one that sleeps with the machine is late.
-const LOOK: Duration = Duration::from_secs(60);
 
 impl Broker {
     pub(super) async fn heed(&mut self, command: Command) {
@@ -200,7 +197,5 @@ impl Broker {
 /// Resolves when nobody has come back by then.
 pub(super) async fn nobody_back(clock: Arc<dyn Clock>, by: Option<Mono>) {
     let Some(by) = by else { return std::future::pending().await };
-    while clock.mono() < by {
-        tokio::time::sleep(by.since(clock.mono()).min(LOOK)).await;
-    }
+    clock::until(clock.as_ref(), by).await;
 }

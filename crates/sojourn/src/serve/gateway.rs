@@ -1,7 +1,6 @@
 //! The gateway's life once it has its own rights only.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sojourn_core::audit::Action;
@@ -10,8 +9,8 @@ use sojourn_core::audit::Event;
 use sojourn_engine::Engine;
 use sojourn_engine::audit;
 use sojourn_engine::audit::AuditOptions;
+use sojourn_engine::clock;
 use sojourn_engine::clock::Clock;
-use sojourn_engine::clock::SystemClock;
 use sojourn_engine::engine::Parts;
 use sojourn_engine::identity::Identity;
 use sojourn_engine::records::Records;
@@ -39,7 +38,8 @@ const SLACK: Duration = Duration::from_secs(20);
 
 /// Runs until a signal, or until a part that cannot be missed is gone.
 pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = clock::from_environment()
+        .map_err(|error| Failure::refused(format!("no clock: {error}")))?;
     let data_dir = config.data_dir.0.clone();
     let store = Store::open(&data_dir).await.map_err(|error| Failure::caused(&error))?;
     let options = AuditOptions {
