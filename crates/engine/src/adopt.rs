@@ -11,8 +11,8 @@ use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
 use tokio::sync::watch;
 
-use crate::engine::Arrival;
 use crate::engine::Engine;
+use crate::opening::Arrival;
 use crate::profiles::DEFAULT;
 use crate::records;
 use crate::runner_link::RunnerError;

@@ -1,7 +1,7 @@
 //! Sessions in motion: who may come in, what they get, how long they may stay, and what is on record.
 //!
 //! - [`door`]: what a door says and sees. Start reading here.
-//! - [`engine`]: opens, holds and ends sessions; [`session`] and [`channel`] are what a door holds.
+//! - [`engine`]: holds and ends sessions, `opening` admits them; [`session`] and [`channel`] are what a door holds.
 //! - `broker`: the task of one session, the only reader of its shim's frames; `roster` is who is where
 //!   in it, `coming_back` how people find what they left.
 //! - [`runner_link`]: requests to the built-in runner.
@@ -32,6 +32,7 @@ pub mod view;
 mod admission;
 mod broker;
 mod coming_back;
+mod opening;
 mod roster;
 mod screens;
 mod seqpacket;
