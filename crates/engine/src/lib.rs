@@ -26,6 +26,7 @@ pub mod profiles;
 pub mod records;
 pub mod remains;
 pub mod runner_link;
+pub mod secret;
 pub mod session;
 pub mod view;
 

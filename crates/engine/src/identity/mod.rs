@@ -9,6 +9,8 @@ mod first;
 mod hash;
 mod keys;
 mod policy;
+mod sign_in;
+mod signed_in;
 mod throttle;
 
 #[cfg(test)]
@@ -43,6 +45,12 @@ pub use keys::SshKey;
 pub use policy::BadPassword;
 pub use policy::MIN_CHARACTERS;
 pub use policy::check as check_password;
+pub use sign_in::SignIn;
+pub use signed_in::Client;
+pub use signed_in::Method;
+pub use signed_in::Methods;
+pub use signed_in::SignedIn;
+pub use signed_in::UnknownMethod;
 
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
