@@ -5,6 +5,7 @@ use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -19,11 +20,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::Browser;
 use crate::Client;
+use crate::Clock;
 use crate::PATIENCE;
 use crate::Peer;
 use crate::Scratch;
 use crate::until;
+
+/// The socket by which its clock is moved.
+const CLOCK: &str = "clock/socket";
 
 /// The most log lines that are kept.
 const KEPT_LINES: usize = 20_000;
@@ -35,6 +41,8 @@ pub struct Options {
     pub limits: String,
     /// TOML for the `[[ssh]]` listener.
     pub ssh: String,
+    /// TOML for the `[web]` table, besides where it listens.
+    pub web: String,
     /// TOML for the `[server]` table.
     pub server: String,
     /// More TOML: whole tables.
@@ -77,12 +85,17 @@ impl Gateway {
             format!(
                 "data_dir = {data:?}\n\
                  [server]\nuser = \"65534\"\n{}\n\
+                 [web]\nlisten = \"127.0.0.1:0\"\n{}\n\
                  [[ssh]]\nlisten = \"127.0.0.1:0\"\n{}\n\
                  [log]\nformat = \"json\"\nlevel = \"info\"\n\
                  [limits]\n{many}{}\n{}\n",
-                options.server, options.ssh, options.limits, options.more,
+                options.server, options.web, options.ssh, options.limits, options.more,
             ),
         );
+        // The gateway, which is not root, makes a socket in it.
+        let clock = scratch.path().join("clock");
+        fs::create_dir(&clock).expect("a directory");
+        fs::set_permissions(&clock, fs::Permissions::from_mode(0o777)).expect("its mode");
         let key = scratch.path().join("key");
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "alice@test", "-f"])
@@ -115,6 +128,7 @@ impl Gateway {
         let mut child = Command::new(&self.binary)
             .args(["serve", "--config"])
             .arg(&self.config)
+            .env("SOJOURN_TEST_CLOCK", self.scratch.path().join(CLOCK))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -133,9 +147,64 @@ impl Gateway {
             }
         });
         self.child = Some(child);
-        let line = self.wait_for_log("listening", |line| line["event"] == "listening");
+        let line = self.wait_for_log("listening", |line| {
+            line["event"] == "listening" && line["door"] == "ssh"
+        });
         let address = line["address"].as_str().expect("an address");
         self.port = address.rsplit(':').next().and_then(|p| p.parse().ok()).expect("a port");
+    }
+
+    /// The port of its web door.
+    ///
+    /// # Panics
+    /// When it has none.
+    #[must_use]
+    #[track_caller]
+    pub fn web_port(&self) -> u16 {
+        let line = self.wait_for_log("the web door", |line| {
+            line["event"] == "listening" && line["door"] == "web"
+        });
+        let address = line["address"].as_str().expect("an address");
+        address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
+    }
+
+    /// A browser at its web door, signed in nowhere.
+    ///
+    /// # Panics
+    /// When there is no web door.
+    #[must_use]
+    #[track_caller]
+    pub fn browser(&self) -> Browser {
+        Browser::new(self.web_port())
+    }
+
+    /// A browser in which somebody is signed in who has only a password.
+    ///
+    /// # Panics
+    /// When they are not let in.
+    #[must_use]
+    #[track_caller]
+    pub fn signed_in(&self, name: &str, password: &str) -> Browser {
+        let mut browser = self.browser();
+        browser.sign_in(name, password).expect(200);
+        browser
+    }
+
+    /// Makes an account that has a password.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn add_user(&self, name: &str, role: &str, password: &str) {
+        let arguments = ["user", "add", name, "--role", role, "--password-stdin"];
+        let (status, _, err) = self.try_cli(&arguments, &format!("{password}\n"));
+        assert!(status.success(), "{err}");
+    }
+
+    /// Moves its time.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock::at(&self.scratch.path().join(CLOCK))
     }
 
     /// Where its data is.

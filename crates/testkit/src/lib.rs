@@ -4,7 +4,9 @@
 //! Nothing here sleeps for a fixed time: [`until`] waits for a condition with a deadline. What a test
 //! starts is ended by its pid when it goes out of scope, also when the test fails.
 
+mod browser;
 mod client;
+mod clock;
 mod dockerd;
 mod gateway;
 mod network;
@@ -12,9 +14,17 @@ mod peer;
 mod scratch;
 mod sshd;
 
+pub use browser::Answer;
+pub use browser::Ask;
+pub use browser::Browser;
+pub use browser::Cookie;
+pub use browser::Frame;
+pub use browser::Jar;
+pub use browser::Socket;
 pub use client::Client;
 pub use client::Output;
 pub use client::Running;
+pub use clock::Clock;
 pub use dockerd::Dockerd;
 pub use gateway::Gateway;
 pub use gateway::Options;
