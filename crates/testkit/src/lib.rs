@@ -11,6 +11,7 @@ mod dockerd;
 mod gateway;
 mod network;
 mod peer;
+mod postgres;
 mod scratch;
 mod sshd;
 
@@ -31,6 +32,9 @@ pub use gateway::Options;
 pub use network::Network;
 pub use network::cover;
 pub use peer::Peer;
+pub use postgres::Database;
+pub use postgres::PASSWORD as DATABASE_PASSWORD;
+pub use postgres::Postgres;
 pub use scratch::Scratch;
 pub use sshd::Sshd;
 
