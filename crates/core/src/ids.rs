@@ -71,6 +71,10 @@ id!(
     KeyId
 );
 id!(
+    /// A program's token.
+    TokenId
+);
+id!(
     /// One event of the audit log, written exactly once.
     EventId
 );

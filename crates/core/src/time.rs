@@ -50,6 +50,12 @@ impl Wall {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
+    /// This time less `by`.
+    #[must_use]
+    pub fn before(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+    }
+
     /// RFC 3339 in UTC with milliseconds, as in `2026-11-22T14:02:11.532Z`. A time that no calendar
     /// shows gives the nearest it does.
     #[must_use]

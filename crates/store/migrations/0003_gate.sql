@@ -88,14 +88,18 @@ CREATE TABLE tokens (
 );
 
 CREATE INDEX tokens_by_user ON tokens (user_id);
+CREATE UNIQUE INDEX tokens_by_runner ON tokens (user_id, runner)
+    WHERE runner IS NOT NULL AND revoked_at IS NULL;
 
--- Answers to requests that may be sent again.
+-- Answers to requests that may be sent again. Without a status it is still being worked on.
 CREATE TABLE idempotency (
-    key_hash TEXT NOT NULL PRIMARY KEY,
+    owner TEXT NOT NULL,
+    request_key TEXT NOT NULL,
     request_hash TEXT NOT NULL,
     status BIGINT,
     body TEXT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (owner, request_key)
 );
 
 CREATE INDEX idempotency_by_creation ON idempotency (created_at);

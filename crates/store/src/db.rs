@@ -1,9 +1,11 @@
 //! The two engines behind one question: a statement, its arguments, rows by column name.
 //!
 //! Both are asked with the same text and the same portable types; where sqlx has a type for each
-//! engine, here is the one place that knows which it is.
+//! engine, here is the one place that knows which it is; `error` makes one language of their errors.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::Postgres;
@@ -14,6 +16,11 @@ use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
 use crate::StoreError;
+use crate::error::of_file;
+use crate::error::of_server;
+
+/// How long a server may take to answer; it ends statements itself before that.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// An argument of a statement, in the types both engines have.
 #[derive(Clone, Debug)]
@@ -111,16 +118,16 @@ pub(crate) enum Row {
 pub(crate) enum Db {
     /// SQLite.
     Sqlite(SqlitePool),
-    /// PostgreSQL.
-    Postgres(PgPool),
+    /// PostgreSQL, and where its server is, as messages name it.
+    Postgres(PgPool, Arc<str>),
 }
 
 /// A transaction.
 pub(crate) enum Tx {
     /// SQLite's.
     Sqlite(Transaction<'static, Sqlite>),
-    /// PostgreSQL's.
-    Postgres(Transaction<'static, Postgres>),
+    /// PostgreSQL's, and where its server is.
+    Postgres(Transaction<'static, Postgres>, Arc<str>),
 }
 
 /// Binds every argument to a query of either engine.
@@ -129,7 +136,7 @@ macro_rules! bound {
         let mut query = sqlx::query($sql);
         for arg in $args {
             query = match arg {
-                Arg::Text(text) => query.bind(text.as_deref()),
+                Arg::Text(text) => query.bind(text.as_deref().map(without_nul)),
                 Arg::Number(number) => query.bind(*number),
             };
         }
@@ -144,27 +151,15 @@ impl Db {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Option<Row>, StoreError> {
-        Ok(match self {
-            Self::Sqlite(pool) => bound!(sql, args).fetch_optional(pool).await?.map(Row::Sqlite),
-            Self::Postgres(pool) => {
-                bound!(sql, args).fetch_optional(pool).await?.map(Row::Postgres)
-            }
-        })
-    }
-
-    /// Begins a change. SQLite's says at once that it will write, so that it waits for its turn.
-    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
-        Ok(match self {
-            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-        })
-    }
-
-    /// Closes every connection.
-    pub(crate) async fn close(&self) {
         match self {
-            Self::Sqlite(pool) => pool.close().await,
-            Self::Postgres(pool) => pool.close().await,
+            Self::Sqlite(pool) => {
+                let row = bound!(sql, args).fetch_optional(pool).await.map_err(of_file)?;
+                Ok(row.map(Row::Sqlite))
+            }
+            Self::Postgres(pool, at) => {
+                let row = answered(at, bound!(sql, args).fetch_optional(pool)).await?;
+                Ok(row.map(Row::Postgres))
+            }
         }
     }
 
@@ -174,16 +169,36 @@ impl Db {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        Ok(match self {
+        match self {
             Self::Sqlite(pool) => {
-                let rows = bound!(sql, args).fetch_all(pool).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+                let rows = bound!(sql, args).fetch_all(pool).await.map_err(of_file)?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Postgres(pool) => {
-                let rows = bound!(sql, args).fetch_all(pool).await?;
-                rows.into_iter().map(Row::Postgres).collect()
+            Self::Postgres(pool, at) => {
+                let rows = answered(at, bound!(sql, args).fetch_all(pool)).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
             }
-        })
+        }
+    }
+
+    /// Begins a change. SQLite's says at once that it will write, so that it waits for its turn.
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        match self {
+            Self::Sqlite(pool) => {
+                pool.begin_with("BEGIN IMMEDIATE").await.map(Tx::Sqlite).map_err(of_file)
+            }
+            Self::Postgres(pool, at) => {
+                Ok(Tx::Postgres(answered(at, pool.begin()).await?, Arc::clone(at)))
+            }
+        }
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool, _) => pool.close().await,
+        }
     }
 }
 
@@ -193,11 +208,17 @@ impl Tx {
         &mut self,
         sql: &'static str,
         args: &[Arg<'_>],
-    ) -> Result<u64, sqlx::Error> {
-        Ok(match self {
-            Self::Sqlite(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
-            Self::Postgres(tx) => bound!(sql, args).execute(&mut **tx).await?.rows_affected(),
-        })
+    ) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(tx) => {
+                let done = bound!(sql, args).execute(&mut **tx).await.map_err(of_file)?;
+                Ok(done.rows_affected())
+            }
+            Self::Postgres(tx, at) => {
+                let done = answered(at, bound!(sql, args).execute(&mut **tx)).await?;
+                Ok(done.rows_affected())
+            }
+        }
     }
 
     /// The row a question has, if any.
@@ -206,12 +227,16 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Option<Row>, StoreError> {
-        Ok(match self {
-            Self::Sqlite(tx) => bound!(sql, args).fetch_optional(&mut **tx).await?.map(Row::Sqlite),
-            Self::Postgres(tx) => {
-                bound!(sql, args).fetch_optional(&mut **tx).await?.map(Row::Postgres)
+        match self {
+            Self::Sqlite(tx) => {
+                let row = bound!(sql, args).fetch_optional(&mut **tx).await.map_err(of_file)?;
+                Ok(row.map(Row::Sqlite))
             }
-        })
+            Self::Postgres(tx, at) => {
+                let row = answered(at, bound!(sql, args).fetch_optional(&mut **tx)).await?;
+                Ok(row.map(Row::Postgres))
+            }
+        }
     }
 
     /// All rows a question has; the statement bounds how many.
@@ -220,33 +245,54 @@ impl Tx {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        Ok(match self {
+        match self {
             Self::Sqlite(tx) => {
-                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
+                let rows = bound!(sql, args).fetch_all(&mut **tx).await.map_err(of_file)?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Postgres(tx) => {
-                let rows = bound!(sql, args).fetch_all(&mut **tx).await?;
-                rows.into_iter().map(Row::Postgres).collect()
+            Self::Postgres(tx, at) => {
+                let rows = answered(at, bound!(sql, args).fetch_all(&mut **tx)).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
             }
-        })
+        }
     }
 
     /// Runs statements of a schema, which take no arguments.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop)?,
-            Self::Postgres(tx) => sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop)?,
+            Self::Sqlite(tx) => {
+                sqlx::raw_sql(sql).execute(&mut **tx).await.map(drop).map_err(of_file)
+            }
+            Self::Postgres(tx, at) => {
+                answered(at, sqlx::raw_sql(sql).execute(&mut **tx)).await.map(drop)
+            }
         }
-        Ok(())
     }
 
     /// Makes it happen.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Sqlite(tx) => tx.commit().await.map_err(of_file),
+            Self::Postgres(tx, at) => answered(&at, tx.commit()).await,
         }
-        Ok(())
+    }
+}
+
+/// What a server answers. One that is gone without a word is not waited for until the network says so.
+pub(crate) async fn answered<T>(
+    at: &str,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    let late = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(late()));
+    answer.map_err(|error| of_server(error, at))
+}
+
+/// What people send may hold a NUL, which PostgreSQL takes in no text; so neither engine gets one.
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
     }
 }

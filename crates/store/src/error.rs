@@ -27,6 +27,51 @@ pub enum StoreError {
         /// The highest this build knows.
         known: i64,
     },
+    /// The address says nothing that can be connected to.
+    #[error("[store] url is not the address of a database: {0}")]
+    Address(String),
+    /// The database's server does not take connections, or does not answer.
+    #[error(
+        "the database server at {server} cannot be reached; \
+         see whether it runs, and whether [store] url names it"
+    )]
+    Unreachable {
+        /// Where it should be.
+        server: String,
+        /// What was heard instead.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Another gateway works with it.
+    #[error("the database is in use by {0}; stop that one, or give this one a database of its own")]
+    InUse(String),
+    /// The server refuses the account.
+    #[error(
+        "the database server at {server} does not let us in; \
+         check the user and the password in [store] url"
+    )]
+    NotLetIn {
+        /// Where it is.
+        server: String,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The server has no such database.
+    #[error(
+        "the database server at {server} has no such database; \
+         make it with createdb, or name another in [store] url"
+    )]
+    NoDatabase {
+        /// Where it is.
+        server: String,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The account may not do what is needed.
+    #[error("the account in [store] url may not do this; make it the owner of its database")]
+    NotAllowed {
+        /// What the server says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Another program holds the database for too long.
     #[error("the database is locked by another program")]
     Locked,
@@ -36,6 +81,9 @@ pub enum StoreError {
     /// The file or its directory cannot be written.
     #[error("the database cannot be written; check who owns it and its directory")]
     ReadOnly,
+    /// A row with this key is there already.
+    #[error("there is already one like it")]
+    Taken,
     /// The name is taken.
     #[error("there is already {0}")]
     Exists(String),
@@ -72,25 +120,59 @@ impl StoreError {
     pub const fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::Exists(_) | Self::Missing(_) | Self::TooMany { .. } | Self::TooLong { .. }
+            Self::Taken
+                | Self::Exists(_)
+                | Self::Missing(_)
+                | Self::TooMany { .. }
+                | Self::TooLong { .. }
         )
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        let code = match &error {
-            sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
-            sqlx::Error::PoolTimedOut => return Self::Locked,
-            _ => None,
-        };
-        // The low byte of an extended result code is the primary one: sqlite.org/rescode.html.
-        match code.map(|code: u32| code & 0xff) {
-            Some(5 | 6) => Self::Locked,
-            Some(8) => Self::ReadOnly,
-            Some(11 | 26) => Self::NotADatabase,
-            Some(13) => Self::Full,
-            _ => Self::Other(Box::new(error)),
+/// What SQLite says.
+pub(crate) fn of_file(error: sqlx::Error) -> StoreError {
+    let code = match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => {
+            return StoreError::Taken;
         }
+        sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
+        sqlx::Error::PoolTimedOut => return StoreError::Locked,
+        _ => None,
+    };
+    // The low byte of an extended result code is the primary one: sqlite.org/rescode.html.
+    match code.map(|code: u32| code & 0xff) {
+        Some(5 | 6) => StoreError::Locked,
+        Some(8) => StoreError::ReadOnly,
+        Some(11 | 26) => StoreError::NotADatabase,
+        Some(13) => StoreError::Full,
+        _ => StoreError::Other(Box::new(error)),
+    }
+}
+
+/// What the PostgreSQL server at this place says, or the way to it.
+pub(crate) fn of_server(error: sqlx::Error, at: &str) -> StoreError {
+    let server = || at.to_owned();
+    let code = match &error {
+        sqlx::Error::Database(database) => database.code(),
+        // A pool tries for a while to reach a server that refuses connections.
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => {
+            return StoreError::Unreachable { server: server(), source: Box::new(error) };
+        }
+        _ => None,
+    };
+    // postgresql.org/docs/current/errcodes-appendix.html
+    match code.as_deref().unwrap_or_default() {
+        "23505" => StoreError::Taken,
+        "25006" => StoreError::ReadOnly,
+        "28000" | "28P01" => StoreError::NotLetIn { server: server(), source: Box::new(error) },
+        "3D000" => StoreError::NoDatabase { server: server(), source: Box::new(error) },
+        "40001" | "40P01" | "55P03" | "57014" => StoreError::Locked,
+        "42501" => StoreError::NotAllowed { source: Box::new(error) },
+        "53100" => StoreError::Full,
+        // No more connections, and a server that starts or stops.
+        "53300" | "57P01" | "57P02" | "57P03" => {
+            StoreError::Unreachable { server: server(), source: Box::new(error) }
+        }
+        _ => StoreError::Other(Box::new(error)),
     }
 }

@@ -6,25 +6,30 @@
 
 mod db;
 mod error;
+mod idempotency;
 mod migrate;
 mod outbox;
 mod remains;
 mod row;
+mod server;
 mod sessions;
 mod sql;
+mod tokens;
 mod users;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::audit::Event;
-use sqlx::Postgres;
 use sqlx::Sqlite;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -35,8 +40,14 @@ use tokio::sync::Notify;
 use crate::db::Db;
 use crate::db::Tx;
 use crate::db::args;
+use crate::error::of_file;
+use crate::server::Server;
 
 pub use error::StoreError;
+pub use idempotency::Asked;
+pub use idempotency::MAX_ANSWER;
+pub use idempotency::MAX_REQUEST_KEY;
+pub use idempotency::MAX_REQUESTS;
 pub use outbox::Untold;
 pub use remains::Gone;
 pub use remains::KeptFiles;
@@ -47,6 +58,9 @@ pub use sessions::Recording;
 pub use sessions::Session;
 pub use sessions::SessionEnd;
 pub use sessions::SessionFilter;
+pub use tokens::MAX_TOKENS;
+pub use tokens::NewToken;
+pub use tokens::Token;
 pub use users::MAX_KEYS;
 pub use users::MAX_USERS;
 pub use users::NewUser;
@@ -63,16 +77,23 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(8);
 /// Readers at the same time; each is a thread.
 const READERS: u32 = 4;
 
-/// Connections to PostgreSQL at the same time.
-const CONNECTIONS: u32 = 8;
-
 /// Where the store is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Location<'a> {
     /// A file in this data directory.
     File(&'a Path),
     /// A PostgreSQL database: `postgres://…`.
     Postgres(&'a str),
+}
+
+impl fmt::Debug for Location<'_> {
+    /// Shows no address: there is a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(data_dir) => f.debug_tuple("File").field(data_dir).finish(),
+            Self::Postgres(_) => f.debug_tuple("Postgres").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// The store, whichever database is behind it. A clone is another handle of the same store.
@@ -84,6 +105,28 @@ pub struct Store {
     write: Db,
     read: Db,
     told: Arc<Notify>,
+    changes: Arc<AtomicU64>,
+}
+
+/// The right to be a database's only gateway. A data directory has its own lock, so there is nothing
+/// to lose of a file in it.
+pub struct Claim(Option<server::Claim>);
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Claim").finish_non_exhaustive()
+    }
+}
+
+impl Claim {
+    /// Waits until another gateway has it, which can only be after the database was out of reach;
+    /// says which one.
+    pub async fn lost(&mut self) -> StoreError {
+        match &mut self.0 {
+            Some(claim) => claim.lost().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Store {
@@ -103,9 +146,21 @@ impl Store {
     pub async fn open_at(location: Location<'_>) -> Result<Self, StoreError> {
         let (write, read) = match location {
             Location::File(data_dir) => Self::file(&data_dir.join(FILE)).await?,
-            Location::Postgres(url) => Self::server(url).await?,
+            Location::Postgres(url) => Self::server(&url.parse()?).await?,
         };
-        Ok(Self { write, read, told: Arc::new(Notify::new()) })
+        Ok(Self { write, read, told: Arc::default(), changes: Arc::default() })
+    }
+
+    /// The same for a gateway, which has the database for itself: before its schema is touched.
+    ///
+    /// # Errors
+    /// Also when another gateway has it.
+    pub async fn open_alone(location: Location<'_>) -> Result<(Self, Claim), StoreError> {
+        let claim = match location {
+            Location::File(_) => None,
+            Location::Postgres(url) => Some(url.parse::<Server>()?.claim().await?),
+        };
+        Ok((Self::open_at(location).await?, Claim(claim)))
     }
 
     async fn file(path: &Path) -> Result<(Db, Db), StoreError> {
@@ -131,19 +186,16 @@ impl Store {
                 .max_lifetime(None)
                 .test_before_acquire(false)
         };
-        let write = Db::Sqlite(pool(1).connect_with(options.clone()).await?);
+        let write = pool(1).connect_with(options.clone()).await.map_err(of_file)?;
+        let write = Db::Sqlite(write);
         migrate::migrate(&write, migrate::STEPS).await?;
-        let read = Db::Sqlite(pool(READERS).connect_with(options.read_only(true)).await?);
-        Ok((write, read))
+        let read = pool(READERS).connect_with(options.read_only(true)).await.map_err(of_file)?;
+        Ok((write, Db::Sqlite(read)))
     }
 
-    async fn server(url: &str) -> Result<(Db, Db), StoreError> {
-        let pool = PoolOptions::<Postgres>::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect(url)
-            .await?;
-        let db = Db::Postgres(pool);
+    async fn server(server: &Server) -> Result<(Db, Db), StoreError> {
+        server.probe().await?;
+        let db = server.pool();
         migrate::migrate(&db, migrate::STEPS).await?;
         Ok((db.clone(), db))
     }
@@ -164,13 +216,36 @@ impl Store {
         row.map_or(Ok(0), |row| row.number("value"))
     }
 
+    /// How many changes of accounts, keys and tokens were made through this store and its clones. It
+    /// moves before the change is answered, so whoever remembers something together with this number
+    /// never uses it after a change of this process; [`Store::accounts_version`] knows of the others'.
+    #[must_use]
+    pub fn account_changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
     const fn read(&self) -> &Db {
         &self.read
     }
 
     /// Begins a change. Dropped before its end it did not happen.
     async fn change(&self) -> Result<Change, StoreError> {
-        Ok(Change { tx: self.write.begin().await?, told: Arc::clone(&self.told), tells: false })
+        let tx = self.write.begin().await?;
+        let (told, changes) = (Arc::clone(&self.told), Arc::clone(&self.changes));
+        Ok(Change { tx, told, changes, tells: false, concerns_accounts: false })
+    }
+
+    /// Begins a change of accounts, keys or tokens, and lets every program that holds an account's
+    /// standing in memory know that it is out of date.
+    ///
+    /// With PostgreSQL changes run side by side. This one takes the version's row first of all, so
+    /// those of accounts follow one another: what one has counted is still so when it writes, and two
+    /// that lock the same rows in different orders cannot wait for each other.
+    async fn account_change(&self) -> Result<Change, StoreError> {
+        let mut change = self.change().await?;
+        change.tx.run(sql::ACCOUNTS_CHANGED, args![]).await?;
+        change.concerns_accounts = true;
+        Ok(change)
     }
 }
 
@@ -178,7 +253,9 @@ impl Store {
 struct Change {
     tx: Tx,
     told: Arc<Notify>,
+    changes: Arc<AtomicU64>,
     tells: bool,
+    concerns_accounts: bool,
 }
 
 impl Change {
@@ -192,14 +269,13 @@ impl Change {
         Ok(())
     }
 
-    /// Lets every program that holds an account's standing in memory know that it is out of date.
-    async fn accounts_changed(&mut self) -> Result<(), StoreError> {
-        self.tx.run(sql::ACCOUNTS_CHANGED, args![]).await?;
-        Ok(())
-    }
-
     async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await?;
+        let committed = self.tx.commit().await;
+        if self.concerns_accounts {
+            // Also when the answer was lost: then nobody knows whether it happened.
+            self.changes.fetch_add(1, Ordering::Release);
+        }
+        committed?;
         if self.tells {
             self.told.notify_one();
         }

@@ -24,7 +24,7 @@ pub(crate) async fn migrate(db: &Db, steps: &[&'static str]) -> Result<(), Store
     // All in one transaction: two programs that start together do each step once, and a crash in
     // between leaves the schema as it was.
     let mut tx = db.begin().await?;
-    if let Tx::Postgres(_) = &tx {
+    if let Tx::Postgres(..) = &tx {
         // Two that make the same table at the same moment would fail; the number is any.
         tx.one("SELECT pg_advisory_xact_lock(7366501) IS NULL AS locked", args![]).await?;
     }

@@ -80,6 +80,9 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn forget_told(&self, ids: &[EventId]) -> Result<(), StoreError> {
+        // In one order everywhere: two that forget the same events do not wait for each other.
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
         let mut change = self.change().await?;
         for id in ids {
             change.tx.run(sql::FORGET, args![id.to_string()]).await?;

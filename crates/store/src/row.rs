@@ -21,9 +21,10 @@ impl Row {
             + Type<Postgres>,
     {
         match self {
-            Self::Sqlite(row) => Ok(row.try_get(name)?),
-            Self::Postgres(row) => Ok(row.try_get(name)?),
+            Self::Sqlite(row) => row.try_get(name),
+            Self::Postgres(row) => row.try_get(name),
         }
+        .map_err(|_| StoreError::Impossible(name))
     }
 
     pub(crate) fn text(&self, name: &'static str) -> Result<String, StoreError> {
@@ -64,6 +65,7 @@ impl Row {
         text.map(|text| text.parse()).transpose().map_err(|_| StoreError::Impossible(name))
     }
 }
+
 /// A size as a column holds it.
 pub(crate) fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)

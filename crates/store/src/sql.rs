@@ -81,6 +81,56 @@ statements! {
         recording_removed_why = excluded.recording_removed_why
         WHERE remains.recording_removed_at IS NULL";
 
+    ADD_TOKEN = "INSERT INTO tokens (id, token_hash, user_id, name, runner, scopes, created_at,
+        expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    COUNT_TOKENS = "SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1 AND revoked_at IS NULL
+        AND (expires_at IS NULL OR expires_at > $2)";
+    COUNT_RUNNER = "SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1 AND runner = $2
+        AND revoked_at IS NULL";
+    FORGET_TOKENS = "DELETE FROM tokens WHERE user_id = $1
+        AND (revoked_at IS NOT NULL OR expires_at <= $2)
+        AND id NOT IN (SELECT id FROM tokens WHERE user_id = $1
+            AND (revoked_at IS NOT NULL OR expires_at <= $2) ORDER BY id DESC LIMIT $3)";
+    TOKENS = "SELECT tokens.id, tokens.user_id, tokens.name, tokens.runner, tokens.scopes, tokens.created_at,
+        tokens.expires_at, tokens.last_used_at, tokens.revoked_at, users.name AS user_name,
+        users.role AS user_role, users.disabled_at AS user_disabled_at
+        FROM tokens JOIN users ON users.id = tokens.user_id
+        WHERE (CAST($1 AS TEXT) IS NULL OR tokens.user_id = $1)
+        AND (CAST($2 AS TEXT) IS NULL OR tokens.id < $2)
+        ORDER BY tokens.id DESC LIMIT $3";
+    TOKEN_BY_ID = "SELECT tokens.id, tokens.user_id, tokens.name, tokens.runner, tokens.scopes, tokens.created_at,
+        tokens.expires_at, tokens.last_used_at, tokens.revoked_at, users.name AS user_name,
+        users.role AS user_role, users.disabled_at AS user_disabled_at
+        FROM tokens JOIN users ON users.id = tokens.user_id
+        WHERE tokens.id = $1";
+    TOKEN_BY_HASH = "SELECT tokens.id, tokens.user_id, tokens.name, tokens.runner, tokens.scopes, tokens.created_at,
+        tokens.expires_at, tokens.last_used_at, tokens.revoked_at, users.name AS user_name,
+        users.role AS user_role, users.disabled_at AS user_disabled_at
+        FROM tokens JOIN users ON users.id = tokens.user_id
+        WHERE tokens.token_hash = $1";
+    TOKENS_ENDING_IN = "SELECT tokens.id, tokens.user_id, tokens.name, tokens.runner, tokens.scopes, tokens.created_at,
+        tokens.expires_at, tokens.last_used_at, tokens.revoked_at, users.name AS user_name,
+        users.role AS user_role, users.disabled_at AS user_disabled_at
+        FROM tokens JOIN users ON users.id = tokens.user_id
+        WHERE REPLACE(tokens.id, '-', '') LIKE $1 ORDER BY tokens.id DESC LIMIT $2";
+    REVOKE_TOKEN = "UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    TOUCH_TOKEN = "UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND revoked_at IS NULL
+        AND (last_used_at IS NULL OR last_used_at <= $3)";
+
+    COUNT_REQUESTS = "SELECT COUNT(*) AS n FROM idempotency WHERE owner = $1 AND created_at > $2";
+    BEGIN_REQUEST = "INSERT INTO idempotency (owner, request_key, request_hash, created_at)
+        VALUES ($1, $2, $3, $4) ON CONFLICT (owner, request_key) DO NOTHING";
+    REQUEST = "SELECT request_hash, status, body FROM idempotency
+        WHERE owner = $1 AND request_key = $2";
+    FINISH_REQUEST = "UPDATE idempotency SET status = $3, body = $4
+        WHERE owner = $1 AND request_key = $2 AND status IS NULL";
+    DROP_REQUEST = "DELETE FROM idempotency
+        WHERE owner = $1 AND request_key = $2 AND status IS NULL";
+    DROP_UNANSWERED = "DELETE FROM idempotency WHERE status IS NULL";
+    PURGE_REQUEST = "DELETE FROM idempotency
+        WHERE owner = $1 AND request_key = $2 AND created_at <= $3";
+    PURGE_REQUESTS = "DELETE FROM idempotency WHERE created_at <= $1";
+
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";
     OUTBOX_IDS = "SELECT event_id FROM outbox";

@@ -138,7 +138,7 @@ impl Store {
     /// # Errors
     /// When the name is taken or there are too many.
     pub async fn add_user(&self, new: &NewUser, event: &Event) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         let count = count(&mut change, sql::COUNT_USERS, None).await?;
         if count >= MAX_USERS {
             return Err(StoreError::TooMany { what: "users", limit: MAX_USERS });
@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn add_first_user(&self, new: &NewUser, event: &Event) -> Result<bool, StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         if count(&mut change, sql::COUNT_USERS, None).await? > 0 {
             return Ok(false);
         }
@@ -259,7 +259,7 @@ impl Store {
     pub async fn add_key(&self, new: &UserKey, event: &Event) -> Result<(), StoreError> {
         bounded("the key", &new.openssh, LONGEST_KEY)?;
         bounded("the key's comment", &new.comment, LONGEST_COMMENT)?;
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         if count(&mut change, sql::COUNT_KEYS, Some(new.user)).await? >= MAX_KEYS {
             return Err(StoreError::TooMany { what: "keys of one user", limit: MAX_KEYS });
         }
@@ -278,7 +278,6 @@ impl Store {
             )
             .await;
         unique(added, || format!("a key {}", new.fingerprint))?;
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
@@ -293,13 +292,12 @@ impl Store {
         key: KeyId,
         event: &Event,
     ) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         let removed =
             change.tx.run(sql::REMOVE_KEY, args![user.to_string(), key.to_string()]).await?;
         if removed == 0 {
             return Err(StoreError::Missing(format!("key {key}")));
         }
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
@@ -310,11 +308,10 @@ impl Store {
         args: &[Arg<'_>],
         event: &Event,
     ) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         if change.tx.run(sql, args).await? == 0 {
             return Err(StoreError::Missing("such user".to_owned()));
         }
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
@@ -338,7 +335,7 @@ async fn insert(change: &mut Change, new: &NewUser) -> Result<(), StoreError> {
         )
         .await;
     unique(added, || format!("a user {:?}", new.name))?;
-    change.accounts_changed().await
+    Ok(())
 }
 
 async fn count(
@@ -354,19 +351,19 @@ async fn count(
 }
 
 /// What a `COUNT(*)` says.
-fn counted(row: Option<Row>) -> Result<usize, StoreError> {
+pub(crate) fn counted(row: Option<Row>) -> Result<usize, StoreError> {
     let count = row.ok_or(StoreError::Impossible("count"))?.number("n")?;
     usize::try_from(count).map_err(|_| StoreError::Impossible("count"))
 }
 
 /// Tells a taken name from other errors.
-fn unique<T>(
-    result: Result<T, sqlx::Error>,
+pub(crate) fn unique<T>(
+    result: Result<T, StoreError>,
     what: impl FnOnce() -> String,
 ) -> Result<T, StoreError> {
-    result.map_err(|error| match error.as_database_error() {
-        Some(database) if database.is_unique_violation() => StoreError::Exists(what()),
-        _ => error.into(),
+    result.map_err(|error| match error {
+        StoreError::Taken => StoreError::Exists(what()),
+        other => other,
     })
 }
 

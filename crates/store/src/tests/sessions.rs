@@ -1,0 +1,144 @@
+//! Sessions, and what is kept of them.
+
+use super::*;
+
+on_both! {
+    a_session_goes_from_start_to_one_end,
+    sessions_are_found_by_what_is_known_of_them,
+    what_is_too_long_is_refused,
+    what_is_kept_and_removed_is_told_once,
+}
+
+fn stay(user: Option<UserId>) -> NewSession {
+    NewSession {
+        id: SessionId::new(),
+        user,
+        user_name: user.map(|_| "alice".to_owned()),
+        door: "ssh".to_owned(),
+        harness: "shell".to_owned(),
+        profile: "default".to_owned(),
+        cwd: None,
+        why: Some("to see".to_owned()),
+        labels: [("ticket".to_owned(), "42".to_owned())].into(),
+        limits: Limits::default(),
+        peer: Some("192.0.2.7:5000".to_owned()),
+        client: Some("SSH-2.0-OpenSSH_9.2".to_owned()),
+        auth_method: Some("password".to_owned()),
+        auth_key: None,
+        created_at: Wall(3000),
+    }
+}
+
+fn end(reason: EndReason) -> SessionEnd {
+    SessionEnd {
+        at: Wall(5000),
+        reason,
+        exit: Some(Exit::Signal("TERM".to_owned())),
+        by: Some("root".to_owned()),
+        detail: None,
+        output_bytes: 12,
+        recording: Some(Recording {
+            path: "2026/11/22/x.cast".to_owned(),
+            bytes: 345,
+            sha256: "ab".repeat(32),
+        }),
+    }
+}
+
+async fn a_session_goes_from_start_to_one_end(house: House) {
+    let (store, id) = (&house.store, with_alice(&house).await);
+    let new = stay(Some(id));
+    store.add_session(&new).await.unwrap();
+    let started = event(Action::SessionStarted);
+    assert!(store.start_session(new.id, Wall(4000), &started).await.unwrap());
+    let twice = event(Action::SessionStarted);
+    assert!(!store.start_session(new.id, Wall(4001), &twice).await.unwrap());
+    store.set_session_status(new.id, Status::Disconnected).await.unwrap();
+    assert_eq!(store.sessions_not_over().await.unwrap().len(), 1);
+
+    let over = event(Action::SessionEnded);
+    assert!(store.end_session(new.id, &end(EndReason::MaxRuntime), &over).await.unwrap());
+    let later = event(Action::SessionEnded);
+    assert!(!store.end_session(new.id, &end(EndReason::Exited), &later).await.unwrap());
+    store.set_session_status(new.id, Status::Running).await.unwrap();
+
+    let kept = store.session(new.id).await.unwrap().unwrap();
+    assert_eq!((kept.status, kept.started_at), (Status::Ended, Some(Wall(4000))));
+    assert_eq!((&kept.new.labels, &kept.new.limits), (&new.labels, &new.limits));
+    let kept_end = kept.end.unwrap();
+    assert_eq!(kept_end.reason, EndReason::MaxRuntime);
+    assert_eq!(kept_end.exit, Some(Exit::Signal("TERM".to_owned())));
+    assert_eq!(kept_end.recording, end(EndReason::Exited).recording);
+    assert!(store.sessions_not_over().await.unwrap().is_empty());
+
+    let told: Vec<_> =
+        store.untold(10).await.unwrap().into_iter().map(|event| event.action).collect();
+    assert_eq!(told, [Action::UserAdded, Action::SessionStarted, Action::SessionEnded]);
+}
+
+async fn sessions_are_found_by_what_is_known_of_them(house: House) {
+    let (store, id) = (&house.store, with_alice(&house).await);
+    let (old, new) = (stay(Some(id)), stay(None));
+    for session in [&old, &new] {
+        store.add_session(session).await.unwrap();
+    }
+    let ids = |sessions: Vec<Session>| sessions.iter().map(|s| s.new.id).collect::<Vec<_>>();
+    let all = store.sessions(&SessionFilter::default(), 10).await.unwrap();
+    assert_eq!(ids(all), [new.id, old.id], "the newest first");
+    let filter = SessionFilter { user: Some("alice".to_owned()), ..SessionFilter::default() };
+    assert_eq!(ids(store.sessions(&filter, 10).await.unwrap()), [old.id]);
+    let filter = SessionFilter { before: Some(new.id), ..SessionFilter::default() };
+    assert_eq!(ids(store.sessions(&filter, 10).await.unwrap()), [old.id]);
+    let filter = SessionFilter { status: Some(Status::Ended), ..SessionFilter::default() };
+    assert!(store.sessions(&filter, 10).await.unwrap().is_empty());
+
+    let short = new.id.short();
+    assert_eq!(ids(store.sessions_ending_in(&short, 2).await.unwrap()), [new.id]);
+    let full = old.id.to_string().to_uppercase();
+    assert_eq!(ids(store.sessions_ending_in(&full, 2).await.unwrap()), [old.id]);
+    for typed in ["", "%", "%%%%", "zzzz", &short[5..]] {
+        assert!(store.sessions_ending_in(typed, 2).await.unwrap().is_empty(), "{typed:?}");
+    }
+}
+
+async fn what_is_too_long_is_refused(house: House) {
+    let store = &house.store;
+    let long = NewSession { why: Some("x".repeat(100_000)), ..stay(None) };
+    let error = store.add_session(&long).await.unwrap_err();
+    assert!(error.is_refusal(), "{error}");
+    let many = (0..=MAX_LABELS).map(|n| (n.to_string(), String::new())).collect();
+    let error = store.add_session(&NewSession { labels: many, ..stay(None) }).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooMany { limit: MAX_LABELS, .. }));
+}
+
+async fn what_is_kept_and_removed_is_told_once(house: House) {
+    let store = &house.store;
+    let session = SessionId::new();
+    let kept = |name: &str| KeptFiles {
+        name: name.to_owned(),
+        entries: 3,
+        bytes: 9,
+        truncated: true,
+        at: Wall(5),
+    };
+    assert_eq!(store.remains(session).await.unwrap(), Remains::default());
+    let told = event(Action::FilesKept);
+    assert!(store.keep_files(session, &kept("a"), &told).await.unwrap());
+    assert!(!store.keep_files(session, &kept("b"), &event(Action::FilesKept)).await.unwrap());
+    let gone = |why: &str| Gone { at: Wall(7), why: why.to_owned() };
+    for _ in 0..2 {
+        store.remove_files(session, &gone("old"), &event(Action::FilesRemoved)).await.unwrap();
+        let event = event(Action::RecordingRemoved);
+        store.remove_recording(session, &gone("full"), &event).await.unwrap();
+    }
+    let remains = store.remains(session).await.unwrap();
+    assert_eq!(remains.files, Some(kept("a")));
+    assert_eq!(remains.files_gone, Some(gone("old")));
+    assert_eq!(remains.recording_gone, Some(gone("full")));
+    let told: Vec<Action> = store.untold(10).await.unwrap().iter().map(|e| e.action).collect();
+    assert_eq!(told, [Action::FilesKept, Action::FilesRemoved, Action::RecordingRemoved]);
+    let other = SessionId::new();
+    let event = event(Action::FilesRemoved);
+    assert!(store.remove_files(other, &gone("could not be kept"), &event).await.unwrap());
+    assert_eq!(store.remains(other).await.unwrap().files, None);
+}
