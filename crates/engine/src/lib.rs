@@ -9,8 +9,10 @@
 //! - [`audit`]: the one writer of the audit log.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
+//! - [`admit`]: whether somebody may do something to a session, asked by every door.
 //! - [`adopt`]: what a gateway that starts finds of the one before.
 
+pub mod admit;
 pub mod adopt;
 pub mod audit;
 pub mod channel;

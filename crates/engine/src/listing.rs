@@ -212,7 +212,7 @@ impl Engine {
         }
     }
 
-    async fn view(&self, kept: Kept) -> SessionView {
+    pub(crate) async fn view(&self, kept: Kept) -> SessionView {
         let session = self.session(kept.new.id);
         let attached = session.as_ref().is_some_and(Session::is_attached);
         let lease = match &session {

@@ -1,23 +1,48 @@
 //! What goes wrong, as the API says it: a status, a code for programs, a line for people.
 
+use std::time::Duration;
+
 use axum::Json;
+use axum::http::HeaderValue;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde_json::Value;
 use serde_json::json;
 use sojourn_core::extension::NoExtension;
 use sojourn_core::ids::SessionId;
+use sojourn_engine::admit::NotAdmitted;
 use sojourn_engine::extend::ExtendError;
 use sojourn_engine::listing::StoreUnavailable;
 
 /// An answer that is not what was asked for.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Refused {
     /// The request is not HTTP or JSON as it should be.
     Malformed(String),
-    /// The peer may not ask here.
+    /// Nobody has signed in.
+    LoginRequired,
+    /// The name, the password, the code, the token or the link is not right; which, is not said.
+    InvalidCredentials(&'static str),
+    /// The login timed out.
+    Expired {
+        /// `inactivity` or `lifetime`.
+        reason: &'static str,
+    },
+    /// The login was ended.
+    Revoked {
+        /// By what.
+        reason: &'static str,
+    },
+    /// The caller may not do this.
     Forbidden(&'static str),
+    /// Another site's page sent this.
+    CrossOrigin,
+    /// The request does not prove that our own page sent it.
+    CsrfToken,
+    /// It is too long ago that the person proved who they are.
+    ReauthRequired,
     /// There is no such thing.
     NotFound(String),
     /// The method is not one of this path.
@@ -28,6 +53,8 @@ pub(crate) enum Refused {
     TooLarge,
     /// The body is not JSON.
     MediaType,
+    /// The request is for another host.
+    Misdirected,
     /// A field cannot have this value.
     Invalid {
         /// Which.
@@ -35,10 +62,28 @@ pub(crate) enum Refused {
         /// Why not.
         why: String,
     },
+    /// The current password, given to change it, is wrong.
+    CurrentPasswordWrong,
     /// It cannot be done as things stand.
     Conflict(String),
     /// It is not there any more.
     Gone(String),
+    /// Too often.
+    RateLimited {
+        /// When it may be tried again.
+        retry_after: Duration,
+    },
+    /// There are as many sessions as there may be.
+    LimitReached {
+        /// Which limit: the key in the configuration.
+        limit: &'static str,
+        /// How many there may be.
+        max_sessions: u64,
+        /// For the person: what takes the room.
+        line: String,
+    },
+    /// There are too many headers, or they are too long.
+    HeadersTooLarge,
     /// The runner cannot do it now.
     Runner(String),
     /// The gateway has too much to do.
@@ -47,6 +92,8 @@ pub(crate) enum Refused {
     Store,
     /// The audit log cannot be written.
     Audit(String),
+    /// A mistake of ours.
+    Bug,
 }
 
 impl Refused {
@@ -55,45 +102,56 @@ impl Refused {
         Self::Invalid { field, why: why.to_string() }
     }
 
-    fn status(&self) -> StatusCode {
+    /// Status and code.
+    pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Ambiguous(_) | Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Gone(_) => StatusCode::GONE,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Runner(_) | Self::Overloaded | Self::Store | Self::Audit(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-        }
-    }
-
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Malformed(_) => "MALFORMED",
-            Self::Forbidden(_) => "FORBIDDEN",
-            Self::NotFound(_) => "NOT_FOUND",
-            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-            Self::Ambiguous(_) | Self::Conflict(_) => "CONFLICT",
-            Self::Gone(_) => "GONE",
-            Self::Runner(_) => "RUNNER_UNAVAILABLE",
-            Self::TooLarge => "TOO_LARGE",
-            Self::MediaType => "UNSUPPORTED_MEDIA_TYPE",
-            Self::Invalid { .. } => "INVALID",
-            Self::Overloaded => "OVERLOADED",
-            Self::Store => "STORE_UNAVAILABLE",
-            Self::Audit(_) => "AUDIT_UNAVAILABLE",
+            Self::Malformed(_) => Code::Malformed,
+            Self::LoginRequired => Code::LoginRequired,
+            Self::InvalidCredentials(_) => Code::InvalidCredentials,
+            Self::Expired { .. } => Code::SessionExpired,
+            Self::Revoked { .. } => Code::SessionRevoked,
+            Self::Forbidden(_) => Code::Forbidden,
+            Self::CrossOrigin => Code::CrossOrigin,
+            Self::CsrfToken => Code::CsrfToken,
+            Self::ReauthRequired => Code::ReauthRequired,
+            Self::NotFound(_) => Code::NotFound,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::Ambiguous(_) | Self::Conflict(_) => Code::Conflict,
+            Self::Gone(_) => Code::Gone,
+            Self::TooLarge => Code::TooLarge,
+            Self::MediaType => Code::UnsupportedMediaType,
+            Self::Misdirected => Code::Misdirected,
+            Self::Invalid { .. } => Code::Invalid,
+            Self::CurrentPasswordWrong => Code::CurrentPasswordWrong,
+            Self::RateLimited { .. } => Code::RateLimited,
+            Self::LimitReached { .. } => Code::LimitReached,
+            Self::HeadersTooLarge => Code::HeadersTooLarge,
+            Self::Runner(_) => Code::RunnerUnavailable,
+            Self::Overloaded => Code::Overloaded,
+            Self::Store => Code::StoreUnavailable,
+            Self::Audit(_) => Code::AuditUnavailable,
+            Self::Bug => Code::Internal,
         }
     }
 
     fn line(&self) -> String {
         match self {
             Self::Malformed(why) => why.clone(),
-            Self::Forbidden(why) => (*why).to_owned(),
+            Self::LoginRequired => "sign in first".to_owned(),
+            Self::Expired { reason: "lifetime" } => {
+                "your login has reached its longest lifetime; sign in again".to_owned()
+            }
+            Self::Expired { .. } => "your login was idle for too long; sign in again".to_owned(),
+            Self::Revoked { .. } => "your login was ended; sign in again".to_owned(),
+            Self::Forbidden(why) | Self::InvalidCredentials(why) => (*why).to_owned(),
+            Self::CrossOrigin => {
+                "this came from another site, or does not say where from".to_owned()
+            }
+            Self::CsrfToken => "X-CSRF-Token is missing or not this login's".to_owned(),
+            Self::ReauthRequired => {
+                "confirm your password first: this needs a proof not older than 10 minutes"
+                    .to_owned()
+            }
             Self::NotFound(what) | Self::Audit(what) => what.clone(),
             Self::Conflict(why) | Self::Gone(why) | Self::Runner(why) => why.clone(),
             Self::MethodNotAllowed => "this path has no such method".to_owned(),
@@ -103,16 +161,118 @@ impl Refused {
             }
             Self::TooLarge => "the body is too large".to_owned(),
             Self::MediaType => "the body has to be application/json".to_owned(),
+            Self::Misdirected => "this host is not served here; see public_url".to_owned(),
             Self::Invalid { field, why } => format!("{field}: {why}"),
+            Self::CurrentPasswordWrong => "the current password is not right".to_owned(),
+            Self::RateLimited { retry_after } => {
+                format!("too often; try again in {} s", whole_seconds(*retry_after))
+            }
+            Self::LimitReached { line, .. } => line.clone(),
+            Self::HeadersTooLarge => "the headers are too many or too long".to_owned(),
             Self::Overloaded => "the gateway has too much to do; try again in a moment".to_owned(),
             Self::Store => "the store does not answer; see the gateway's log".to_owned(),
+            Self::Bug => "this is a mistake of ours; the gateway's log has more".to_owned(),
         }
     }
+}
+
+/// A `Retry-After` has no fractions, and one that is too early would be refused again.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $status:literal $name:literal,)*) => {
+        /// A code of the contract; each belongs to one status.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// The word in `code`.
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// The status it comes with.
+            pub(crate) const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// Not HTTP or JSON as it should be.
+    Malformed = 400 "MALFORMED",
+    /// Nobody has signed in.
+    LoginRequired = 401 "LOGIN_REQUIRED",
+    /// A name, password, code, token or link that is not right.
+    InvalidCredentials = 401 "INVALID_CREDENTIALS",
+    /// A login that timed out.
+    SessionExpired = 401 "SESSION_EXPIRED",
+    /// A login that was ended.
+    SessionRevoked = 401 "SESSION_REVOKED",
+    /// The caller may not.
+    Forbidden = 403 "FORBIDDEN",
+    /// Another site's page.
+    CrossOrigin = 403 "CROSS_ORIGIN",
+    /// No proof of our own page.
+    CsrfToken = 403 "CSRF_TOKEN",
+    /// The last proof of who it is, is too old.
+    ReauthRequired = 403 "REAUTH_REQUIRED",
+    /// No such thing.
+    NotFound = 404 "NOT_FOUND",
+    /// No such method.
+    MethodNotAllowed = 405 "METHOD_NOT_ALLOWED",
+    /// Not as things stand.
+    Conflict = 409 "CONFLICT",
+    /// Not any more.
+    Gone = 410 "GONE",
+    /// The body is too long.
+    TooLarge = 413 "TOO_LARGE",
+    /// The body is not JSON.
+    UnsupportedMediaType = 415 "UNSUPPORTED_MEDIA_TYPE",
+    /// Another host.
+    Misdirected = 421 "MISDIRECTED",
+    /// A field cannot have this value.
+    Invalid = 422 "INVALID",
+    /// The current password is wrong.
+    CurrentPasswordWrong = 422 "CURRENT_PASSWORD_WRONG",
+    /// Too often.
+    RateLimited = 429 "RATE_LIMITED",
+    /// Too many sessions.
+    LimitReached = 429 "LIMIT_REACHED",
+    /// The headers are too long.
+    HeadersTooLarge = 431 "HEADERS_TOO_LARGE",
+    /// A mistake of ours.
+    Internal = 500 "INTERNAL",
+    /// The runner cannot do it now.
+    RunnerUnavailable = 503 "RUNNER_UNAVAILABLE",
+    /// Too much to do.
+    Overloaded = 503 "OVERLOADED",
+    /// The store does not answer.
+    StoreUnavailable = 503 "STORE_UNAVAILABLE",
+    /// The audit log cannot be written.
+    AuditUnavailable = 503 "AUDIT_UNAVAILABLE",
 }
 
 impl From<StoreUnavailable> for Refused {
     fn from(_: StoreUnavailable) -> Self {
         Self::Store
+    }
+}
+
+impl From<NotAdmitted> for Refused {
+    fn from(not: NotAdmitted) -> Self {
+        let line = not.to_string();
+        match not {
+            NotAdmitted::Unknown => Self::NotFound(line),
+            NotAdmitted::Forbidden => Self::Forbidden("you may not do this to that session"),
+            NotAdmitted::Ambiguous(ids) => Self::Ambiguous(ids),
+            NotAdmitted::Store(_) => Self::Store,
+        }
     }
 }
 
@@ -135,13 +295,32 @@ impl From<ExtendError> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut body = json!({"error": self.line(), "code": self.code()});
+        let code = self.code();
+        let mut body = json!({"error": self.line(), "code": code.name()});
+        let mut retry = None;
         match &self {
             Self::Invalid { field, .. } => body["field"] = Value::from(*field),
             Self::Ambiguous(ids) => body["matches"] = json!(ids),
+            Self::Expired { reason } | Self::Revoked { reason } => {
+                body["reason"] = Value::from(*reason);
+            }
+            Self::RateLimited { retry_after } => {
+                let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+                body["retry_after_ms"] = Value::from(millis);
+                retry = Some(whole_seconds(*retry_after));
+            }
+            Self::LimitReached { limit, max_sessions, .. } => {
+                body["limit"] = Value::from(*limit);
+                body["max_sessions"] = Value::from(*max_sessions);
+            }
             _ => {}
         }
-        (self.status(), Json(body)).into_response()
+        let status = StatusCode::from_u16(code.status()).unwrap_or_default();
+        let mut response = (status, Json(body)).into_response();
+        if let Some(seconds) = retry {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 
@@ -169,5 +348,22 @@ mod tests {
         let (status, body) = told(Refused::Ambiguous(vec![id])).await;
         assert_eq!((status, &body["code"]), (409, &json!("CONFLICT")));
         assert_eq!(body["matches"], json!([id]));
+        let (status, body) = told(Refused::Expired { reason: "inactivity" }).await;
+        assert_eq!((status, &body["code"]), (401, &json!("SESSION_EXPIRED")));
+        assert_eq!(body["reason"], "inactivity");
+    }
+
+    #[tokio::test]
+    async fn a_limit_says_when_to_come_again_and_never_too_early() {
+        let retry_after = Duration::from_millis(1200);
+        let response = Refused::RateLimited { retry_after }.into_response();
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+        let (status, body) = told(Refused::RateLimited { retry_after }).await;
+        assert_eq!((status, &body["retry_after_ms"]), (429, &json!(1200)));
+        let line = "5 of your sessions are running".to_owned();
+        let limit = "max_sessions_per_user";
+        let (status, body) = told(Refused::LimitReached { limit, max_sessions: 5, line }).await;
+        assert_eq!((status, &body["code"]), (429, &json!("LIMIT_REACHED")));
+        assert_eq!((&body["limit"], &body["max_sessions"]), (&json!(limit), &json!(5)));
     }
 }

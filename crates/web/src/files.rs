@@ -2,7 +2,6 @@
 //! is a stranger's data: it goes out as a download, never to be shown by itself.
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::extract::State;
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::header::CONTENT_LENGTH;
@@ -15,6 +14,7 @@ use serde_json::Value;
 use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
+use sojourn_core::authz::Deed;
 use sojourn_core::wire::runner::LeftForm;
 use sojourn_engine::remains::Left;
 use sojourn_engine::remains::NothingLeft;
@@ -26,11 +26,16 @@ use tokio::io::AsyncWriteExt;
 use tokio::io::BufReader;
 use tokio_util::io::ReaderStream;
 
+use crate::answer::Code;
 use crate::answer::Refused;
-use crate::local::Local;
-use crate::local::Peer;
+use crate::caller::Caller;
+use crate::gate::Gate;
+use crate::openapi::Doc;
 use crate::request::Named;
-use crate::sessions;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+use crate::standin::Scope;
 
 /// The longest line of a list. A path and the target of a link are 4 KiB each, and escaped.
 const LONGEST_LINE: u64 = 256 << 10;
@@ -38,13 +43,38 @@ const LONGEST_LINE: u64 = 256 << 10;
 /// So much is read ahead of whoever takes it.
 const AHEAD: usize = 64 << 10;
 
+/// The routes of this file.
+pub(crate) fn routes() -> Vec<Route> {
+    let codes = [Code::NotFound, Code::Conflict, Code::Gone, Code::RunnerUnavailable];
+    vec![
+        Route::get(
+            "/api/sessions/{id}/files",
+            Access::Scope(Scope::Read),
+            Activity::Counts,
+            list,
+            Doc::of("listFiles", "What the session changed in its sandbox.")
+                .gives_bytes(200, "application/json", "A list, as an attachment.")
+                .refuses(&codes),
+        ),
+        Route::get(
+            "/api/sessions/{id}/files.tar",
+            Access::Scope(Scope::Read),
+            Activity::Counts,
+            tar,
+            Doc::of("readFiles", "The files that the session changed in its sandbox.")
+                .gives_bytes(200, "application/x-tar", "A tar archive, as an attachment.")
+                .refuses(&codes),
+        ),
+    ]
+}
+
 /// The list.
-pub(crate) async fn list(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn list(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
 ) -> Result<Response, Refused> {
-    let (session, left) = open(&local, peer, &typed, LeftForm::List).await?;
+    let (session, left) = open(&gate, &caller, &typed, LeftForm::List).await?;
     let (writer, reader) = tokio::io::duplex(AHEAD);
     let head = json!({"session_id": session.id, "name": left.name});
     // Ends with the file, or when nobody reads any more.
@@ -61,12 +91,12 @@ pub(crate) async fn list(
 }
 
 /// The tar.
-pub(crate) async fn tar(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn tar(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
 ) -> Result<Response, Refused> {
-    let (session, left) = open(&local, peer, &typed, LeftForm::Tar).await?;
+    let (session, left) = open(&gate, &caller, &typed, LeftForm::Tar).await?;
     let headers = [
         (CONTENT_TYPE, "application/x-tar".to_owned()),
         (CONTENT_LENGTH, left.bytes.to_string()),
@@ -79,23 +109,23 @@ pub(crate) async fn tar(
 }
 
 async fn open(
-    local: &Local,
-    peer: Peer,
+    gate: &Gate,
+    caller: &Caller,
     typed: &str,
     form: LeftForm,
 ) -> Result<(SessionView, Left), Refused> {
-    let session = sessions::find(local, typed).await?;
-    let left = local.engine.left(session.id, form).await?;
+    let session = gate.admit(caller, Deed::Read, typed).await?;
+    let left = gate.engine().left(session.id, form).await?;
     let form = match form {
         LeftForm::List => "list",
         LeftForm::Tar => "tar",
     };
-    let event = Event::new(local.engine.clock().wall(), Action::FilesRead, peer.actor())
+    let event = Event::new(gate.engine().clock().wall(), Action::FilesRead, caller.actor())
         .session(session.id)
         .detail("name", left.name.clone())
         .detail("form", form);
     // Root reads the files whether or not the log can be written.
-    if local.engine.audit().record(event).await.is_err() {
+    if gate.engine().audit().record(event).await.is_err() {
         tracing::warn!(session = %session.id, "files were read and that is not on record");
     }
     Ok((session, left))

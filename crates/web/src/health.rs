@@ -5,27 +5,71 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
-use serde_json::json;
+use serde::Serialize;
 use sojourn_engine::listing::SessionQuery;
+use utoipa::ToSchema;
 
-use crate::local::Local;
+use crate::caller::FromClient;
+use crate::caller::MaybeCaller;
+use crate::gate::Gate;
+use crate::openapi::Doc;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+
+/// How the gateway is. To those who are neither on this machine nor known, only the status.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `healthy`, or `degraded`.
+    status: &'static str,
+    #[serde(flatten)]
+    #[schema(inline)]
+    more: Option<More>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct More {
+    version: &'static str,
+    /// Runners that dialled in; the built-in one does not count.
+    runners_connected: usize,
+    active_sessions: usize,
+    uptime_seconds: u64,
+    /// What is not well.
+    reasons: Vec<String>,
+}
+
+pub(crate) fn routes() -> Vec<Route> {
+    vec![Route::get(
+        "/api/health",
+        Access::Public,
+        Activity::Passive,
+        read,
+        Doc::of("readHealth", "How the gateway is.")
+            .gives::<Health>(200, "It works, if not quite as it should.")
+            .gives::<Health>(503, "The store is gone, or there is too much to do."),
+    )]
+}
 
 /// How the gateway is; 503 only when the store is gone.
-pub(crate) async fn read(State(local): State<Local>) -> Response {
-    let health = local.engine.health().await;
+async fn read(
+    State(gate): State<Gate>,
+    FromClient(client): FromClient,
+    MaybeCaller(caller): MaybeCaller,
+) -> Response {
+    let health = gate.engine().health().await;
     let one = SessionQuery { limit: 1, ..SessionQuery::default() };
-    let status = match local.engine.sessions(&one).await {
+    let status = match gate.engine().sessions(&one).await {
         Ok(_) => StatusCode::OK,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let body = json!({
-        "status": if health.healthy { "healthy" } else { "degraded" },
-        "version": env!("CARGO_PKG_VERSION"),
-        // Runners that dial in are not there yet; the built-in one does not count.
-        "runners_connected": 0,
-        "active_sessions": health.active_sessions,
-        "uptime_seconds": health.uptime.as_secs(),
-        "reasons": health.reasons,
+    let more = (caller.is_some() || client.address.is_loopback()).then_some(More {
+        version: env!("CARGO_PKG_VERSION"),
+        // Runners that dial in are not there yet.
+        runners_connected: 0,
+        active_sessions: health.active_sessions,
+        uptime_seconds: health.uptime.as_secs(),
+        reasons: health.reasons,
     });
-    (status, Json(body)).into_response()
+    let status_word = if health.healthy { "healthy" } else { "degraded" };
+    (status, Json(Health { status: status_word, more })).into_response()
 }

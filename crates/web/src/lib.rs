@@ -1,16 +1,37 @@
-//! The web door: the API, for now on the gateway's own machine only.
+//! The web door: HTTP and WebSockets, on a network and on the gateway's own machine.
 //!
-//! [`serve_local`] answers on a Unix socket. Whoever may connect there is root or the gateway's
-//! user, and acts as `local` in the audit log. Handlers translate between HTTP and the engine, and
-//! decide nothing else.
+//! [`serve`] answers on TCP, [`serve_local`] on a Unix socket, where whoever may connect is root or
+//! the gateway's user and acts as `local` in the audit log. Behind both is the same router.
+//!
+//! - [`table`]: every route, and who may. Start reading here.
+//! - [`guards`]: what a request passes before a handler sees it.
+//! - [`gate`]: what handlers share, and the one way to a session.
+//! - [`answer`]: every refusal, with its status and code.
+//!
+//! Handlers translate between HTTP and the engine, and decide nothing else. They never ask by which
+//! of the two somebody came.
+#![expect(dead_code, reason = "accounts' and sign-in's routes use the rest of what is here")]
 
 mod answer;
+mod caller;
+mod cookie;
 mod files;
+mod gate;
+mod guards;
 mod health;
-mod local;
+mod listen;
+mod openapi;
+mod origin;
+mod peer;
 mod recording;
 mod request;
+mod route;
 mod sessions;
+mod standin;
+mod table;
 
-pub use local::Local;
-pub use local::serve_local;
+pub use gate::Gate;
+pub use listen::serve;
+pub use listen::serve_local;
+pub use origin::BadUrl;
+pub use origin::Origin;

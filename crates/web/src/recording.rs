@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -15,24 +14,45 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
+use sojourn_core::authz::Deed;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
+use crate::answer::Code;
 use crate::answer::Refused;
-use crate::local::Local;
-use crate::local::Peer;
+use crate::caller::Caller;
+use crate::gate::Gate;
+use crate::openapi::Doc;
 use crate::request::Asked;
 use crate::request::Named;
-use crate::sessions;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+use crate::standin::Scope;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The routes of this file.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![Route::get(
+        "/api/sessions/{id}/recording",
+        Access::Scope(Scope::Read),
+        Activity::Counts,
+        read,
+        Doc::of("readRecording", "What a channel of the session showed, as asciicast.")
+            .query::<u16>("channel", "The channel, 0 where none is named.")
+            .query::<String>("follow", "Not in this version.")
+            .gives_bytes(200, "application/x-asciicast", "The recording up to here.")
+            .refuses(&[Code::NotFound, Code::Conflict, Code::Gone, Code::Invalid]),
+    )]
+}
+
 /// The recording up to here; of a session that runs, that may be in the midst of a line.
-pub(crate) async fn read(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn read(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
     asked: Asked,
 ) -> Result<Response, Refused> {
@@ -40,7 +60,7 @@ pub(crate) async fn read(
     if asked.get("follow").is_some_and(|follow| follow != "0") {
         return Err(Refused::invalid("follow", "not in this version"));
     }
-    let session = sessions::find(&local, &typed).await?;
+    let session = gate.admit(&caller, Deed::Read, &typed).await?;
     let none = || match &session.recording_removed {
         Some(gone) => {
             let at = gone.at.to_rfc3339();
@@ -48,13 +68,13 @@ pub(crate) async fn read(
         }
         None => Refused::NotFound("there is no such recording".to_owned()),
     };
-    let file = open(&local.recordings, session.id, session.created_at, channel).ok_or_else(none)?;
+    let file = open(gate.recordings(), session.id, session.created_at, channel).ok_or_else(none)?;
     let length = file.metadata().map_err(|_| none())?.len();
-    let event = Event::new(local.engine.clock().wall(), Action::RecordingRead, peer.actor())
+    let event = Event::new(gate.engine().clock().wall(), Action::RecordingRead, caller.actor())
         .session(session.id)
         .detail("channel", channel);
     // Root reads the file whether or not the log can be written.
-    if local.engine.audit().record(event).await.is_err() {
+    if gate.engine().audit().record(event).await.is_err() {
         tracing::warn!(session = %session.id, "a recording was read and that is not on record");
     }
     let file = tokio::fs::File::from_std(file).take(length);

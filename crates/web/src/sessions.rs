@@ -1,15 +1,13 @@
 //! `/api/sessions`: list, show, extend, end one, end many.
 
 use axum::Json;
-use axum::extract::ConnectInfo;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
-use sojourn_core::authz::Asker;
+use sojourn_core::authz::Deed;
+use sojourn_core::authz::General;
 use sojourn_core::authz::is_user_name;
-use sojourn_core::ids::SHORTEST_ENDING;
-use sojourn_core::ids::SessionId;
 use sojourn_engine::extend::Extension;
 use sojourn_engine::listing::EndAll;
 use sojourn_engine::listing::MAX_PAGE;
@@ -17,35 +15,118 @@ use sojourn_engine::listing::SessionQuery;
 use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
+use crate::answer::Code;
 use crate::answer::Refused;
-use crate::local::Local;
-use crate::local::Peer;
+use crate::caller::Caller;
+use crate::gate::Gate;
+use crate::openapi::Doc;
+use crate::openapi::JSON;
 use crate::request::Asked;
 use crate::request::Fields;
 use crate::request::Named;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+use crate::standin::Scope;
 
 /// Sessions of one page, when nobody says how many.
 const USUAL_PAGE: u32 = 50;
 /// The longest text that is looked for, in bytes.
 const LONGEST: usize = 256;
 
+/// The routes of this file.
+pub(crate) fn routes() -> Vec<Route> {
+    let one = [Code::NotFound, Code::Conflict];
+    vec![
+        Route::get(
+            "/api/sessions",
+            Access::Scope(Scope::Read),
+            Activity::Counts,
+            list,
+            Doc::of("listSessions", "Sessions, newest first: one's own, or everybody's.")
+                .query::<String>("status", "Those of this status.")
+                .query::<String>("user", "Those of this user.")
+                .query::<String>("harness", "Those with this harness.")
+                .query::<String>("q", "Those with this in them.")
+                .query::<String>("label", "Those with this label, `name` or `name=value`.")
+                .query::<String>("cursor", "Where the page begins.")
+                .query::<u32>("limit", "At most so many.")
+                .gives_bytes(200, JSON, "A page.")
+                .refuses(&[Code::Invalid]),
+        ),
+        Route::get(
+            "/api/sessions/{id}",
+            Access::Scope(Scope::Read),
+            Activity::Counts,
+            show,
+            Doc::of("showSession", "One session.")
+                .gives_bytes(200, JSON, "The session.")
+                .refuses(&one),
+        ),
+        Route::delete(
+            "/api/sessions/{id}",
+            Access::Scope(Scope::Sessions),
+            Activity::Counts,
+            end,
+            Doc::of("endSession", "Ends a session; nothing happens to one that has ended.")
+                .query::<String>("reason", "What its people are told.")
+                .gives_bytes(202, JSON, "It ends, or has ended.")
+                .refuses(&one)
+                .refuses(&[Code::Invalid, Code::UnsupportedMediaType]),
+        ),
+        Route::post(
+            "/api/sessions/{id}/extend",
+            Access::Scope(Scope::Sessions),
+            Activity::Counts,
+            extend,
+            Doc::of("extendSession", "Moves a session's deadline later.")
+                .gives_bytes(202, JSON, "The new deadline.")
+                .refuses(&one)
+                .refuses(&[Code::Invalid, Code::UnsupportedMediaType, Code::AuditUnavailable]),
+        ),
+        Route::post(
+            "/api/sessions/end-all",
+            Access::Role(Scope::Admin, General::KillSwitch),
+            Activity::Counts,
+            end_all,
+            Doc::of("endSessions", "The kill switch: ends many sessions at once.")
+                .gives_bytes(202, JSON, "How many end.")
+                .refuses(&[Code::Invalid, Code::UnsupportedMediaType]),
+        ),
+    ]
+}
+
 /// `GET /api/sessions`
-pub(crate) async fn list(State(local): State<Local>, asked: Asked) -> Result<Json<Value>, Refused> {
+async fn list(
+    State(gate): State<Gate>,
+    caller: Caller,
+    asked: Asked,
+) -> Result<Json<Value>, Refused> {
     let limit = asked.parsed("limit")?.unwrap_or(USUAL_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refused::invalid("limit", format_args!("not from 1 to {MAX_PAGE}")));
     }
     let query = SessionQuery {
         status: asked.parsed("status")?,
-        user: text(&asked, "user")?,
+        user: whose(&gate, &caller, text(&asked, "user")?)?,
         harness: text(&asked, "harness")?,
         text: text(&asked, "q")?,
         label: text(&asked, "label")?,
         after: asked.parsed("cursor")?,
         limit,
     };
-    let page = local.engine.sessions(&query).await?;
+    let page = gate.engine().sessions(&query).await?;
     Ok(Json(json!({"items": page.items, "next_cursor": page.next})))
+}
+
+/// Whose sessions are listed: whoever may not see everybody's sees their own.
+fn whose(gate: &Gate, caller: &Caller, asked: Option<String>) -> Result<Option<String>, Refused> {
+    match (gate.admit_in_general(caller, General::ListAll), asked) {
+        (Ok(()), asked) => Ok(asked),
+        (Err(_), None) => Ok(Some(caller.name().ok_or(Refused::LoginRequired)?.to_owned())),
+        (Err(_), Some(name)) if caller.name() == Some(name.as_str()) => Ok(Some(name)),
+        (Err(refused), Some(_)) => Err(refused),
+    }
 }
 
 fn text(asked: &Asked, name: &'static str) -> Result<Option<String>, Refused> {
@@ -58,47 +139,48 @@ fn text(asked: &Asked, name: &'static str) -> Result<Option<String>, Refused> {
 }
 
 /// `GET /api/sessions/{id}`
-pub(crate) async fn show(
-    State(local): State<Local>,
+async fn show(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
 ) -> Result<Json<SessionView>, Refused> {
-    find(&local, &typed).await.map(Json)
+    gate.admit(&caller, Deed::Read, &typed).await.map(Json)
 }
 
 /// `DELETE /api/sessions/{id}`
-pub(crate) async fn end(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn end(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
     asked: Asked,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refused> {
     fields.only(&["reason"])?;
     let reason = fields.text("reason")?.or_else(|| asked.get("reason"));
-    let session = find(&local, &typed).await?;
-    let ended = local.engine.end(session.id, peer.ended_by(reason), &peer.actor()).await;
+    let session = gate.admit(&caller, Deed::End, &typed).await?;
+    let ended = gate.engine().end(session.id, caller.ended_by(reason), &caller.actor()).await;
     let status = if ended { "ending" } else { session.status.name() };
     Ok((StatusCode::ACCEPTED, Json(json!({"id": session.id, "status": status}))))
 }
 
 /// `POST /api/sessions/{id}/extend`
-pub(crate) async fn extend(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn extend(
+    State(gate): State<Gate>,
+    caller: Caller,
     Named(typed): Named,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refused> {
     fields.only(&["seconds", "why"])?;
     let by = fields.seconds("seconds")?;
     let by = by.ok_or_else(|| Refused::invalid("seconds", "say how much later"))?;
-    let session = find(&local, &typed).await?;
+    let session = gate.admit(&caller, Deed::Extend, &typed).await?;
     let extension = Extension {
         by,
-        who: peer.ended_by(fields.text("why")?),
-        asker: Asker::Local,
-        actor: peer.actor(),
+        who: caller.ended_by(fields.text("why")?),
+        asker: caller.asker(),
+        actor: caller.actor(),
     };
-    let extended = local.engine.extend(session.id, &extension).await?;
+    let extended = gate.engine().extend(session.id, &extension).await?;
     let answer = json!({
         "id": session.id,
         "deadline": extended.deadline.to_rfc3339(),
@@ -108,9 +190,9 @@ pub(crate) async fn extend(
 }
 
 /// `POST /api/sessions/end-all`
-pub(crate) async fn end_all(
-    State(local): State<Local>,
-    ConnectInfo(peer): ConnectInfo<Peer>,
+async fn end_all(
+    State(gate): State<Gate>,
+    caller: Caller,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refused> {
     fields.only(&["user", "runner", "all", "reason"])?;
@@ -123,28 +205,7 @@ pub(crate) async fn end_all(
         (None, true) => EndAll::All,
         _ => return Err(Refused::invalid("all", "say either whose, or all")),
     };
-    let by = peer.ended_by(fields.text("reason")?);
-    let ended = local.engine.end_all(&whose, &by, &peer.actor()).await?;
+    let by = caller.ended_by(fields.text("reason")?);
+    let ended = gate.engine().end_all(&whose, &by, &caller.actor()).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"ended": ended}))))
-}
-
-/// The one session that an id, or an ending of it, names.
-pub(crate) async fn find(local: &Local, typed: &str) -> Result<SessionView, Refused> {
-    let none = || Refused::NotFound("there is no such session".to_owned());
-    let id = match typed.parse::<SessionId>() {
-        Ok(id) => id,
-        Err(_) => {
-            let is_ending = typed.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-            if !is_ending || !(SHORTEST_ENDING..=36).contains(&typed.len()) {
-                return Err(none());
-            }
-            let found = local.engine.find(typed).await?;
-            match found.as_slice() {
-                [] => return Err(none()),
-                [one] => *one,
-                _ => return Err(Refused::Ambiguous(found)),
-            }
-        }
-    };
-    local.engine.session_view(id).await?.ok_or_else(none)
 }

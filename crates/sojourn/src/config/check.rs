@@ -17,6 +17,7 @@ use super::profile::SandboxKind;
 use super::profile::Share;
 use super::report::Report;
 use super::sections::Ssh;
+use super::sections::Web;
 use super::value::Laid;
 
 /// Kernel user ids of one sandbox.
@@ -35,6 +36,7 @@ const USERS_KEYS: [&str; 2] = ["trusted_user_ca", "connects_per_minute"];
 /// Reports values that are fine alone and wrong together.
 pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
     listeners(&config.ssh, root, report);
+    web(&config.web, root, report);
     let first = u64::from(config.sandbox.uid_base);
     let end = first + u64::from(config.sandbox.uid_count) * UIDS_A_SANDBOX;
     if end > u64::from(u32::MAX) {
@@ -81,6 +83,19 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
             let node = node.get("trusted_user_ca").unwrap_or(node);
             expect_path(node, std::fs::metadata(file), |about| about.is_file(), report);
         }
+    }
+}
+
+/// Passwords and logins do not travel in the clear unless somebody insists.
+fn web(web: &Web, root: &Node, report: &mut Report) {
+    let Some(origin) = &web.public_url.0 else { return };
+    let Some(node) = place(root, &["web", "public_url"]) else { return };
+    if !origin.is_secure() && !origin.is_loopback() && !web.insecure_http {
+        report.problem(
+            node,
+            "http on a host that is not this machine: passwords would travel in the clear; use \
+             https, or set insecure_http = true",
+        );
     }
 }
 
@@ -152,9 +167,11 @@ fn expect_path(
 
 /// Notes what is accepted and does nothing yet.
 pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
-    if root.get("web").is_some() {
-        report
-            .note("[web] is read, but nothing listens there: the web door is not in this version");
+    if config.web.public_url.0.is_none() && !config.web.listen.0.ip().is_loopback() {
+        report.note(
+            "web.public_url is not set: browsers on other machines are turned away; say how they \
+             see the gateway, like public_url = \"https://gateway.example.org\"",
+        );
     }
     for (index, listener) in config.ssh.iter().enumerate() {
         let failures = listener.accept_after_failures.unwrap_or(0);

@@ -12,6 +12,7 @@ use sojourn_core::units::Size;
 use sojourn_core::units::Span;
 use sojourn_sandbox::docker::engine::Address as Engine;
 use sojourn_ssh::Algorithms;
+use sojourn_web::Origin;
 
 use super::keys::keys;
 use super::node::Kind;
@@ -26,6 +27,7 @@ use super::value::DockerHost;
 use super::value::MaybeAddress;
 use super::value::MaybePath;
 use super::value::Path;
+use super::value::PublicUrl;
 use super::value::ServerId;
 use super::value::Value;
 use super::value::choice;
@@ -101,7 +103,7 @@ keys! {
         /// Address and port.
         listen: Address = local(8080);
         /// What browsers see; empty: http://localhost with the port of `listen`.
-        public_url: String = String::new();
+        public_url: PublicUrl = PublicUrl(None);
         /// Certificate chain, PEM.
         tls_cert: MaybePath = MaybePath(None), later;
         /// Its key, PEM.
@@ -109,7 +111,14 @@ keys! {
         /// Addresses whose X-Forwarded-For is believed.
         trusted_proxies: Vec<String> = Vec::new(), later;
         /// Allow http on a host that is not this machine.
-        insecure_http: bool = false, later;
+        insecure_http: bool = false;
+    }
+}
+
+impl Web {
+    /// What browsers see, when the listener has this port.
+    pub(crate) fn origin(&self, port: u16) -> Origin {
+        self.public_url.0.clone().unwrap_or_else(|| Origin::local(self.tls_cert.0.is_some(), port))
     }
 }
 

@@ -22,13 +22,7 @@ fn errors(text: &str) -> Vec<String> {
 #[test]
 fn the_whole_sample_is_accepted_and_says_what_is_not_there_yet() {
     let (config, notes) = read_ok(SAMPLE);
-    assert_eq!(
-        notes,
-        [
-            "[web] is read, but nothing listens there: the web door is not in this version",
-            "[runner] is for \"sojourn runner\", which is not in this version",
-        ]
-    );
+    assert_eq!(notes, ["[runner] is for \"sojourn runner\", which is not in this version"]);
     let usable: Vec<_> = config.profiles.usable().map(|(name, _)| name).collect();
     assert_eq!(usable, ["bait", "default", "tools"]);
     let usable = Config::default().profiles;
@@ -82,6 +76,20 @@ egress = [\"example.com\"]
             "s.toml:15: sevrer: unknown key; the nearest is \"server\"",
         ]
     );
+}
+
+#[test]
+fn passwords_do_not_travel_in_the_clear_unless_somebody_insists() {
+    let far = "[web]\npublic_url = \"http://gateway.example.org\"\n";
+    let told = errors(far);
+    assert!(told[0].starts_with("s.toml:2: web.public_url: http on a host"), "{told:?}");
+    read_ok(&format!("{far}insecure_http = true"));
+    read_ok("[web]\npublic_url = \"https://gateway.example.org\"");
+    read_ok("[web]\npublic_url = \"http://127.0.0.1:9000\"");
+    let told = errors("[web]\npublic_url = \"gateway.example.org\"");
+    assert!(told[0].contains("nor an address like"), "{told:?}");
+    let (_, notes) = read_ok("[web]\nlisten = \"0.0.0.0:80\"");
+    assert!(notes.iter().any(|note| note.contains("web.public_url is not set")), "{notes:?}");
 }
 
 #[test]

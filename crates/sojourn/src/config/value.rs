@@ -14,6 +14,7 @@ use sojourn_core::units::Size;
 use sojourn_core::units::Span;
 use sojourn_sandbox::docker::engine::Address as Engine;
 use sojourn_sandbox::egress::Entry;
+use sojourn_web::Origin;
 use toml::Value as Toml;
 
 use super::node::Kind;
@@ -222,6 +223,7 @@ of_text! {
     MaybeAddress: {"type": "string"};
     Path: {"type": "string"};
     MaybePath: {"type": "string"};
+    PublicUrl: {"type": "string"};
     Account: {"type": "string"};
     HostName: {"type": "string"};
     Pattern: {"type": "string"};
@@ -279,6 +281,10 @@ text_type! {
     MaybePath(Option<PathBuf>) = |text| {
         if text.is_empty() { Some(None) } else { absolute(text).map(Some) }
     }, "empty, nor a path that begins with \"/\"";
+    /// A gateway as browsers see it, or nothing.
+    PublicUrl(Option<Origin>) = |text| {
+        if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+    }, "empty, nor an address like \"https://gateway.example.org\": scheme, host, port";
     /// A system account that is not root: its name, or its number.
     Account(String) = |text| {
         let name = text.len() <= 32
@@ -377,6 +383,7 @@ show_text! {
     MaybeAddress: |this| this.0.map(|address| address.to_string()).unwrap_or_default();
     Path: |this| this.0.display().to_string();
     MaybePath: |this| shown(this.0.as_ref(), "");
+    PublicUrl: |this| this.0.as_ref().map(Origin::to_string).unwrap_or_default();
     Account: |this| this.0.clone();
     HostName: |this| this.0.clone();
     Pattern: |this| this.0.clone();

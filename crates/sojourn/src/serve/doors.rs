@@ -1,4 +1,4 @@
-//! Opens the doors: SSH listeners, and the socket for this machine.
+//! Opens the doors: SSH listeners, the web door, and the socket for this machine.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,9 @@ use sojourn_ssh::Honeypot;
 use sojourn_ssh::HostKeys;
 use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
-use sojourn_web::Local;
+use sojourn_web::Gate;
+use sojourn_web::Origin;
+use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio_util::task::TaskTracker;
 
@@ -28,28 +30,32 @@ pub(super) const SOCKET: &str = "gateway.sock";
 /// The longest file of keys that sign users' certificates.
 const LONGEST_CA_FILE: u64 = 1 << 20;
 
-/// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where SSH listens for
-/// people with an account.
+/// Where people come in.
+#[derive(Debug, Default)]
+pub(super) struct Listening {
+    /// SSH, for people with an account.
+    pub(super) ssh: Vec<SocketAddr>,
+    /// Browsers.
+    pub(super) web: Option<Origin>,
+}
+
+/// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where people come in.
 pub(super) async fn open(
     config: &Config,
     engine: &Engine,
     tasks: &TaskTracker,
-) -> Result<Vec<SocketAddr>, Failure> {
+) -> Result<Listening, Failure> {
     let data_dir = &config.data_dir.0;
     // Before anybody is told that the gateway is there: who hears it may use the command line.
     let socket = data_dir.join(SOCKET);
     let waiting = local(&socket).map_err(|error| Failure::at(&socket, error))?;
-    let local = Local { engine: engine.clone(), recordings: data_dir.join("recordings") };
-    let over = engine.shutdown().clone();
-    tasks.spawn(async move {
-        if let Err(error) = sojourn_web::serve_local(waiting, local, over).await {
-            tracing::error!(%error, "the local socket broke");
-        }
-    });
+    let (web, origin) = web(config).await?;
+    let gate = Gate::new(engine.clone(), origin.clone(), data_dir.join("recordings"));
+    tasks.spawn(sojourn_web::serve_local(waiting, gate.clone(), engine.shutdown().clone()));
     let host_keys =
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
     let mut keys_of_honeypots = None;
-    let mut listening = Vec::new();
+    let mut listening = Listening { ssh: Vec::new(), web: Some(origin) };
     for section in &config.ssh {
         let keys = match (section.mode, &keys_of_honeypots) {
             (Mode::Users, _) => &host_keys,
@@ -66,11 +72,23 @@ pub(super) async fn open(
         let honeypot = section.mode == Mode::Honeypot;
         tracing::info!(%address, door = "ssh", honeypot, event = "listening", "listening");
         if !honeypot {
-            listening.push(address);
+            listening.ssh.push(address);
         }
         tasks.spawn(door.serve(engine.shutdown().clone()));
     }
+    tasks.spawn(sojourn_web::serve(web, gate, engine.shutdown().clone()));
     Ok(listening)
+}
+
+/// Listens for browsers; says what they see it as.
+async fn web(config: &Config) -> Result<(TcpListener, Origin), Failure> {
+    let wanted = config.web.listen.0;
+    let failed = |error: io::Error| Failure::refused(format!("web door on {wanted}: {error}"));
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let origin = config.web.origin(address.port());
+    tracing::info!(%address, door = "web", url = %origin, event = "listening", "listening");
+    Ok((listener, origin))
 }
 
 fn listener(section: &Ssh, host_keys: &HostKeys, data_dir: &Path) -> Result<SshListener, Failure> {

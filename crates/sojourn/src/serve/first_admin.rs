@@ -12,6 +12,7 @@ use sojourn_engine::identity::FirstAdmin;
 use sojourn_engine::identity::ensure_first_admin;
 use sojourn_store::Store;
 
+use super::doors::Listening;
 use crate::failure::Failure;
 
 /// Makes the first account when there is none. Its password goes to the terminal, where there is one,
@@ -34,7 +35,7 @@ pub(super) async fn ensure(
 }
 
 /// Says how to come in.
-pub(super) fn welcome(listening: &[SocketAddr], admin: Option<FirstAdmin>) {
+pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>) {
     let mut out = io::stdout().lock();
     let on_terminal = out.is_terminal();
     // Nobody may be reading; the gateway runs all the same.
@@ -42,7 +43,10 @@ pub(super) fn welcome(listening: &[SocketAddr], admin: Option<FirstAdmin>) {
         if let Some(admin) = admin.filter(|_| on_terminal) {
             writeln!(out, "{admin}")?;
         }
-        for address in listening {
+        if let Some(url) = &listening.web {
+            writeln!(out, "come in by web:  open {url}")?;
+        }
+        for address in &listening.ssh {
             writeln!(out, "come in by SSH:  ssh -p {} admin@{}", address.port(), host(*address))?;
         }
         writeln!(out, "look around:     sojourn session ls   sojourn audit tail -f")?;

@@ -26,6 +26,7 @@ mod screens;
 mod share;
 mod ssh;
 mod storm;
+mod web;
 
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,159 @@
+//! Who asks: a person with a login, a program with a token, or somebody on the gateway's own machine.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use sojourn_core::audit::Actor;
+use sojourn_core::authz::Asker;
+use sojourn_core::ids::UserId;
+use sojourn_engine::ending::EndedBy;
+
+use crate::answer::Refused;
+use crate::standin::ApiToken;
+use crate::standin::Client;
+use crate::standin::Login;
+
+/// Who asks, and from where. As an extractor it is there on every route that is not public; the
+/// guards have put it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    who: Who,
+    client: Client,
+}
+
+/// By what somebody is known.
+#[derive(Clone, Debug)]
+pub(crate) enum Who {
+    /// A cookie.
+    Login(Arc<Login>),
+    /// A bearer token.
+    Token(Arc<ApiToken>),
+    /// The kernel's word, at the local socket.
+    Local {
+        /// The peer's user id.
+        uid: u32,
+    },
+}
+
+impl Caller {
+    pub(crate) fn new(who: Who, client: Client) -> Self {
+        Self { who, client }
+    }
+
+    /// By what the caller is known.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// The login, where it is one.
+    pub(crate) fn login(&self) -> Option<&Arc<Login>> {
+        match &self.who {
+            Who::Login(login) => Some(login),
+            Who::Token(_) | Who::Local { .. } => None,
+        }
+    }
+
+    /// Where from.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// For the one table of who may what.
+    pub(crate) fn asker(&self) -> Asker {
+        match &self.who {
+            Who::Login(login) => login.asker(),
+            Who::Token(token) => token.asker(),
+            Who::Local { .. } => Asker::Local,
+        }
+    }
+
+    /// For the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        match &self.who {
+            Who::Login(login) => login.actor(&self.client),
+            Who::Token(token) => token.actor(&self.client),
+            Who::Local { uid } => Actor::local(*uid),
+        }
+    }
+
+    /// The account, where there is one.
+    pub(crate) fn user(&self) -> Option<UserId> {
+        match &self.who {
+            Who::Login(login) => Some(login.user()),
+            Who::Token(token) => Some(token.user()),
+            Who::Local { .. } => None,
+        }
+    }
+
+    /// The account's name, where there is one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.who {
+            Who::Login(login) => Some(login.name()),
+            Who::Token(token) => Some(token.name()),
+            Who::Local { .. } => None,
+        }
+    }
+
+    /// For the person whose session is ended or extended.
+    pub(crate) fn ended_by(&self, why: Option<&str>) -> EndedBy {
+        match (&self.who, self.name()) {
+            (_, Some(name)) => EndedBy::new(name, why),
+            (Who::Local { uid: 0 }, None) => EndedBy::new("root", why),
+            (_, None) => EndedBy::new("the operator", why),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        parts.extensions.get::<Self>().cloned().ok_or(Refused::LoginRequired)
+    }
+}
+
+/// The caller of a public route: known, or not.
+#[derive(Clone, Debug)]
+pub(crate) struct MaybeCaller(pub(crate) Option<Caller>);
+
+impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.extensions.get::<Caller>().cloned()))
+    }
+}
+
+/// A login whose person proved who they are a short while ago.
+#[derive(Clone, Debug)]
+pub(crate) struct Fresh(pub(crate) Arc<Login>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Fresh {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        match caller.login() {
+            Some(login) if login.is_fresh() => Ok(Self(login.clone())),
+            Some(_) => Err(Refused::ReauthRequired),
+            None => Err(Refused::Forbidden(ONLY_A_PERSON)),
+        }
+    }
+}
+
+/// To programs where a person has to be.
+pub(crate) const ONLY_A_PERSON: &str = "only a person who has signed in may do this";
+
+/// Where the request comes from, known or not by whom.
+pub(crate) struct FromClient(pub(crate) Client);
+
+impl<S: Send + Sync> FromRequestParts<S> for FromClient {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        // The outermost guard puts it there before anything else runs.
+        parts.extensions.get::<Client>().cloned().map(Self).ok_or(Refused::Bug)
+    }
+}

@@ -1,0 +1,88 @@
+//! Whether somebody may call a route.
+
+use axum::http::HeaderMap;
+use subtle::ConstantTimeEq;
+
+use crate::answer::Refused;
+use crate::caller::Caller;
+use crate::caller::ONLY_A_PERSON;
+use crate::caller::Who;
+use crate::gate::Gate;
+use crate::guards::credentials::Asking;
+use crate::route::Access;
+use crate::standin::LoginEnd;
+use crate::standin::Scope;
+
+/// The header that proves that our own page sent a request.
+pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
+
+/// Lets somebody in, or nobody where nobody has to be known.
+pub(crate) fn admit(
+    gate: &Gate,
+    access: Access,
+    asking: Asking,
+) -> Result<Option<Caller>, Refused> {
+    let caller = match (asking, access) {
+        (Asking::Known(caller), _) => caller,
+        // A dead cookie, or a store that is gone, never stands between a person and the way in.
+        (_, Access::Public | Access::SignIn) => return Ok(None),
+        (Asking::Nobody, _) => return Err(Refused::LoginRequired),
+        (Asking::Ended(why), _) => return Err(ended(why)),
+        (Asking::BadToken, _) => {
+            return Err(Refused::InvalidCredentials("this token is not valid"));
+        }
+        (Asking::Unavailable, _) => return Err(Refused::Store),
+    };
+    match access {
+        Access::Public | Access::SignIn => {}
+        Access::Login => person(&caller)?,
+        Access::Fresh => {
+            person(&caller)?;
+            if !caller.login().is_some_and(|login| login.is_fresh()) {
+                return Err(Refused::ReauthRequired);
+            }
+        }
+        Access::Scope(scope) => in_scope(&caller, scope)?,
+        Access::Role(scope, deed) => {
+            in_scope(&caller, scope)?;
+            gate.admit_in_general(&caller, deed)?;
+        }
+    }
+    Ok(Some(caller))
+}
+
+fn person(caller: &Caller) -> Result<(), Refused> {
+    if caller.login().is_some() { Ok(()) } else { Err(Refused::Forbidden(ONLY_A_PERSON)) }
+}
+
+fn in_scope(caller: &Caller, scope: Scope) -> Result<(), Refused> {
+    match caller.who() {
+        Who::Token(token) if !token.has(scope) => {
+            Err(Refused::Forbidden("this token's scopes do not cover this"))
+        }
+        Who::Login(_) | Who::Token(_) | Who::Local { .. } => Ok(()),
+    }
+}
+
+/// What the holder of an ended login is told.
+pub(crate) fn ended(why: LoginEnd) -> Refused {
+    match why {
+        LoginEnd::Inactivity => Refused::Expired { reason: "inactivity" },
+        LoginEnd::Lifetime => Refused::Expired { reason: "lifetime" },
+        LoginEnd::Revoked => Refused::Revoked { reason: "revoked" },
+    }
+}
+
+/// Refuses a request by cookie that does not prove that our own page sent it.
+pub(crate) fn check_csrf_token(
+    access: Access,
+    expected: &str,
+    headers: &HeaderMap,
+) -> Result<(), Refused> {
+    if access == Access::SignIn {
+        return Ok(());
+    }
+    let sent = headers.get(CSRF_HEADER).map_or(&[][..], |value| value.as_bytes());
+    let same = bool::from(sent.ct_eq(expected.as_bytes()));
+    if same && !expected.is_empty() { Ok(()) } else { Err(Refused::CsrfToken) }
+}

@@ -1,0 +1,319 @@
+//! `GET /api/openapi.json`: the document of this API, made of the route table itself.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use axum::Json;
+use axum::http::Method;
+use serde_json::Value;
+use serde_json::json;
+use utoipa::PartialSchema;
+use utoipa::ToSchema;
+use utoipa::openapi::Components;
+use utoipa::openapi::ContentBuilder;
+use utoipa::openapi::HttpMethod;
+use utoipa::openapi::InfoBuilder;
+use utoipa::openapi::License;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::OpenApiBuilder;
+use utoipa::openapi::Paths;
+use utoipa::openapi::Ref;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::Required;
+use utoipa::openapi::Response;
+use utoipa::openapi::ResponseBuilder;
+use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::ParameterBuilder;
+use utoipa::openapi::path::ParameterIn;
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::security::ApiKey;
+use utoipa::openapi::security::ApiKeyValue;
+use utoipa::openapi::security::HttpAuthScheme;
+use utoipa::openapi::security::HttpBuilder;
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::security::SecurityScheme;
+
+use crate::answer::Code;
+use crate::guards;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+use crate::table;
+
+/// The media type of most answers.
+pub(crate) const JSON: &str = "application/json";
+
+/// What the document says of a route. What its path, access and method imply is added by itself:
+/// parameters of the path, errors of the guards, how to authenticate.
+#[derive(Clone)]
+pub(crate) struct Doc {
+    id: &'static str,
+    summary: &'static str,
+    parameters: Vec<Parameter>,
+    body: Option<RequestBody>,
+    answers: Vec<(u16, Response)>,
+    codes: Vec<Code>,
+    schemas: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Doc {
+    /// A route's name for programs, and what it does.
+    pub(crate) fn of(id: &'static str, summary: &'static str) -> Self {
+        Self {
+            id,
+            summary,
+            parameters: Vec::new(),
+            body: None,
+            answers: Vec::new(),
+            codes: Vec::new(),
+            schemas: Vec::new(),
+        }
+    }
+
+    /// A field of the query string, which can be left out.
+    pub(crate) fn query<T: PartialSchema>(
+        mut self,
+        name: &'static str,
+        about: &'static str,
+    ) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Query)
+            .required(Required::False)
+            .description(Some(about))
+            .schema(Some(T::schema()));
+        self.parameters.push(parameter.build());
+        self
+    }
+
+    /// The body, a JSON object; it can be left out when all of its fields can.
+    pub(crate) fn takes<T: ToSchema>(mut self, required: Required) -> Self {
+        let schema = self.reference::<T>();
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let body = RequestBodyBuilder::new().content(JSON, content).required(Some(required));
+        self.body = Some(body.build());
+        self.codes.push(Code::UnsupportedMediaType);
+        self
+    }
+
+    /// An answer in JSON.
+    pub(crate) fn gives<T: ToSchema>(mut self, status: u16, about: &'static str) -> Self {
+        let schema = self.reference::<T>();
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new().description(about).content(JSON, content);
+        self.answers.push((status, response.build()));
+        self
+    }
+
+    /// An answer without a body.
+    pub(crate) fn gives_nothing(mut self, status: u16, about: &'static str) -> Self {
+        self.answers.push((status, ResponseBuilder::new().description(about).build()));
+        self
+    }
+
+    /// An answer of this media type, which is not JSON of ours.
+    pub(crate) fn gives_bytes(
+        mut self,
+        status: u16,
+        media: &'static str,
+        about: &'static str,
+    ) -> Self {
+        let content = ContentBuilder::new().schema(None::<RefOr<Schema>>).build();
+        let response = ResponseBuilder::new().description(about).content(media, content);
+        self.answers.push((status, response.build()));
+        self
+    }
+
+    /// What else may go wrong, beyond what the guards answer.
+    pub(crate) fn refuses(mut self, codes: &[Code]) -> Self {
+        self.codes.extend_from_slice(codes);
+        self
+    }
+
+    fn reference<T: ToSchema>(&mut self) -> RefOr<Schema> {
+        T::schemas(&mut self.schemas);
+        let name = T::name().into_owned();
+        self.schemas.push((name.clone(), T::schema()));
+        RefOr::Ref(Ref::from_schema_name(name))
+    }
+}
+
+/// The route of the document itself.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![Route::get(
+        "/api/openapi.json",
+        Access::Public,
+        Activity::Passive,
+        read,
+        Doc::of("readOpenApi", "This document.").gives_bytes(200, JSON, "An OpenAPI document."),
+    )]
+}
+
+async fn read() -> Json<&'static OpenApi> {
+    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
+    Json(DOCUMENT.get_or_init(|| document(table::all())))
+}
+
+/// The document of these routes.
+pub(crate) fn document(routes: Vec<Route>) -> OpenApi {
+    let mut paths = Paths::new();
+    let mut schemas = BTreeMap::new();
+    for route in routes {
+        let Some(method) = http_method(&route.method) else { continue };
+        schemas.extend(route.doc.schemas.iter().cloned());
+        paths.add_path_operation(route.path, vec![method], operation(route));
+    }
+    let mut components = Components::new();
+    components.schemas.extend(schemas);
+    components.add_security_scheme(
+        "login",
+        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+            "__Host-sojourn",
+            "A person's login; called \"sojourn\" where browsers come by http. What changes \
+             anything needs the login's X-CSRF-Token as well.",
+        ))),
+    );
+    components.add_security_scheme(
+        "token",
+        SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()),
+    );
+    let info = InfoBuilder::new()
+        .title("Sojourn")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Sessions, the people in them, and what is on record."))
+        .license(Some(License::new("Apache-2.0")));
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build()
+}
+
+fn http_method(method: &Method) -> Option<HttpMethod> {
+    match *method {
+        Method::GET => Some(HttpMethod::Get),
+        Method::POST => Some(HttpMethod::Post),
+        Method::PUT => Some(HttpMethod::Put),
+        Method::PATCH => Some(HttpMethod::Patch),
+        Method::DELETE => Some(HttpMethod::Delete),
+        _ => None,
+    }
+}
+
+fn operation(route: Route) -> utoipa::openapi::path::Operation {
+    let Route { method, path, rule, doc, .. } = route;
+    let mut operation = OperationBuilder::new()
+        .operation_id(Some(doc.id))
+        .summary(Some(doc.summary))
+        .request_body(doc.body);
+    for name in names_in(path) {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Path)
+            .required(Required::True)
+            .schema(Some(String::schema()));
+        operation = operation.parameter(parameter);
+    }
+    for parameter in doc.parameters {
+        operation = operation.parameter(parameter);
+    }
+    for (status, response) in doc.answers {
+        operation = operation.response(status.to_string(), response);
+    }
+    let mut codes = doc.codes;
+    codes.extend(implied(&method, rule.access));
+    let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
+    for code in codes {
+        by_status.entry(code.status()).or_default().push(code);
+    }
+    for (status, mut codes) in by_status {
+        codes.sort_unstable();
+        codes.dedup();
+        operation = operation.response(status.to_string(), error(&codes));
+    }
+    for name in schemes(rule.access) {
+        operation = operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(*name, []));
+    }
+    operation.build()
+}
+
+/// The names in braces.
+fn names_in(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+}
+
+fn schemes(access: Access) -> &'static [&'static str] {
+    match access {
+        Access::Public | Access::SignIn => &[],
+        Access::Login | Access::Fresh => &["login"],
+        Access::Scope(_) | Access::Role(..) => &["login", "token"],
+    }
+}
+
+/// What the guards may answer in the handler's stead.
+fn implied(method: &Method, access: Access) -> Vec<Code> {
+    let mut codes =
+        vec![Code::Malformed, Code::Misdirected, Code::HeadersTooLarge, Code::Overloaded];
+    if !matches!(access, Access::Public | Access::SignIn) {
+        codes.extend([
+            Code::LoginRequired,
+            Code::SessionExpired,
+            Code::SessionRevoked,
+            Code::InvalidCredentials,
+            Code::Forbidden,
+            Code::StoreUnavailable,
+        ]);
+    }
+    if access == Access::Fresh {
+        codes.push(Code::ReauthRequired);
+    }
+    if guards::is_unsafe(method) {
+        codes.extend([Code::CrossOrigin, Code::TooLarge]);
+        if access != Access::SignIn {
+            codes.push(Code::CsrfToken);
+        }
+    }
+    codes
+}
+
+/// The answer of these codes, which share a status.
+fn error(codes: &[Code]) -> Response {
+    let names: Vec<&str> = codes.iter().map(|code| code.name()).collect();
+    let mut properties = json!({
+        "error": {"type": "string", "description": "What went wrong, for people."},
+        "code": {"type": "string", "enum": names},
+    });
+    let mut required = vec!["error", "code"];
+    for code in codes {
+        for (name, schema) in more(*code) {
+            properties[name] = schema;
+            if codes.len() == 1 && *code != Code::Conflict {
+                required.push(name);
+            }
+        }
+    }
+    let schema = json!({"type": "object", "properties": properties, "required": required});
+    let schema: Option<RefOr<Schema>> = serde_json::from_value(schema).ok();
+    let content = ContentBuilder::new().schema(schema).build();
+    ResponseBuilder::new().description(names.join(", ")).content(JSON, content).build()
+}
+
+/// What else such an answer tells.
+fn more(code: Code) -> Vec<(&'static str, Value)> {
+    match code {
+        Code::SessionExpired => {
+            vec![("reason", json!({"type": "string", "examples": ["inactivity", "lifetime"]}))]
+        }
+        Code::SessionRevoked => vec![("reason", json!({"type": "string"}))],
+        Code::Invalid => vec![("field", json!({"type": "string"}))],
+        Code::Conflict => {
+            let ids = json!({"type": "string", "format": "uuid"});
+            vec![("matches", json!({"type": "array", "items": ids}))]
+        }
+        Code::RateLimited => vec![("retry_after_ms", json!({"type": "integer", "minimum": 0}))],
+        Code::LimitReached => vec![
+            ("limit", json!({"type": "string"})),
+            ("max_sessions", json!({"type": "integer", "minimum": 0})),
+        ],
+        _ => Vec::new(),
+    }
+}
