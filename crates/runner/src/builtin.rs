@@ -17,12 +17,16 @@ use sojourn_sandbox::bait;
 use sojourn_sandbox::docker::Docker;
 use sojourn_sandbox::docker::engine::Address;
 use sojourn_sandbox::forge::Forge;
+use sojourn_sandbox::image::cache;
+use sojourn_sandbox::image::cache::Images;
 use sojourn_sandbox::pool::PARALLEL;
 use sojourn_sandbox::pool::Shared;
+use sojourn_sandbox::profile::Files;
 use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile;
 use sojourn_sandbox::profile::is_container;
+use sojourn_sandbox::slots;
 use sojourn_sandbox::slots::Slots;
 use sojourn_shim::cgroup;
 use sojourn_shim::native;
@@ -214,12 +218,34 @@ fn prepare(
         true => Some(Docker::new(config.docker_host, config.cgroup.clone(), &containers)?),
         false => None,
     };
+    let archive = |profile: &Arc<Profile>| match &profile.rootfs {
+        Files::Archive(path) => Some(path.clone()),
+        Files::Host | Files::Directory(_) => None,
+    };
+    let archives: Vec<PathBuf> = profiles.values().filter_map(archive).collect();
+    let aside = slots::set_aside(config.uid_base, config.uid_count);
+    let (images, uid_count) = match aside {
+        Some((ids, rest)) if !archives.is_empty() => {
+            let images = Images::open(forge.clone(), images, dirs.images(), ids, &archives)?;
+            let images = Arc::new(images);
+            // A pool has its own unpacked before anybody comes.
+            let without = profiles.values().filter(|profile| profile.pool == 0);
+            tokio::spawn(images.clone().make_ready(without.filter_map(archive).collect()));
+            (Some(images), rest)
+        }
+        _ => {
+            // Those of profiles that there were once.
+            cache::clean(dirs.images(), &[]);
+            (None, config.uid_count)
+        }
+    };
     let shared = Shared {
         forge: forge.clone(),
-        slots: Slots::new(config.uid_base, config.uid_count),
+        slots: Slots::new(config.uid_base, uid_count),
         spawn_timeout: config.spawn_timeout,
         permits: Arc::new(Semaphore::new(PARALLEL)),
         docker,
+        images,
     };
     let identity = Identity { build: config.build, cgroup: config.cgroup };
     Requests::new(profiles, shared, dirs.clone(), identity, config.retention)

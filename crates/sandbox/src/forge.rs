@@ -41,6 +41,16 @@ impl Forge {
         end.async_io(Interest::READABLE, |end| end.born()).await
     }
 
+    /// Has an unpacker forked with this control socket. Not to be cancelled either.
+    ///
+    /// # Errors
+    /// As with a shim.
+    pub(crate) async fn fork_unpacker(&self, control: BorrowedFd<'_>) -> io::Result<Born> {
+        let end = self.end.lock().await;
+        end.async_io(Interest::WRITABLE, |end| end.fork_unpacker(control)).await?;
+        end.async_io(Interest::READABLE, |end| end.born()).await
+    }
+
     /// Has a keeper forked with this control socket. Not to be cancelled either.
     ///
     /// # Errors

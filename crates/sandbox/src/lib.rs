@@ -7,6 +7,7 @@
 //! - [`docker`]: sandboxes in containers of an engine.
 //! - [`egress`]: what a profile's sandboxes may reach.
 //! - [`forge`]: asks the zygote for shims.
+//! - [`image`]: image archives, unpacked once for all sandboxes.
 //! - [`left`]: what a session left in its sandbox, read when everything of it is dead.
 //! - [`bait`]: what the profile for honeypots is made to look like.
 //! - [`slots`]: user ids, so that no two sandboxes share one.
@@ -18,6 +19,7 @@ pub mod bait;
 pub mod docker;
 pub mod egress;
 pub mod forge;
+pub mod image;
 pub mod left;
 pub mod packets;
 pub mod pool;

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::PoolState;
 use sojourn_core::wire::runner::Stage;
+use sojourn_shim::native::Rootfs;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
@@ -19,8 +21,10 @@ use tokio::time::Instant;
 
 use crate::docker::Docker;
 use crate::forge::Forge;
+use crate::image::cache::Images;
 use crate::prepared::Failure;
 use crate::prepared::Prepared;
+use crate::profile::Files;
 use crate::profile::Profile;
 use crate::slots::Slots;
 
@@ -52,6 +56,26 @@ pub struct Shared {
     pub permits: Arc<Semaphore>,
     /// The engine of containers, where there are profiles for it.
     pub docker: Option<Arc<Docker>>,
+    /// Image archives, where there are profiles with one.
+    pub images: Option<Arc<Images>>,
+}
+
+impl Shared {
+    /// The root file system of a native sandbox, and what an image sets for programs in it.
+    pub(crate) async fn files(
+        &self,
+        profile: &Profile,
+    ) -> Result<(Rootfs, Vec<(Text, Text)>), Failure> {
+        let archive = match &profile.rootfs {
+            Files::Host => return Ok((Rootfs::Host, Vec::new())),
+            Files::Directory(path) => return Ok((Rootfs::Directory(path.clone()), Vec::new())),
+            Files::Archive(path) => path,
+        };
+        let none = || Failure::new(Stage::Image, "there is no place for images");
+        let images = self.images.as_ref().ok_or_else(none)?;
+        let image = images.root(archive).await?;
+        Ok((Rootfs::Image(image), images.env(archive)))
+    }
 }
 
 /// A sandbox, and whether it was ready.
@@ -71,6 +95,8 @@ pub struct Pool {
     asks: mpsc::Sender<Asker>,
     state: watch::Receiver<PoolState>,
     spawn_timeout: Duration,
+    /// Where the profile's files come out of an archive.
+    images: Option<Arc<Images>>,
 }
 
 impl Pool {
@@ -79,6 +105,8 @@ impl Pool {
     pub fn start(profile: Arc<Profile>, shared: Shared) -> Self {
         let (asks, asked) = mpsc::channel(WAITING);
         let spawn_timeout = shared.spawn_timeout;
+        let is_archive = matches!(profile.rootfs, Files::Archive(_));
+        let images = shared.images.clone().filter(|_| is_archive);
         let initial = PoolState {
             profile: profile.name.clone(),
             wanted: profile.pool,
@@ -98,7 +126,7 @@ impl Pool {
             not_before: Instant::now(),
         };
         tokio::spawn(keeper.run(asked));
-        Self { asks, state: watched, spawn_timeout }
+        Self { asks, state: watched, spawn_timeout, images }
     }
 
     /// Takes a sandbox, waiting for one to be made when none is ready.
@@ -112,6 +140,9 @@ impl Pool {
         match tokio::time::timeout(self.spawn_timeout, answer).await {
             Ok(Ok(taken)) => taken,
             Ok(Err(_)) => Err(Failure::new(Stage::Runner, "the runner is leaving")),
+            Err(_) if self.images.as_ref().is_some_and(|images| images.is_busy()) => {
+                Err(Failure::new(Stage::Image, "it is still being unpacked: try again soon"))
+            }
             Err(_) => {
                 let seconds = self.spawn_timeout.as_secs();
                 Err(Failure::new(Stage::Timeout, format!("none was ready within {seconds} s")))
@@ -200,10 +231,16 @@ impl Keeper {
                 }
             }
             Err(failure) => {
-                tracing::warn!(profile = self.profile.name, %failure, "a sandbox could not be made");
+                let (profile, reason) = (&self.profile.name, Some(failure.to_string()));
+                // Once for each reason: the same one comes back until somebody does something about it.
+                if self.state.borrow().failing == reason {
+                    tracing::debug!(profile, %failure, "a sandbox could not be made, again");
+                } else {
+                    tracing::warn!(profile, %failure, "a sandbox could not be made");
+                }
                 self.pause = (self.pause * 2).clamp(PAUSES.0, PAUSES.1);
                 self.not_before = Instant::now() + self.pause;
-                self.state.send_modify(|state| state.failing = Some(failure.to_string()));
+                self.state.send_modify(|state| state.failing = reason);
                 if let Some(asker) = self.waiting.pop_front() {
                     let _gave_up = asker.send(Err(failure));
                 }

@@ -126,13 +126,16 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let (forge, timeout) = (&shared.forge, shared.spawn_timeout);
         let id = sandbox_id(&profile.kind, slot.number(), unique);
+        let mut env = Vec::new();
         let blueprint = match (&profile.kind, &shared.docker) {
             (Kind::Native, _) => {
                 let nat = match &profile.egress {
                     Some(egress) => Some(egress.plan().await?),
                     None => None,
                 };
-                Blueprint::Native(profile.native(&id, &slot, nat))
+                let (rootfs, variables) = shared.files(profile).await?;
+                env = variables;
+                Blueprint::Native(profile.native(&id, &slot, rootfs, nat))
             }
             (Kind::Host(user), _) => Blueprint::Host(profile.host(&id, user)),
             (Kind::Docker { .. }, Some(docker)) => {
@@ -147,7 +150,8 @@ impl Prepared {
         let disk = profile.disk.as_ref().filter(|_| profile.kind == Kind::Native);
         let disk = disk.map(|disk| disk.parts());
         let fds = disk.as_ref().map_or(&[][..], |parts| parts);
-        Self::by(forge, id, blueprint, fds, Some(Arc::new(slot)), timeout).await
+        let made = Self::by(forge, id, blueprint, fds, Some(Arc::new(slot)), timeout).await?;
+        Ok(Self { env, ..made })
     }
 
     /// Has a shim forked that holds what the blueprint says.

@@ -20,6 +20,17 @@ use crate::slots::IDS;
 use crate::slots::Slot;
 use crate::slots::Slots;
 
+/// Where the files of a native sandbox come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// The host's programs.
+    Host,
+    /// A directory with a whole system.
+    Directory(PathBuf),
+    /// An image archive.
+    Archive(PathBuf),
+}
+
 /// What is laid over a root file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Overlay {
@@ -79,7 +90,7 @@ pub struct Profile {
     /// What keeps its sessions apart.
     pub kind: Kind,
     /// Where its files come from.
-    pub rootfs: Rootfs,
+    pub rootfs: Files,
     /// What is laid over them; the runner has the directory of [`Overlay::Bait`] made.
     pub overlay: Overlay,
     /// Its host name; empty: made from the sandbox's id.
@@ -118,11 +129,17 @@ pub struct Profile {
 
 impl Profile {
     /// What a shim is told to build.
-    pub(crate) fn native(&self, id: &str, slot: &Slot, nat: Option<Nat>) -> NativeProfile {
+    pub(crate) fn native(
+        &self,
+        id: &str,
+        slot: &Slot,
+        rootfs: Rootfs,
+        nat: Option<Nat>,
+    ) -> NativeProfile {
         NativeProfile {
             id: id.to_owned(),
             cgroup_parent: self.cgroup.clone(),
-            rootfs: self.rootfs.clone(),
+            rootfs,
             overlay: self.overlay.directory(),
             hostname: self.hostname(id),
             memory: self.memory,

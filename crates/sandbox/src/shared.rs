@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::time::Wall;
+use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::Stage;
 use sojourn_shim::clock;
 use sojourn_shim::control;
@@ -41,6 +42,8 @@ pub struct SharedSandbox {
     control: tokio::sync::Mutex<Packets>,
     places: AtomicU32,
     layers: Option<Arc<Layers>>,
+    /// What its image sets for programs.
+    env: Vec<(Text, Text)>,
     since: Wall,
 }
 
@@ -49,6 +52,7 @@ impl SharedSandbox {
     #[must_use]
     pub fn new(sandbox: Prepared, cgroup: String) -> Self {
         let id = sandbox.id.clone();
+        let env = sandbox.env.clone();
         let (holder, control, layers) = sandbox.into_parts();
         Self {
             id,
@@ -57,6 +61,7 @@ impl SharedSandbox {
             control: tokio::sync::Mutex::new(control),
             places: AtomicU32::new(0),
             layers: layers.map(Arc::new),
+            env,
             since: clock::wall(),
         }
     }
@@ -94,7 +99,8 @@ impl SharedSandbox {
             number: self.places.fetch_add(1, Ordering::Relaxed),
         };
         let (id, fds) = (place.id(), [ours.as_fd(), ptmx.as_fd()]);
-        Prepared::by(forge, id, Blueprint::Joined(place), &fds, None, timeout).await
+        let made = Prepared::by(forge, id, Blueprint::Joined(place), &fds, None, timeout).await?;
+        Ok(Prepared { env: self.env.clone(), ..made })
     }
 
     /// Ends it, and waits until its holder is gone.

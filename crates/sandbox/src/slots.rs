@@ -24,13 +24,25 @@ pub struct Slot {
     number: u32,
 }
 
+/// Sets the last range of those that are configured aside, for files that are no sandbox's: it, and how
+/// many are left; none where there is but one.
+#[must_use]
+pub fn set_aside(base: u32, count: u32) -> Option<(IdRange, u32)> {
+    let rest = fitting(base, count).checked_sub(1).filter(|rest| *rest > 0)?;
+    Some((IdRange { start: base + rest * IDS, count: IDS }, rest))
+}
+
+/// How many ranges there really are, where ids end.
+fn fitting(base: u32, count: u32) -> u32 {
+    count.min((u32::MAX - base) / IDS)
+}
+
 impl Slots {
     /// `count` ranges from `base` on; less where ids end.
     #[must_use]
     pub fn new(base: u32, count: u32) -> Self {
-        let fitting = (u32::MAX - base) / IDS;
         let taken = Arc::new(watch::Sender::new(BTreeSet::new()));
-        Self { taken, base, count: count.min(fitting) }
+        Self { taken, base, count: fitting(base, count) }
     }
 
     /// A free range; none when all are taken.
@@ -103,6 +115,15 @@ mod tests {
         drop(first);
         assert_eq!(slots.take_over(0).map(|slot| slot.number()), Some(0));
         assert!(slots.take_over(1).is_none());
+    }
+
+    #[test]
+    fn the_range_set_aside_is_no_sandboxes() {
+        let (aside, rest) = set_aside(1_879_048_192, 3).unwrap();
+        let slots = Slots::new(1_879_048_192, rest);
+        let all: Vec<_> = std::iter::from_fn(|| slots.take()).collect();
+        assert!(all.len() == 2 && all.iter().all(|slot| slot.ids().start < aside.start));
+        assert_eq!(set_aside(1_879_048_192, 1), None);
     }
 
     #[test]

@@ -20,10 +20,13 @@ use rustix::process::Rlimit;
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 use rustix::thread::CapabilitySets;
+use rustix::thread::LinkNameSpaceType;
 
 use crate::kernel;
+use crate::native::IdRange;
 use crate::seqpacket;
 use crate::sys;
+use crate::userns;
 
 /// The user and group that own nothing.
 const NOBODY: u32 = 65_534;
@@ -64,6 +67,24 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+/// And what making one takes besides.
+const MAKING: &[libc::c_long] = &[
+    libc::SYS_mkdirat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fchmod,
+    libc::SYS_utimensat,
+];
+
+/// The rights of whoever owns all files of the namespace.
+const OWNER: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID);
 
 /// What a confined process may use.
 #[derive(Clone, Copy, Debug)]
@@ -130,6 +151,32 @@ pub fn spawn(
     bounds: Bounds,
     work: impl FnOnce(OwnedFd) -> i32,
 ) -> io::Result<Confined> {
+    fork(root, keep, bounds, None, work)
+}
+
+/// As [`spawn`], for one that makes files: in a user namespace of its own it is the root of `ids`, and
+/// owner of what they own alone.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_mapped(
+    root: BorrowedFd<'_>,
+    keep: &[BorrowedFd<'_>],
+    bounds: Bounds,
+    ids: IdRange,
+    work: impl FnOnce(OwnedFd) -> i32,
+) -> io::Result<Confined> {
+    let namespace = userns::make(0, ids)?;
+    fork(root, keep, bounds, Some(namespace), work)
+}
+
+fn fork(
+    root: BorrowedFd<'_>,
+    keep: &[BorrowedFd<'_>],
+    bounds: Bounds,
+    user: Option<OwnedFd>,
+    work: impl FnOnce(OwnedFd) -> i32,
+) -> io::Result<Confined> {
     if !kernel::is_single_threaded() {
         return Err(io::Error::other("threads exist before the fork"));
     }
@@ -138,9 +185,10 @@ pub fn spawn(
     let pid = sys::process::fork(|| {
         let mut all = keep.to_vec();
         all.extend([root, theirs.as_fd()]);
+        all.extend(user.iter().map(AsFd::as_fd));
         // SAFETY: this child never returns, and uses none of the values it inherited but these.
         let closed = unsafe { kernel::close_all_but(&all) };
-        match closed.and_then(|()| confine(root, bounds, parent)) {
+        match closed.and_then(|()| confine(root, bounds, user.as_ref(), parent)) {
             Ok(()) => work(theirs),
             Err(_) => 125,
         }
@@ -149,7 +197,12 @@ pub fn spawn(
     Ok(Confined { pid, pidfd, socket })
 }
 
-fn confine(root: BorrowedFd<'_>, bounds: Bounds, parent: Pid) -> io::Result<()> {
+fn confine(
+    root: BorrowedFd<'_>,
+    bounds: Bounds,
+    user: Option<&OwnedFd>,
+    parent: Pid,
+) -> io::Result<()> {
     let limit = |resource, most: u64| {
         rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     };
@@ -160,9 +213,20 @@ fn confine(root: BorrowedFd<'_>, bounds: Bounds, parent: Pid) -> io::Result<()> 
     limit(Resource::Fsize, bounds.file)?;
     limit(Resource::Nproc, 0)?;
     rustix::process::fchdir(root)?;
-    rustix::process::chroot(".")?;
-    sys::process::become_user(NOBODY)?;
-    keep_only(CapabilitySet::DAC_READ_SEARCH)?;
+    match user {
+        None => {
+            rustix::process::chroot(".")?;
+            sys::process::become_user(NOBODY)?;
+            keep_only(CapabilitySet::DAC_READ_SEARCH)?;
+        }
+        Some(namespace) => {
+            let kind = Some(LinkNameSpaceType::User);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
+            sys::process::become_user(0)?;
+            rustix::process::chroot(".")?;
+            keep_only(OWNER)?;
+        }
+    }
     // After the change of user, which clears it.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid() != Some(parent) {
@@ -170,5 +234,8 @@ fn confine(root: BorrowedFd<'_>, bounds: Bounds, parent: Pid) -> io::Result<()> 
     }
     // The root directory is the working directory: a relative path stays in it.
     rustix::fs::accessat(CWD, ".", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty())?;
-    sys::seccomp::allow_only(CALLS)
+    match user {
+        None => sys::seccomp::allow_only(CALLS),
+        Some(_) => sys::seccomp::allow_only(&[CALLS, MAKING].concat()),
+    }
 }

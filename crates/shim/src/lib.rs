@@ -42,3 +42,4 @@ pub mod zygote;
 mod builder;
 mod kernel;
 mod sys;
+mod userns;

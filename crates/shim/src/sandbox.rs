@@ -57,6 +57,8 @@ pub struct Sandbox {
     cgroup: Cgroup,
     layers: Option<Layers>,
     network: Option<nat::Link>,
+    /// What is locked as long as it lives.
+    held: Option<OwnedFd>,
     /// Whether process 1 has ended and was collected.
     ended: bool,
 }
@@ -64,7 +66,13 @@ pub struct Sandbox {
 impl Sandbox {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { pid, pidfd, link, ptmx, cgroup, layers } = parts;
-        Self { pid, pidfd, link, ptmx, cgroup, layers, network: None, ended: false }
+        Self { pid, pidfd, link, ptmx, cgroup, layers, network: None, held: None, ended: false }
+    }
+
+    /// Has it hold a descriptor as long as it is there.
+    pub(crate) fn hold(mut self, held: Option<OwnedFd>) -> Self {
+        self.held = held;
+        self
     }
 
     /// Gives it a network; `cgroup` and namespaces of process 1 are its own.

@@ -20,15 +20,12 @@ use rustix::mount::MountPropagationFlags;
 use rustix::process::Pid;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
-use rustix::process::Signal;
-use rustix::process::WaitId;
 use rustix::thread::LinkNameSpaceType;
 use rustix::thread::UnshareFlags;
 
 use super::Supplies;
 use super::disk;
 use super::disk::DiskTemplate;
-use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::rootfs;
 use super::spec;
@@ -40,6 +37,7 @@ use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
 use crate::sys;
+use crate::userns;
 
 /// Any directory will do that every system has: it is covered in the builder's own namespace only.
 const STAGING: &str = "/tmp";
@@ -78,7 +76,7 @@ fn run(
     rustix::mount::mount_change("/", private).at(stage, "making mounts private")?;
 
     report.reached(Stage::Rootfs);
-    let lower = rootfs::take(profile, || user_namespace(profile.ids))
+    let lower = rootfs::take(profile, |first| userns::make(first, profile.ids))
         .at(Stage::Rootfs, "what is shown of the host")?;
     stage_directory().at(stage, "staging directory")?;
 
@@ -169,31 +167,6 @@ fn raise_loopback_of(pid: Pid) -> io::Result<()> {
     let kind = Some(LinkNameSpaceType::Network);
     rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)?;
     sys::net::raise_loopback()
-}
-
-/// A user namespace with the sandbox's map, for showing a directory's files under it.
-fn user_namespace(ids: IdRange) -> io::Result<OwnedFd> {
-    let (ready, child_ready) = io::pipe()?;
-    let child = sys::process::fork(|| {
-        let _set = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-        let made = sys::process::unshare(UnshareFlags::NEWUSER);
-        drop(child_ready);
-        if made.is_ok() {
-            rustix::event::pause();
-        }
-        1
-    })?;
-    // Its end tells that the namespace is there; the writes below fail if it could not be made.
-    let _end = io::Read::read(&mut &ready, &mut [0])?;
-    let process = format!("/proc/{}", child.as_raw_nonzero());
-    let map = format!("0 {} {}", ids.start, ids.count);
-    let namespace = ["uid_map", "gid_map"]
-        .iter()
-        .try_for_each(|file| fs::write(format!("{process}/{file}"), &map))
-        .and_then(|()| fs::File::open(format!("{process}/ns/user")));
-    rustix::process::kill_process(child, Signal::KILL)?;
-    super::reap(WaitId::Pid(child))?;
-    Ok(namespace?.into())
 }
 
 /// An error and what caused it, in one line.

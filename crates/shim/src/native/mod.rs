@@ -15,8 +15,12 @@ mod seccomp;
 mod spec;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
@@ -42,6 +46,7 @@ pub(crate) use made::Made;
 pub use disk::DiskTemplate;
 pub use disk::MAX_IN_MEMORY;
 pub use profile::IdRange;
+pub use profile::Image;
 pub use profile::NativeProfile;
 pub use profile::Rootfs;
 pub use spec::CAPABILITIES;
@@ -69,18 +74,30 @@ pub fn build(
 ) -> Result<Sandbox, BuildError> {
     profile.check().map_err(|message| BuildError { stage: Stage::Profile, message })?;
     let deadline = Deadline::after(timeout);
+    let image = lock_image(&profile.rootfs)?;
     let own = rustix::process::getpid();
     rustix::process::set_child_subreaper(Some(own)).at(Stage::Prepare, "becoming a subreaper")?;
     let (link, theirs) = InitLink::pair().at(Stage::Prepare, "socket to init")?;
     let (builder, progress) = builder::spawn(profile, supplies, &theirs)?;
     drop(theirs);
-    let adopted = adopt(profile, link, &progress, &deadline);
+    let adopted = adopt(profile, link, &progress, &deadline).map(|sandbox| sandbox.hold(image));
     match adopted {
         // It has nothing left to do but to exit.
         Ok(_) => reap(WaitId::Pid(builder)).at(Stage::Init, "the builder")?,
         Err(_) => abandon(profile, builder),
     }
     adopted
+}
+
+/// Keeps the image that a sandbox is made of from being removed, as long as the descriptor is open.
+fn lock_image(rootfs: &Rootfs) -> Result<Option<OwnedFd>, BuildError> {
+    let Rootfs::Image(image) = rootfs else { return Ok(None) };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&image.directory, flags, Mode::empty());
+    let directory = directory.at(Stage::Rootfs, "the image")?;
+    let shared = FlockOperation::NonBlockingLockShared;
+    rustix::fs::flock(&directory, shared).at(Stage::Rootfs, "locking the image")?;
+    Ok(Some(directory))
 }
 
 /// Follows the builder until it is done, and waits for `init` to be ready.

@@ -15,6 +15,19 @@ pub enum Rootfs {
     Host,
     /// A directory with a whole system, which stays as it is.
     Directory(PathBuf),
+    /// An image that was unpacked into a directory.
+    Image(Image),
+}
+
+/// An unpacked image, which nobody removes while a sandbox is made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Its directory, which the sandbox's holder locks.
+    pub directory: PathBuf,
+    /// The name of the tree in there.
+    pub tree: String,
+    /// The id on disk of the image's root.
+    pub first: u32,
 }
 
 /// User and group ids outside that a sandbox has for its own: `start` is its root.

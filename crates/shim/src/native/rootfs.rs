@@ -58,34 +58,41 @@ impl Lower {
     }
 }
 
-/// Takes what the profile shows of the host. `ids` makes a user namespace with the sandbox's map.
+/// Takes what the profile shows of the host. `ids` makes a user namespace in which ids from
+/// its argument on are the sandbox's.
 pub(super) fn take(
     profile: &NativeProfile,
-    ids: impl FnOnce() -> io::Result<OwnedFd>,
+    ids: impl Fn(u32) -> io::Result<OwnedFd>,
 ) -> io::Result<Lower> {
-    let directory = match &profile.rootfs {
+    let tree = match &profile.rootfs {
         Rootfs::Host => None,
-        Rootfs::Directory(path) => Some(path),
+        Rootfs::Directory(path) => Some((path.clone(), 0)),
+        Rootfs::Image(image) => Some((image.directory.join(&image.tree), image.first)),
     };
-    let is_mapped = directory.is_some() || profile.overlay.is_some();
-    let ids = if is_mapped { Some(ids()?) } else { None };
-    let base = match directory {
+    // A tree without a network is shown as it is; an image leaves these files to whoever runs it.
+    let made = match &profile.rootfs {
+        Rootfs::Host => false,
+        Rootfs::Directory(_) => profile.nat.is_some(),
+        Rootfs::Image(_) => true,
+    };
+    let base = match tree {
         None => Base::Host(take_host()?),
-        Some(path) => Base::Directory(take_mapped(path, ids.as_ref())?),
+        Some((path, first)) => Base::Directory(take_mapped(&path, &ids(first)?)?),
     };
-    let overlay = profile.overlay.as_ref().map(|path| take_mapped(path, ids.as_ref()));
-    // A tree without a network is shown as it is.
-    let made = directory.is_some() && profile.nat.is_some();
-    Ok(Lower { base, overlay: overlay.transpose()?, made })
+    let overlay = match &profile.overlay {
+        None => None,
+        Some(path) => Some(take_mapped(path, &ids(0)?)?),
+    };
+    Ok(Lower { base, overlay, made })
 }
 
 /// A directory whose owners are shown through a user namespace's map.
-fn take_mapped(path: &Path, ids: Option<&OwnedFd>) -> io::Result<OwnedFd> {
+fn take_mapped(path: &Path, ids: &OwnedFd) -> io::Result<OwnedFd> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let tree = clone(path).map_err(|error| named(error.into()))?;
     let (read_only, no_suid, no_dev) = (true, true, true);
-    let attributes = Attributes { read_only, no_suid, no_dev, ids: ids.map(AsFd::as_fd) };
+    let attributes = Attributes { read_only, no_suid, no_dev, ids: Some(ids.as_fd()) };
     match set_attributes(tree.as_fd(), attributes) {
         Ok(()) => Ok(tree),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

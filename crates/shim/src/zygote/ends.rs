@@ -15,6 +15,7 @@ use crate::seqpacket;
 pub(super) const START_RUNNER: [u8; 1] = [1];
 pub(super) const FORK_SHIM: [u8; 1] = [2];
 pub(super) const FORK_KEEPER: [u8; 1] = [3];
+pub(super) const FORK_UNPACKER: [u8; 1] = [4];
 
 const RUNNER_BORN: u8 = 0x81;
 const RUNNER_GONE: u8 = 0x82;
@@ -140,6 +141,14 @@ impl RunnerEnd {
     /// As [`RunnerEnd::fork_shim`].
     pub fn fork_keeper(&self, control: BorrowedFd<'_>) -> io::Result<()> {
         seqpacket::send(&self.socket, &FORK_KEEPER, &[control])
+    }
+
+    /// Asks for an unpacker with this control socket. It is answered as a shim is.
+    ///
+    /// # Errors
+    /// As [`RunnerEnd::fork_shim`].
+    pub fn fork_unpacker(&self, control: BorrowedFd<'_>) -> io::Result<()> {
+        seqpacket::send(&self.socket, &FORK_UNPACKER, &[control])
     }
 
     /// The answer to the oldest request without one.

@@ -7,9 +7,9 @@
 //!      │ A                 A: "start a runner" ▸        ◂ runner's pid and gateway end of R, its exit
 //!   zygote (root, a session of its own, one thread)
 //!      ├── runner (root)   R: runner ⇄ gateway, core::wire::runner
-//!      │     │ Z           Z: a shim's or keeper's control socket ▸ ◂ its pid and pidfd
+//!      │     │ Z           Z: a shim's or worker's control socket ▸ ◂ its pid and pidfd
 //!      ├── shims (root)    each with its own control socket to the runner, later its own listener
-//!      └── keepers (root)  each reads what one session left, then leaves
+//!      └── workers (root)  each reads what one session left, or unpacks an image, then leaves
 //! ```
 //!
 //! | socket | ends | what its end means |
@@ -87,6 +87,8 @@ pub struct Plan<'a> {
     /// Reads what a session left, as the runner tells it on the control socket it is given. It is
     /// called in a forked process with one thread, and gives its exit status.
     pub keeper: &'a dyn Fn(OwnedFd) -> u8,
+    /// Unpacks an image. As with the keeper.
+    pub unpacker: &'a dyn Fn(OwnedFd) -> u8,
     /// Descriptors that runners need; those of the process that are not here are closed.
     pub keep: &'a [BorrowedFd<'a>],
 }
@@ -192,7 +194,7 @@ impl<'a> Zygote<'a> {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             match &self.runner {
                 Some(runner) if runner.pid == pid => self.runner_is_gone(status),
-                // A shim or a keeper: its runner holds a pidfd, and it left its word in its directory.
+                // A shim or a worker: its runner holds a pidfd, and it left its word in its directory.
                 _ => {}
             }
         }
@@ -243,7 +245,10 @@ impl<'a> Zygote<'a> {
                         Some(control.and_then(|control| self.fork_shim(control)))
                     }
                     Some(request) if *request == ends::FORK_KEEPER => {
-                        Some(control.and_then(|control| self.fork_keeper(control)))
+                        Some(control.and_then(|control| fork_worker(self.plan.keeper, control)))
+                    }
+                    Some(request) if *request == ends::FORK_UNPACKER => {
+                        Some(control.and_then(|control| fork_worker(self.plan.unpacker, control)))
                     }
                     _ => None,
                 };
@@ -263,18 +268,6 @@ impl<'a> Zygote<'a> {
             let closed = unsafe { kernel::close_all_but(&[control.as_fd(), init.as_fd()]) };
             match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
                 Ok(()) => shim::run(control, InitImage::from(init)),
-                Err(_) => 1,
-            }
-        })?;
-        Ok((pid, rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
-    }
-
-    fn fork_keeper(&self, control: OwnedFd) -> io::Result<(Pid, OwnedFd)> {
-        let pid = fork(|| {
-            // SAFETY: this child never returns, and uses none of the values it inherited but these.
-            let closed = unsafe { kernel::close_all_but(&[control.as_fd()]) };
-            match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
-                Ok(()) => i32::from((self.plan.keeper)(control)),
                 Err(_) => 1,
             }
         })?;
@@ -318,6 +311,19 @@ impl<'a> Zygote<'a> {
         })?;
         Ok((Runner { pid, born: clock::mono(), socket: Some(zygote) }, gateway))
     }
+}
+
+/// Forks a process that does one piece of work, told on its control socket.
+fn fork_worker(work: &dyn Fn(OwnedFd) -> u8, control: OwnedFd) -> io::Result<(Pid, OwnedFd)> {
+    let pid = fork(|| {
+        // SAFETY: this child never returns, and uses none of the values it inherited but these.
+        let closed = unsafe { kernel::close_all_but(&[control.as_fd()]) };
+        match closed.and_then(|()| kernel::reset_signals(&NOT_OURS)) {
+            Ok(()) => i32::from(work(control)),
+            Err(_) => 1,
+        }
+    })?;
+    Ok((pid, rustix::process::pidfd_open(pid, PidfdFlags::empty())?))
 }
 
 /// Writes a line for the operator, if anybody reads there.

@@ -77,8 +77,13 @@ fn serve(test: &dyn Fn(RunnerEnd)) -> i32 {
         test(seed.zygote);
         0
     };
-    let end = zygote::split(&zygote::Plan { runner: &runner, keeper: &|_| 0, keep: &[] })
-        .expect("no thread here");
+    let end = zygote::split(&zygote::Plan {
+        runner: &runner,
+        keeper: &|_| 0,
+        unpacker: &|_| 0,
+        keep: &[],
+    })
+    .expect("no thread here");
     end.start_runner().expect("the zygote lives");
     let mut held = None;
     loop {

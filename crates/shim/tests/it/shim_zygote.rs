@@ -44,8 +44,13 @@ fn a_runner_that_dies_is_followed_by_another() {
             let mut buf = [0; 1];
             seqpacket::recv(&seed.gateway, &mut buf).map_or(1, |_| buf[0])
         };
-        let end =
-            zygote::split(&zygote::Plan { runner: &runner, keeper: &|_| 0, keep: &[] }).unwrap();
+        let end = zygote::split(&zygote::Plan {
+            runner: &runner,
+            keeper: &|_| 0,
+            unpacker: &|_| 0,
+            keep: &[],
+        })
+        .unwrap();
         end.start_runner().unwrap();
         let (first, socket) = born(&end);
         end.start_runner().unwrap();

@@ -1,7 +1,10 @@
 //! What no key can tell by itself: how keys fit together, and what this version makes of them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::io::Read;
+use std::path::Path;
 
 use sojourn_sandbox::egress;
 use sojourn_shim::nat;
@@ -48,6 +51,11 @@ pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
         if let Some(node) = place(root, &["profiles", name]) {
             kinds::check(config, profile, is_for_somebody, node, report);
         }
+    }
+    let is_file = |profile: &Profile| profile.rootfs.0.as_ref().is_some_and(|path| path.is_file());
+    if config.sandbox.uid_count < 2 && config.profiles.usable().any(|(_, p)| is_file(p)) {
+        let node = place(root, &["sandbox", "uid_count"]).unwrap_or(root);
+        report.problem(node, "image archives take one range for themselves: two are the least");
     }
     for (name, profile) in config.profiles.usable() {
         if let Some(node) = place(root, &["profiles", name]) {
@@ -137,15 +145,28 @@ fn check_profile(name: &str, profile: &Profile, node: &Node, report: &mut Report
         let node = node.get("share").unwrap_or(node);
         report.problem(node, "only native sandboxes are shared in this version");
     }
-    if let Some(directory) = &profile.rootfs.0 {
+    if let Some(path) = &profile.rootfs.0 {
         let node = node.get("rootfs").unwrap_or(node);
-        let about = std::fs::metadata(directory);
-        if about.as_ref().is_ok_and(std::fs::Metadata::is_file) {
-            report.problem(node, "an image archive is not in this version; name a directory");
-        } else {
+        let about = std::fs::metadata(path);
+        if !about.as_ref().is_ok_and(std::fs::Metadata::is_file) {
             expect_path(node, about, std::fs::Metadata::is_dir, report);
+        } else if !looks_like_an_archive(path) {
+            report.problem(
+                node,
+                "a file that is no image archive: a tar, or one compressed with gzip or zstd",
+            );
         }
     }
+}
+
+/// Whether the first bytes of a file are those of a tar, or of what one is compressed with. One that
+/// cannot be read from here is left to those who will.
+fn looks_like_an_archive(path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(512).read_to_end(&mut begin));
+    let is_tar = begin.get(257..262) == Some(b"ustar");
+    let is_compressed = [&[0x1f, 0x8b][..], &[0x28, 0xb5, 0x2f, 0xfd]];
+    read.is_err() || is_tar || is_compressed.iter().any(|magic| begin.starts_with(magic))
 }
 
 /// Reports a path that is not there. One that cannot be looked at from here is left to those who

@@ -103,7 +103,7 @@ keys! {
         sandbox: SandboxKind = SandboxKind::Native;
         /// Who may use it: "*", "role:member", "user:alice".
         allow: Vec<Allow> = vec![Allow::Everybody];
-        /// The root file system: "host" for the host's own programs, or a directory.
+        /// The root file system: "host" for the host's own programs, a directory, or an image archive.
         rootfs: RootFs = RootFs(None);
         /// Docker: the image.
         image: Image = Image(String::new());

@@ -337,7 +337,7 @@ text_type! {
     /// Where a sandbox's root file system comes from: none is the host's own programs.
     RootFs(Option<PathBuf>) = |text| {
         if text == "host" { Some(None) } else { absolute(text).map(Some) }
-    }, "\"host\", nor a directory that begins with \"/\"";
+    }, "\"host\", nor the path of a directory or an image archive, which begins with \"/\"";
     /// So many bytes a second; 0 is as many as there are.
     Rate(Size) = |text| match text {
         "0" => Some(Size(0)),

@@ -13,6 +13,7 @@ use sojourn_engine::profiles::Profiles;
 use sojourn_runner::builtin::RunnerConfig;
 use sojourn_runner::retention::Retention;
 use sojourn_sandbox::egress::Egress;
+use sojourn_sandbox::profile::Files;
 use sojourn_sandbox::profile::HostUser;
 use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::Overlay;
@@ -20,7 +21,6 @@ use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
 use sojourn_shim::control::RecordingPolicy;
-use sojourn_shim::native::Rootfs;
 
 use crate::config::Config;
 use crate::config::Laid;
@@ -114,7 +114,11 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> Result<SandboxProf
     Ok(SandboxProfile {
         name: name.to_owned(),
         kind,
-        rootfs: profile.rootfs.0.clone().map_or(Rootfs::Host, Rootfs::Directory),
+        rootfs: match &profile.rootfs.0 {
+            None => Files::Host,
+            Some(path) if path.is_file() => Files::Archive(path.clone()),
+            Some(path) => Files::Directory(path.clone()),
+        },
         overlay: match &profile.overlay.0 {
             Laid::Nothing => Overlay::None,
             Laid::Bait => Overlay::Bait,

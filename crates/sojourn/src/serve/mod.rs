@@ -18,6 +18,7 @@ mod runner_source;
 
 use rustix::process::geteuid;
 use sojourn_runner::builtin;
+use sojourn_sandbox::image::unpacker;
 use sojourn_sandbox::left::keeper;
 use sojourn_shim::zygote;
 
@@ -46,7 +47,12 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
     layout::prepare(&config.data_dir.0, account)?;
     let runner_config = convert::runner(&config)?;
     let run_runner = |seed| builtin::run(seed, runner_config.clone());
-    let plan = zygote::Plan { runner: &run_runner, keeper: &keeper::run, keep: &[] };
+    let plan = zygote::Plan {
+        runner: &run_runner,
+        keeper: &keeper::run,
+        unpacker: &unpacker::run,
+        keep: &[],
+    };
     let zygote = zygote::split(&plan)
         .map_err(|error| Failure::Refused(format!("the zygote cannot be forked: {error}")))?;
     let _lock = lock::take(&config.data_dir.0)?;

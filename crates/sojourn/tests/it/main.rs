@@ -13,6 +13,7 @@ mod extend;
 mod files;
 mod forward;
 mod honeypot;
+mod images;
 mod leaving;
 mod left;
 mod limits;
