@@ -12,6 +12,7 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod network;
+pub mod rate;
 pub mod scope;
 pub mod status;
 pub mod time;

@@ -12,6 +12,7 @@ use sojourn_core::wire::runner::Request;
 use tokio::sync::watch;
 
 use crate::engine::Engine;
+use crate::metrics::Meter;
 use crate::opening::Arrival;
 use crate::profiles::DEFAULT;
 use crate::records;
@@ -122,6 +123,7 @@ impl Engine {
                 guest: None,
                 // Nothing more is uploaded to one whose connection is gone.
                 honeypot: false,
+                meter: Meter::new(&self.inner.metrics, &held.about.door, records::SHELL).found(),
             };
             let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
             if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {
@@ -141,6 +143,7 @@ impl Engine {
             .clone()
             .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
         if self.inner.records.ended(&summary, None).await {
+            self.inner.metrics.ended_unseen(&held.about.door, records::SHELL, &summary);
             let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
         }
         false
@@ -159,7 +162,11 @@ impl Engine {
         for session in kept.into_iter().filter(|session| !held.contains(&session.new.id)) {
             let summary =
                 records::lost(session.new.id, EndReason::Shutdown, self.inner.clock.as_ref());
-            closed += usize::from(self.inner.records.ended(&summary, None).await);
+            if self.inner.records.ended(&summary, None).await {
+                let (door, harness) = (&session.new.door, &session.new.harness);
+                self.inner.metrics.ended_unseen(door, harness, &summary);
+                closed += 1;
+            }
         }
         closed
     }

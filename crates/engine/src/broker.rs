@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use crate::door::ChannelEvent;
 use crate::ending::cut;
 use crate::engine::Inner;
+use crate::metrics::Meter;
 use crate::roster::Answer;
 use crate::roster::Reader;
 use crate::roster::Roster;
@@ -62,6 +63,8 @@ pub(crate) struct Broker {
     pub(crate) ends_at: Option<Mono>,
     /// Whether we have asked for its end.
     pub(crate) closing: bool,
+    /// What is measured of it.
+    pub(crate) meter: Meter,
 }
 
 /// A frame that owns what it carries.
@@ -98,6 +101,7 @@ impl Broker {
     /// Runs until everything of the session is gone and on record.
     pub(crate) async fn run(mut self) {
         let summary = self.follow().await;
+        self.meter.ended(&summary);
         self.roster.clear();
         self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         self.inner.finish(&self.shared, summary).await;
@@ -107,6 +111,7 @@ impl Broker {
     async fn follow(&mut self) -> Summary {
         loop {
             let link = self.shared.link.clone();
+            self.measure();
             let nobody_back = people::nobody_back(self.inner.clock.clone(), self.ends_at);
             tokio::select! {
                 biased;
@@ -134,6 +139,12 @@ impl Broker {
         }
     }
 
+    /// Counts it as what it is now.
+    fn measure(&mut self) {
+        let progress = self.shared.progress.borrow();
+        self.meter.is(progress.ending.is_some(), progress.attached);
+    }
+
     async fn take(&mut self, frame: Frame) -> Result<(), Breach> {
         // A channel is told of before its start is sent, but both may be ready at once.
         while let Ok(command) = self.commands.try_recv() {
@@ -143,7 +154,12 @@ impl Broker {
             Frame::Hello(hello) => return self.greet(&hello).await,
             Frame::Started(channel) => self.started(channel).await,
             Frame::StartFailed(channel, why) => self.roster.refused(channel, why),
-            Frame::Event(channel, event) => return self.pass(channel, event),
+            Frame::Event(channel, event) => {
+                if matches!(event, ChannelEvent::Output(..)) {
+                    self.meter.printed(|| self.inner.clock.mono());
+                }
+                return self.pass(channel, event);
+            }
             Frame::InputCredit(channel, credit) => return self.credit(channel, credit),
             Frame::InputClosed(channel) => {
                 if let Some(reader) = self.roster.reader(channel) {
@@ -187,6 +203,7 @@ impl Broker {
             // Nobody would read what it prints.
             return self.send(&ToShim::Close(channel)).await;
         }
+        self.meter.started(self.inner.clock.mono());
         if channel == 0 {
             tracing::info!(session = %self.shared.id, event = "lease_started", "lease started");
         }
@@ -253,6 +270,7 @@ impl Broker {
 
     fn expired(&mut self, reason: EndReason, reached: u64, configured: u64) {
         if let Some(limit) = Limit::of(reason) {
+            self.inner.metrics.limit_hit(reason.name());
             self.inner.records.limit_exceeded(self.shared.id, limit, configured, reached);
         }
         let by = self.shared.ended_by.lock().unwrap_or_else(PoisonError::into_inner).clone();

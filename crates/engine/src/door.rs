@@ -102,6 +102,11 @@ pub struct Stay {
 }
 
 impl Stay {
+    /// The door, as sessions are counted: honeypots apart.
+    pub(crate) fn counted_door(&self) -> &'static str {
+        if self.who.user().is_none() { "honeypot" } else { self.door.name() }
+    }
+
     /// Who it is for, as recording and sidecar tell it.
     pub(crate) fn about(&self) -> About {
         let is_visitor = self.who.user().is_none();

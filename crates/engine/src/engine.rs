@@ -31,11 +31,14 @@ use crate::clock::Clock;
 use crate::door::Evidence;
 use crate::door::Who;
 use crate::ending::EndedBy;
+use crate::health;
 use crate::identity::Identity;
 use crate::identity::Principal;
+use crate::metrics::Metrics;
 use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
 use crate::profiles::Profiles;
+use crate::rates::Rates;
 use crate::records::Records;
 use crate::runner_link::RunnerError;
 use crate::runner_link::RunnerLink;
@@ -99,6 +102,9 @@ pub(crate) struct Inner {
     build: String,
     events: mpsc::Sender<RunnerEvent>,
     pub(crate) screens: Screens,
+    pub(crate) metrics: Metrics,
+    rates: Rates,
+    pub(crate) health: health::Found,
 }
 
 /// A session in motion.
@@ -121,6 +127,9 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         let (events, incoming) = mpsc::channel(EVENTS);
         let started = parts.clock.mono();
+        let metrics = Metrics::new();
+        parts.audit.counted_by(&metrics);
+        let rates = Rates::new(parts.clock.clone(), parts.audit.clone(), metrics.clone());
         let inner = Arc::new(Inner {
             clock: parts.clock,
             identity: parts.identity,
@@ -136,6 +145,9 @@ impl Engine {
             build: parts.build,
             events,
             screens: Screens::new(parts.recordings),
+            metrics,
+            rates,
+            health: health::Found::default(),
         });
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
@@ -157,6 +169,25 @@ impl Engine {
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.clock
+    }
+
+    /// Numbers for Prometheus.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// How often somebody may do what.
+    #[must_use]
+    pub fn rates(&self) -> &Rates {
+        &self.inner.rates
+    }
+
+    /// What waits in the engine's queues.
+    pub(crate) fn measure_queues(&self) {
+        let events = &self.inner.events;
+        let waiting = events.max_capacity() - events.capacity();
+        self.inner.metrics.queue("runner_events", waiting, events.max_capacity());
     }
 
     /// Cancelled when the gateway goes down: doors take nobody new.

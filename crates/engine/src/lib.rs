@@ -10,6 +10,9 @@
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
 //! - [`admit`]: whether somebody may do something to a session, asked by every door.
+//! - [`rates`]: how often somebody may do what.
+//! - [`metrics`]: numbers for Prometheus.
+//! - [`health`]: how the gateway is.
 //! - [`adopt`]: what a gateway that starts finds of the one before.
 
 pub mod admit;
@@ -21,10 +24,13 @@ pub mod door;
 pub mod ending;
 pub mod engine;
 pub mod extend;
+pub mod health;
 pub mod honeypot;
 pub mod identity;
 pub mod listing;
+pub mod metrics;
 pub mod profiles;
+pub mod rates;
 pub mod records;
 pub mod remains;
 pub mod runner_link;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use serde::Serialize;
 use sojourn_core::audit::Action;
@@ -80,19 +79,6 @@ pub enum EndAll {
     All,
     /// Those of one user.
     User(String),
-}
-
-/// How the gateway is.
-#[derive(Clone, Debug, Serialize)]
-pub struct Health {
-    /// Whether all is well.
-    pub healthy: bool,
-    /// What is not.
-    pub reasons: Vec<String>,
-    /// Sessions in motion.
-    pub active_sessions: usize,
-    /// Since the start.
-    pub uptime: Duration,
 }
 
 impl Engine {
@@ -190,26 +176,6 @@ impl Engine {
             .detail("ended", ended);
         self.audit().record_soon(event);
         Ok(ended)
-    }
-
-    /// How the gateway is.
-    pub async fn health(&self) -> Health {
-        let mut reasons = Vec::new();
-        if !self.audit().is_writable() {
-            reasons.push("the audit log cannot be written".to_owned());
-        }
-        if self.inner.records.store().sessions(&SessionFilter::default(), 1).await.is_err() {
-            reasons.push("the store does not answer".to_owned());
-        }
-        if !self.runner_is_there() {
-            reasons.push("the runner is not there".to_owned());
-        }
-        Health {
-            healthy: reasons.is_empty(),
-            reasons,
-            active_sessions: self.inner.admission().active(),
-            uptime: self.clock().mono().since(self.inner.started),
-        }
     }
 
     pub(crate) async fn view(&self, kept: Kept) -> SessionView {

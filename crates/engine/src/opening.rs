@@ -30,6 +30,7 @@ use crate::engine::Inner;
 use crate::engine::Live;
 use crate::engine::lock;
 use crate::identity::Principal;
+use crate::metrics::Meter;
 use crate::profiles::DEFAULT;
 use crate::profiles::ProfilePolicy;
 use crate::records;
@@ -60,11 +61,14 @@ impl Engine {
 
     /// Puts a refusal on record.
     pub async fn refused(&self, stay: &Stay, refusal: &Refusal) {
+        let door = stay.counted_door();
+        self.inner.metrics.session_refused(door, refusal);
         self.inner.records.refused(stay, refusal).await;
     }
 
     async fn try_open(&self, stay: &Stay) -> Result<Session, Refusal> {
         let inner = &self.inner;
+        let asked = inner.clock.mono();
         if inner.shutdown.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
@@ -119,6 +123,7 @@ impl Engine {
             session = %id, user = %stay.who.name(), source = %stay.peer.ip(),
             profile = name, sandbox, warm, event = "session_opened", "session opened",
         );
+        inner.metrics.taken(name, warm);
         let (recorded, is_recorded) = watch::channel(None);
         let principal = stay.who.user().cloned();
         let arrival = Arrival {
@@ -130,6 +135,8 @@ impl Engine {
             policy: policy.clone(),
             slot,
             guest: Some(records::guest(stay)),
+            meter: Meter::new(&inner.metrics, stay.counted_door(), records::SHELL)
+                .asked(asked, warm),
         };
         let session = inner.hold(arrival, fd, is_recorded).await?;
         let record = inner.clone();
@@ -159,6 +166,8 @@ pub(crate) struct Arrival {
     /// Who is at the connection it is for; none for one that was there before.
     pub(crate) guest: Option<Guest>,
     pub(crate) honeypot: bool,
+    /// What is measured of it.
+    pub(crate) meter: Meter,
 }
 
 impl Inner {
@@ -222,6 +231,7 @@ impl Inner {
             roster,
             ends_at: None,
             closing: false,
+            meter: arrival.meter,
         };
         self.tasks.spawn(broker.run());
         Ok(session)

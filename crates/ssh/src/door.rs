@@ -252,6 +252,7 @@ impl<G: Gate> House<G> {
 
     /// Stays with a connection until it is gone. Returns whether somebody signed in by it.
     async fn attend(self: Arc<Self>, socket: TcpStream, begun: Vec<u8>, peer: SocketAddr) -> bool {
+        let _counted = self.gate.connection();
         let (wire, ends) = Wire::new(socket, begun, self.patience);
         let cutter = ends.cutter.clone();
         let ticket = self.let_into_lobby(&cutter, peer);

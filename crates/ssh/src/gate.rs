@@ -19,6 +19,7 @@ use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::door::Who;
 use sojourn_engine::identity::Principal;
+use sojourn_engine::metrics::Counted;
 use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
 
@@ -94,6 +95,11 @@ pub trait Gate: Clone + Send + Sync + 'static {
 
     /// A file to keep an upload of a honeypot's session in; none, when there is no room for one.
     fn evidence(&self, session: SessionId) -> impl Future<Output = Option<Evidence>> + Send;
+
+    /// Counts a connection as open, until what this gives is dropped.
+    fn connection(&self) -> Option<Counted> {
+        None
+    }
 
     /// Puts on record, soon, what the door decided by itself.
     fn record(&self, event: Event);

@@ -4,6 +4,7 @@
 //! audit event and writes both in one transaction; the engine's audit writer fetches the event from
 //! the outbox from there. Only this crate names the database.
 
+mod check;
 mod db;
 mod error;
 mod idempotency;
@@ -37,6 +38,7 @@ use sqlx::sqlite::SqliteJournalMode;
 use sqlx::sqlite::SqliteSynchronous;
 use tokio::sync::Notify;
 
+use crate::check::Place;
 use crate::db::Db;
 use crate::db::Tx;
 use crate::db::args;
@@ -106,6 +108,8 @@ pub struct Store {
     read: Db,
     told: Arc<Notify>,
     changes: Arc<AtomicU64>,
+    /// Which file it is in; none where it is on a server.
+    place: Option<Arc<Place>>,
 }
 
 /// The right to be a database's only gateway. A data directory has its own lock, so there is nothing
@@ -148,7 +152,15 @@ impl Store {
             Location::File(data_dir) => Self::file(&data_dir.join(FILE)).await?,
             Location::Postgres(url) => Self::server(&url.parse()?).await?,
         };
-        Ok(Self { write, read, told: Arc::default(), changes: Arc::default() })
+        let place = match location {
+            Location::File(data_dir) => {
+                let path = data_dir.join(FILE);
+                let place = Place::of(&path);
+                Some(Arc::new(place.map_err(|source| StoreError::Open { path, source })?))
+            }
+            Location::Postgres(_) => None,
+        };
+        Ok(Self { write, read, told: Arc::default(), changes: Arc::default(), place })
     }
 
     /// The same for a gateway, which has the database for itself: before its schema is touched.

@@ -1,15 +1,22 @@
 //! What everybody else holds of the audit log.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::audit::Event;
+use sojourn_core::time::Mono;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+
+use super::disk;
+use crate::metrics::Metrics;
 
 /// The longest wait for a line to be durable. A disk that takes longer counts as one that fails.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -49,6 +56,12 @@ pub(super) struct Shared {
     pub(super) degraded: AtomicBool,
     /// Events for which there was no room, not yet on record as such.
     pub(super) lost: AtomicU64,
+    /// When the log was last synced, in microseconds of the monotonic clock.
+    pub(super) synced: AtomicU64,
+    /// The log's directory, where it is on a disk.
+    pub(super) dir: OnceLock<PathBuf>,
+    /// Where it is counted what is on record.
+    pub(super) metrics: OnceLock<Metrics>,
 }
 
 /// A way to the audit log. Cheap to clone.
@@ -96,6 +109,30 @@ impl AuditHandle {
     #[must_use]
     pub fn is_degraded(&self) -> bool {
         self.shared.degraded.load(Ordering::Relaxed) || self.queue.is_closed()
+    }
+
+    /// The file that is written, or why there is none; nothing where the log is on no disk.
+    pub(crate) fn newest_file(&self) -> Option<io::Result<PathBuf>> {
+        let dir = self.shared.dir.get()?;
+        let newest = disk::numbers(dir).and_then(|numbers| {
+            numbers.last().copied().ok_or_else(|| io::Error::other("its files are gone"))
+        });
+        Some(newest.map(|number| dir.join(disk::name(number))))
+    }
+
+    /// From now on what is written is counted.
+    pub(crate) fn counted_by(&self, metrics: &Metrics) {
+        // A second engine on one log counts nothing.
+        let _first = self.shared.metrics.set(metrics.clone());
+    }
+
+    /// Says how the log stands.
+    pub(crate) fn measure(&self, metrics: &Metrics, now: Mono) {
+        let waiting = self.queue.max_capacity() - self.queue.capacity();
+        let synced = now.since(Mono(self.shared.synced.load(Ordering::Relaxed)));
+        let lost = self.shared.lost.load(Ordering::Relaxed);
+        metrics.audit(waiting, synced, self.is_degraded(), lost);
+        metrics.queue("audit", waiting, self.queue.max_capacity());
     }
 
     async fn ask(&self, command: impl FnOnce(Answer) -> Command) -> Result<(), AuditUnavailable> {

@@ -70,6 +70,8 @@ pub async fn start(
     let written = opening::already_written(&dir, &opened.disk, &store).await?;
     let appender = Appender::new(Box::new(opened.disk), opened.head, key);
     let (handle, mut writer) = writer(appender, options.on_failure, store, clock);
+    // It is this handle's alone until now.
+    let _first = handle.shared.dir.set(dir.clone());
     writer.written = written;
     writer.first = opened.torn.map(|torn| opening::repaired(&torn, writer.clock.wall()));
     Ok((handle, writer))
@@ -130,7 +132,8 @@ pub(super) fn writer(
     clock: Arc<dyn Clock>,
 ) -> (AuditHandle, AuditWriter) {
     let (sender, queue) = mpsc::channel(QUEUE);
-    let shared = Arc::new(Shared { on_failure, ..Shared::default() });
+    let synced = clock.mono().0.into();
+    let shared = Arc::new(Shared { on_failure, synced, ..Shared::default() });
     let writer = AuditWriter {
         queue,
         shared: Arc::clone(&shared),
@@ -307,9 +310,10 @@ impl AuditWriter {
             return Err(io::Error::other("the thread that appends has panicked"));
         };
         let may_rotate = self.written.is_empty();
-        let batch = Batch { events, checkpoint, may_rotate, now: self.clock.wall() };
+        let batch = Arc::new(Batch { events, checkpoint, may_rotate, now: self.clock.wall() });
+        let appended = batch.clone();
         let done = spawn_blocking(move || {
-            let result = appender.append(&batch);
+            let result = appender.append(&appended);
             (appender, result)
         });
         let (appender, result) = done.await.map_err(io::Error::other)?;
@@ -317,6 +321,10 @@ impl AuditWriter {
         let signed = result?;
         self.first = None;
         self.shared.degraded.store(false, Ordering::Relaxed);
+        self.shared.synced.store(self.clock.mono().0, Ordering::Relaxed);
+        if let Some(metrics) = self.shared.metrics.get() {
+            batch.events.iter().for_each(|event| metrics.on_record(event));
+        }
         if checkpoint || signed.is_some() {
             self.checkpoint_at = Instant::now() + CHECKPOINT_AGE;
         }

@@ -297,10 +297,19 @@ keys! {
         max_sessions_per_user: u32 = 5, from 1, to 100_000;
         /// Sessions on each remote runner.
         max_sessions_per_runner: u32 = 3, later;
-        /// Sessions that a user, and an address, may start at the web door in a minute.
-        starts_per_minute: u32 = 5, later;
+        /// Sessions that a user, and an address (of IPv6, one /64), may start or resume at the web
+        /// door in any minute; 0 = any number.
+        starts_per_minute: u32 = 5, from 0, to 10_000;
         /// Messages to an agent in a minute, by session.
         messages_per_minute: u32 = 60, later;
+        /// Tries to sign in at the web door that an address may make in a minute, whatever comes of
+        /// them; 0 = any number. Guesses are slowed down long before.
+        sign_ins_per_minute: u32 = 600, from 0, to 1_000_000;
+        /// Requests with a token or cookie that is nobody's that an address may make in a minute;
+        /// 0 = any number.
+        unknown_tokens_per_minute: u32 = 60, from 0, to 1_000_000;
+        /// Requests without a login or a token that an address may make in a minute; 0 = any number.
+        requests_per_minute: u32 = 6000, from 0, to 100_000_000;
     }
 }
 

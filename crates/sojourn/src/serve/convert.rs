@@ -10,6 +10,7 @@ use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
 use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
+use sojourn_engine::rates::RateLimits;
 use sojourn_runner::builtin::RunnerConfig;
 use sojourn_runner::retention::Retention;
 use sojourn_sandbox::egress::Egress;
@@ -87,6 +88,18 @@ fn for_ever(span: Span) -> Option<Duration> {
 
 fn no_limit(size: Size) -> Option<u64> {
     Some(size.0).filter(|bytes| *bytes > 0)
+}
+
+/// How often somebody may do what.
+pub(crate) fn rates(config: &Config) -> RateLimits {
+    let limits = &config.limits;
+    RateLimits {
+        starts_per_minute: limits.starts_per_minute,
+        messages_per_minute: limits.messages_per_minute,
+        sign_ins_per_minute: limits.sign_ins_per_minute,
+        unknown_tokens_per_minute: limits.unknown_tokens_per_minute,
+        requests_per_minute: limits.requests_per_minute,
+    }
 }
 
 /// The gate's view of the profiles.

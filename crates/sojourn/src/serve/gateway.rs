@@ -67,6 +67,7 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
         recordings: data_dir.join("recordings"),
         build: convert::BUILD.to_owned(),
     });
+    engine.rates().set(convert::rates(&config));
     let outcome = serve(&config, &engine, runners, &store, clock.as_ref()).await;
     log.record_soon(Event::new(clock.wall(), Action::GatewayStopped, Actor::SYSTEM));
     last.cancel();

@@ -20,6 +20,7 @@ use sojourn_engine::identity;
 use sojourn_engine::identity::Peer;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::identity::Verdict;
+use sojourn_engine::metrics::Counted;
 use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
 use sojourn_engine::session::Session;
@@ -74,6 +75,10 @@ impl Gate for Engine {
 
     async fn evidence(&self, session: SessionId) -> Option<Evidence> {
         Self::evidence(self, session).await
+    }
+
+    fn connection(&self) -> Option<Counted> {
+        Some(self.metrics().ssh_connection())
     }
 
     fn record(&self, event: Event) {
