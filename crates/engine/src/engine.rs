@@ -45,6 +45,7 @@ use crate::runner_link::RunnerLink;
 use crate::screens::Screens;
 use crate::session::Session;
 use crate::session::Shared;
+use crate::tokens::Tokens;
 
 /// How many events of the runner may wait.
 const EVENTS: usize = 1024;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub identity: Identity,
     /// The audit log's writer.
     pub audit: AuditHandle,
+    /// Tokens of programs and runners.
+    pub tokens: Tokens,
     /// Sessions' records.
     pub records: Records,
     /// The profiles.
@@ -91,6 +94,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) identity: Identity,
     pub(crate) audit: AuditHandle,
+    pub(crate) tokens: Tokens,
     pub(crate) records: Records,
     pub(crate) profiles: Profiles,
     pub(crate) runner: RunnerLink,
@@ -134,6 +138,7 @@ impl Engine {
             clock: parts.clock,
             identity: parts.identity,
             audit: parts.audit,
+            tokens: parts.tokens,
             records: parts.records,
             profiles: parts.profiles,
             runner: RunnerLink::new(),
@@ -157,6 +162,12 @@ impl Engine {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// Tokens of programs and runners.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
     }
 
     /// The audit log.

@@ -6,6 +6,7 @@
 //!   in it, `coming_back` how people find what they left.
 //! - [`runner_link`]: requests to the built-in runner.
 //! - [`identity`]: the one place that checks a password or a key.
+//! - [`tokens`]: what programs and runners come with instead.
 //! - [`audit`]: the one writer of the audit log.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
@@ -36,6 +37,7 @@ pub mod remains;
 pub mod runner_link;
 pub mod secret;
 pub mod session;
+pub mod tokens;
 pub mod view;
 
 mod admission;

@@ -172,26 +172,26 @@ impl<'de> Deserialize<'de> for Seconds {
 }
 
 /// [`Wall`] as RFC 3339 text.
-mod rfc3339 {
+pub(crate) mod rfc3339 {
     use serde::Deserialize;
     use serde::Deserializer;
     use serde::Serializer;
     use serde::de::Error;
     use sojourn_core::time::Wall;
 
-    pub(super) fn serialize<S: Serializer>(time: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &Wall, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(time)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wall, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Wall, D::Error> {
         Wall::from_rfc3339(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 
     /// The same, where there may be none.
-    pub(super) mod option {
+    pub(crate) mod option {
         use super::*;
 
-        pub(in super::super) fn serialize<S: Serializer>(
+        pub(crate) fn serialize<S: Serializer>(
             time: &Option<Wall>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
@@ -201,7 +201,7 @@ mod rfc3339 {
             }
         }
 
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             from: D,
         ) -> Result<Option<Wall>, D::Error> {
             Option::<String>::deserialize(from)?

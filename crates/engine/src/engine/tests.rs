@@ -115,6 +115,7 @@ impl House {
             clock: clock.clone(),
             identity: Identity::new(store.clone(), log.clone(), clock.clone()),
             audit: log.clone(),
+            tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
             records: Records::new(store.clone(), log, clock),
             profiles: Profiles([(DEFAULT.to_owned(), policy)].into()),
             max_sessions: max,

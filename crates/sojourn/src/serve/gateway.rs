@@ -14,6 +14,7 @@ use sojourn_engine::clock::Clock;
 use sojourn_engine::engine::Parts;
 use sojourn_engine::identity::Identity;
 use sojourn_engine::records::Records;
+use sojourn_engine::tokens::Tokens;
 use sojourn_store::Store;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -60,6 +61,7 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
         clock: clock.clone(),
         identity,
         audit: log.clone(),
+        tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
         records: Records::new(store.clone(), log.clone(), clock.clone()),
         profiles: convert::profiles(&config),
         max_sessions: count(config.limits.max_concurrent_sessions),
