@@ -32,6 +32,13 @@ impl Role {
             Self::Auditor => "auditor",
         }
     }
+
+    /// Whether it allows something that `other` does not. Only from an admin is every way down: an
+    /// auditor may not start what a member may, and a member not read what an auditor may.
+    #[must_use]
+    pub fn exceeds(self, other: Self) -> bool {
+        self != other && other != Self::Admin
+    }
 }
 
 impl fmt::Display for Role {

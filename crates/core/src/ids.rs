@@ -75,6 +75,10 @@ id!(
     TokenId
 );
 id!(
+    /// Somebody's being signed in at the web door.
+    LoginId
+);
+id!(
     /// One event of the audit log, written exactly once.
     EventId
 );

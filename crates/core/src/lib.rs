@@ -11,6 +11,7 @@ pub mod extension;
 pub mod ids;
 pub mod lease;
 pub mod limits;
+pub mod login;
 pub mod network;
 pub mod rate;
 pub mod scope;

@@ -34,6 +34,7 @@ use crate::ending::EndedBy;
 use crate::health;
 use crate::identity::Identity;
 use crate::identity::Principal;
+use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Who may come in.
     pub identity: Identity,
+    /// Who is signed in at the web door.
+    pub logins: Logins,
     /// The audit log's writer.
     pub audit: AuditHandle,
     /// Tokens of programs and runners.
@@ -93,6 +96,7 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) identity: Identity,
+    pub(crate) logins: Logins,
     pub(crate) audit: AuditHandle,
     pub(crate) tokens: Tokens,
     pub(crate) records: Records,
@@ -137,6 +141,7 @@ impl Engine {
         let inner = Arc::new(Inner {
             clock: parts.clock,
             identity: parts.identity,
+            logins: parts.logins,
             audit: parts.audit,
             tokens: parts.tokens,
             records: parts.records,
@@ -154,6 +159,7 @@ impl Engine {
             rates,
             health: health::Found::default(),
         });
+        inner.tasks.spawn(inner.logins.clone().run(inner.shutdown.clone()));
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
     }

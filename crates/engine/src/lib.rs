@@ -7,6 +7,7 @@
 //! - [`runner_link`]: requests to the built-in runner.
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`tokens`]: what programs and runners come with instead.
+//! - [`login`]: people signed in at the web door, until when, and what ends with that.
 //! - [`audit`]: the one writer of the audit log.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
@@ -29,6 +30,7 @@ pub mod health;
 pub mod honeypot;
 pub mod identity;
 pub mod listing;
+pub mod login;
 pub mod metrics;
 pub mod profiles;
 pub mod rates;

@@ -6,6 +6,7 @@ use sojourn_core::end::EndReason;
 use tokio::time::MissedTickBehavior;
 
 use crate::engine::Engine;
+use crate::identity::Principal;
 
 /// How often it is looked whether an account has changed, by whichever process.
 const LOOK: Duration = Duration::from_millis(500);
@@ -20,11 +21,16 @@ impl Engine {
         loop {
             tokio::select! {
                 () = self.shutdown().cancelled() => return,
+                () = self.logins().moved() => {
+                    self.end_what_does_not_stand().await;
+                    continue;
+                }
                 _ = look.tick() => {}
             }
             // A store that does not answer is no reason to end anything.
-            let Ok(version) = self.identity().accounts_version().await else { continue };
-            if seen.replace(version) != Some(version) {
+            let Ok(version) = self.logins().accounts_version().await else { continue };
+            if seen != Some(version) && self.logins().recheck().await.is_ok() {
+                seen = Some(version);
                 self.end_what_does_not_stand().await;
             }
         }
@@ -32,11 +38,19 @@ impl Engine {
 
     async fn end_what_does_not_stand(&self) {
         for (session, principal) in self.inner.principals() {
-            if let Ok(false) = self.identity().still_stands(&principal).await {
+            let stands = !self.has_lost_login(&principal)
+                && !matches!(self.identity().still_stands(&principal).await, Ok(false));
+            if !stands {
                 let id = session.id();
                 tracing::info!(session = %id, user = principal.name, "the right to stay is gone");
                 session.request_end(EndReason::LoginEnded).await;
             }
         }
+    }
+
+    /// Whether this is somebody whose login has ended, where sessions end with it.
+    fn has_lost_login(&self, principal: &Principal) -> bool {
+        let logins = self.logins();
+        logins.rules().end_sessions && principal.login.is_some_and(|id| !logins.is_live(id))
     }
 }

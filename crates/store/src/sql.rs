@@ -130,6 +130,29 @@ statements! {
     PURGE_REQUEST = "DELETE FROM idempotency
         WHERE owner = $1 AND request_key = $2 AND created_at <= $3";
     PURGE_REQUESTS = "DELETE FROM idempotency WHERE created_at <= $1";
+    LIVE_LOGINS = "SELECT * FROM logins WHERE ended_at IS NULL
+        AND (CAST($1 AS TEXT) IS NULL OR id > $1) ORDER BY id LIMIT $2";
+    LOGINS_OF = "SELECT * FROM logins WHERE user_id = $1 AND ended_at IS NULL
+        ORDER BY last_seen_at DESC, id DESC LIMIT $2";
+    LOGIN_BY_ID = "SELECT * FROM logins WHERE id = $1";
+    LOGIN_BY_TOKEN = "SELECT * FROM logins WHERE token_hash = $1";
+    HOLD_USER = "UPDATE users SET epoch = epoch
+        WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL";
+    ADD_LOGIN = "INSERT INTO logins (token_hash, id, user_id, epoch, created_at, authenticated_at,
+        last_seen_at, idle_timeout, lifetime_ends_at, methods, address, device)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    ROTATE_LOGIN = "UPDATE logins SET token_hash = $2, authenticated_at = $3, last_seen_at = $4,
+        idle_timeout = $5, lifetime_ends_at = $6, methods = $7
+        WHERE id = $1 AND ended_at IS NULL";
+    TOUCH_LOGIN = "UPDATE logins SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2
+        AND ended_at IS NULL";
+    END_LOGIN = "UPDATE logins SET ended_at = $2, end_reason = $3
+        WHERE id = $1 AND ended_at IS NULL";
+    EXPIRE_LOGIN = "UPDATE logins SET ended_at = $2, end_reason = $3, last_seen_at = $4
+        WHERE id = $1 AND ended_at IS NULL AND last_seen_at <= $4";
+    COUNT_SESSIONS_BY_PASSWORD = "SELECT COUNT(*) AS n FROM sessions WHERE user_id = $1
+        AND ended_at IS NULL AND (login_id IS NOT NULL OR auth_method IN ('password', 'login'))";
+    FORGET_LOGINS = "DELETE FROM logins WHERE ended_at < $1";
 
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";

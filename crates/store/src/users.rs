@@ -7,6 +7,7 @@ use sojourn_core::audit::Event;
 use sojourn_core::authz::Role;
 use sojourn_core::ids::KeyId;
 use sojourn_core::ids::UserId;
+use sojourn_core::login::LoginEnd;
 use sojourn_core::time::Wall;
 
 use crate::Change;
@@ -14,6 +15,7 @@ use crate::Store;
 use crate::StoreError;
 use crate::db::Arg;
 use crate::db::args;
+use crate::logins;
 use crate::row::bounded;
 use crate::sql;
 
@@ -183,16 +185,15 @@ impl Store {
         must_change: bool,
         event: &Event,
     ) -> Result<(), StoreError> {
-        bounded("the password's hash", password.unwrap_or_default(), LONGEST_HASH)?;
-        self.change_user(
-            sql::SET_PASSWORD,
-            args![user.to_string(), password, must_change, event.timestamp.0],
-            event,
-        )
-        .await
+        let mut change = self.change().await?;
+        set_password(&mut change, user, password, must_change, event.timestamp).await?;
+        logins::end_with(&mut change, user, LoginEnd::PasswordChange, event).await?;
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
     }
 
-    /// Gives an account another role.
+    /// Gives an account another role. Logins that were not signed in for it end.
     ///
     /// # Errors
     /// When there is no such account.
@@ -202,7 +203,19 @@ impl Store {
         role: Role,
         event: &Event,
     ) -> Result<(), StoreError> {
-        self.change_user(sql::SET_ROLE, args![user.to_string(), role.name()], event).await
+        let id = user.to_string();
+        let mut change = self.change().await?;
+        let before = change.tx.one(sql::USER_BY_ID, args![&id]).await?;
+        if change.tx.run(sql::SET_ROLE, args![&id, role.name()]).await? == 0 {
+            return Err(StoreError::Missing("such user".to_owned()));
+        }
+        let before: Option<Role> = before.map(|row| row.parsed("role")).transpose()?;
+        if before.is_some_and(|before| role.exceeds(before)) {
+            logins::end_with(&mut change, user, LoginEnd::RoleChange, event).await?;
+        }
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
     }
 
     /// Closes an account, and ends what it opened.
@@ -210,7 +223,14 @@ impl Store {
     /// # Errors
     /// When there is no such account.
     pub async fn disable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
-        self.change_user(sql::DISABLE, args![user.to_string(), event.timestamp.0], event).await
+        let mut change = self.change().await?;
+        if change.tx.run(sql::DISABLE, args![user.to_string(), event.timestamp.0]).await? == 0 {
+            return Err(StoreError::Missing("such user".to_owned()));
+        }
+        logins::end_with(&mut change, user, LoginEnd::Disabled, event).await?;
+        change.accounts_changed().await?;
+        change.tell(event).await?;
+        change.commit().await
     }
 
     /// Opens a closed account.
@@ -317,6 +337,22 @@ impl Store {
     }
 }
 
+/// Sets or takes away a password as part of a change.
+pub(crate) async fn set_password(
+    change: &mut Change,
+    user: UserId,
+    password: Option<&str>,
+    must_change: bool,
+    at: Wall,
+) -> Result<(), StoreError> {
+    bounded("the password's hash", password.unwrap_or_default(), LONGEST_HASH)?;
+    let args = args![user.to_string(), password, must_change, at.0];
+    if change.tx.run(sql::SET_PASSWORD, args).await? == 0 {
+        return Err(StoreError::Missing("such user".to_owned()));
+    }
+    Ok(())
+}
+
 async fn insert(change: &mut Change, new: &NewUser) -> Result<(), StoreError> {
     bounded("the password's hash", new.password.as_deref().unwrap_or_default(), LONGEST_HASH)?;
     let added = change
@@ -367,7 +403,7 @@ pub(crate) fn unique<T>(
     })
 }
 
-fn user(row: &Row) -> Result<User, StoreError> {
+pub(crate) fn user(row: &Row) -> Result<User, StoreError> {
     Ok(User {
         id: row.parsed("id")?,
         name: row.text("name")?,

@@ -111,9 +111,20 @@ impl House {
             sandbox: "native".to_owned(),
             limits,
         };
+        let identity = Identity::new(store.clone(), log.clone(), clock.clone());
+        let rules = crate::login::Rules::default();
+        let logins = Logins::open(
+            dir.path(),
+            rules,
+            store.clone(),
+            identity.clone(),
+            log.clone(),
+            clock.clone(),
+        );
         let engine = Engine::new(Parts {
             clock: clock.clone(),
-            identity: Identity::new(store.clone(), log.clone(), clock.clone()),
+            identity,
+            logins: logins.await.unwrap(),
             audit: log.clone(),
             tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
             records: Records::new(store.clone(), log, clock),
@@ -134,6 +145,7 @@ impl House {
             how: How::Key,
             fingerprint: None,
             epoch: user.epoch,
+            login: None,
         };
         let house = Self { engine, clock: manual, runner, store, principal, _dir: dir };
         let hello = house.request().await;

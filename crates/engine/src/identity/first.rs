@@ -15,6 +15,7 @@ use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
 use sojourn_store::NewUser;
 use sojourn_store::Store;
+use sojourn_store::User;
 
 use super::accounts::AccountError;
 use super::hash::HashError;
@@ -80,6 +81,13 @@ pub(super) fn forget(data_dir: &Path) {
             tracing::warn!(path = %path.display(), %error, "the first password's file is still there");
         }
         _ => {}
+    }
+}
+
+/// Removes the file, if it was this account's, and its first change.
+pub(crate) fn forget_after(changed: &User, data_dir: &Path) {
+    if changed.must_change && changed.name == NAME {
+        forget(data_dir);
     }
 }
 

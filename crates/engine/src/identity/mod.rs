@@ -5,6 +5,7 @@
 //! address. Each attempt goes on record, and an accepted one does so before it counts.
 
 mod accounts;
+mod current;
 mod first;
 mod hash;
 mod keys;
@@ -28,6 +29,7 @@ use sojourn_core::audit::Event;
 use sojourn_core::authz::Asker;
 use sojourn_core::authz::Role;
 use sojourn_core::authz::is_user_name;
+use sojourn_core::ids::LoginId;
 use sojourn_core::ids::UserId;
 use sojourn_store::Store;
 use sojourn_store::StoreError;
@@ -35,9 +37,12 @@ use sojourn_store::User;
 
 pub use accounts::AccountError;
 pub use accounts::Accounts;
+pub(crate) use current::Current;
+pub(crate) use current::NotTaken;
 pub use first::FILE as FIRST_ADMIN_FILE;
 pub use first::FirstAdmin;
 pub use first::ensure_first_admin;
+pub(crate) use first::forget_after;
 pub use hash::HashError;
 pub use hash::MAX_BYTES as MAX_PASSWORD_BYTES;
 pub use keys::BadKey;
@@ -80,6 +85,10 @@ pub enum How {
     Key,
     /// By a certificate of the authority the gateway trusts.
     Certificate,
+    /// By their login at the web door.
+    Login,
+    /// By a token of theirs.
+    Token,
 }
 
 impl How {
@@ -90,7 +99,22 @@ impl How {
             Self::Password => "password",
             Self::Key => "publickey",
             Self::Certificate => "certificate",
+            Self::Login => "login",
+            Self::Token => "token",
         }
+    }
+
+    /// The way that is called so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Password, Self::Key, Self::Certificate, Self::Login, Self::Token];
+        all.into_iter().find(|how| how.name() == name)
+    }
+
+    /// Whether it is over when the account's password changes, or the account is closed.
+    #[must_use]
+    pub const fn ends_with_epoch(self) -> bool {
+        matches!(self, Self::Password | Self::Login)
     }
 }
 
@@ -109,6 +133,8 @@ pub struct Principal {
     pub fingerprint: Option<String>,
     /// The account's epoch: when it moves on, what a password opened is over.
     pub epoch: i64,
+    /// Their login at the web door, where they came by one.
+    pub login: Option<LoginId>,
 }
 
 impl Principal {
@@ -284,7 +310,7 @@ impl Identity {
     pub async fn may_begin(&self, principal: &Principal) -> Result<bool, StoreError> {
         let user = self.store.user_by_id(principal.id).await?;
         Ok(user.is_some_and(|user| {
-            is_open(&user) && (principal.how != How::Password || user.epoch == principal.epoch)
+            is_open(&user) && (!principal.how.ends_with_epoch() || user.epoch == principal.epoch)
         }))
     }
 
@@ -296,7 +322,8 @@ impl Identity {
     /// When the store does not answer, which is no reason to end anything.
     pub async fn still_stands(&self, principal: &Principal) -> Result<bool, StoreError> {
         let user = self.store.user_by_id(principal.id).await?;
-        Ok(user.is_some_and(|user| principal.how != How::Password || user.epoch == principal.epoch))
+        let ends = principal.how.ends_with_epoch();
+        Ok(user.is_some_and(|user| !ends || user.epoch == principal.epoch))
     }
 
     /// A number that moves with every change of an account, by whichever process.
@@ -355,7 +382,7 @@ impl Identity {
             return Verdict::Unavailable(Unavailable::Audit);
         }
         let User { id, name, role, epoch, .. } = user;
-        Verdict::Accepted(Principal { id, name, role, how, fingerprint, epoch })
+        Verdict::Accepted(Principal { id, name, role, how, fingerprint, epoch, login: None })
     }
 
     /// A password that is not theirs, which counts.

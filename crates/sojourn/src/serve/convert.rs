@@ -8,6 +8,7 @@ use std::time::Duration;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
+use sojourn_engine::login::Rules as LoginRules;
 use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
 use sojourn_engine::rates::RateLimits;
@@ -99,6 +100,18 @@ pub(crate) fn rates(config: &Config) -> RateLimits {
         sign_ins_per_minute: limits.sign_ins_per_minute,
         unknown_tokens_per_minute: limits.unknown_tokens_per_minute,
         requests_per_minute: limits.requests_per_minute,
+    }
+}
+
+/// How long logins at the web door last, and how many there can be.
+pub(crate) fn logins(config: &Config) -> LoginRules {
+    let login = &config.login;
+    LoginRules {
+        max_lifetime: login.max_lifetime.0,
+        idle_timeout: login.idle_timeout.0,
+        remind_before: login.remind_before.0,
+        max_per_user: usize::try_from(login.max_per_user).unwrap_or(usize::MAX),
+        end_sessions: login.end_sessions,
     }
 }
 

@@ -13,6 +13,7 @@ use sojourn_engine::clock;
 use sojourn_engine::clock::Clock;
 use sojourn_engine::engine::Parts;
 use sojourn_engine::identity::Identity;
+use sojourn_engine::login::Logins;
 use sojourn_engine::records::Records;
 use sojourn_engine::tokens::Tokens;
 use sojourn_store::Store;
@@ -57,9 +58,20 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     let last = CancellationToken::new();
     let keeper = tokio::spawn(writer.run(last.clone()));
     let identity = Identity::new(store.clone(), log.clone(), clock.clone());
+    let logins = Logins::open(
+        &data_dir,
+        convert::logins(&config),
+        store.clone(),
+        identity.clone(),
+        log.clone(),
+        clock.clone(),
+    )
+    .await
+    .map_err(|error| Failure::caused(&error))?;
     let engine = Engine::new(Parts {
         clock: clock.clone(),
         identity,
+        logins,
         audit: log.clone(),
         tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
         records: Records::new(store.clone(), log.clone(), clock.clone()),

@@ -200,6 +200,7 @@ fn principal(name: &str) -> Principal {
         how: How::Key,
         fingerprint: None,
         epoch: 0,
+        login: None,
     }
 }
 
