@@ -365,7 +365,7 @@ impl Store {
         new: &PasswordChange<'_>,
     ) -> Result<Option<Ended>, StoreError> {
         let user = new.user.to_string();
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         if change.tx.run(sql::HOLD_USER, args![&user, new.epoch]).await? == 0 {
             return Ok(None);
         }
@@ -378,7 +378,6 @@ impl Store {
             change.tx.run(sql::END_LOGIN, args![id.to_string(), event.timestamp.0, why]).await?;
         }
         users::set_password(&mut change, new.user, Some(new.hash), false, event.timestamp).await?;
-        change.accounts_changed().await?;
         change.tell(&event).await?;
         change.commit().await?;
         Ok(Some(ended))

@@ -185,10 +185,9 @@ impl Store {
         must_change: bool,
         event: &Event,
     ) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         set_password(&mut change, user, password, must_change, event.timestamp).await?;
         logins::end_with(&mut change, user, LoginEnd::PasswordChange, event).await?;
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
@@ -204,7 +203,7 @@ impl Store {
         event: &Event,
     ) -> Result<(), StoreError> {
         let id = user.to_string();
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         let before = change.tx.one(sql::USER_BY_ID, args![&id]).await?;
         if change.tx.run(sql::SET_ROLE, args![&id, role.name()]).await? == 0 {
             return Err(StoreError::Missing("such user".to_owned()));
@@ -213,7 +212,6 @@ impl Store {
         if before.is_some_and(|before| role.exceeds(before)) {
             logins::end_with(&mut change, user, LoginEnd::RoleChange, event).await?;
         }
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
@@ -223,12 +221,11 @@ impl Store {
     /// # Errors
     /// When there is no such account.
     pub async fn disable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
+        let mut change = self.account_change().await?;
         if change.tx.run(sql::DISABLE, args![user.to_string(), event.timestamp.0]).await? == 0 {
             return Err(StoreError::Missing("such user".to_owned()));
         }
         logins::end_with(&mut change, user, LoginEnd::Disabled, event).await?;
-        change.accounts_changed().await?;
         change.tell(event).await?;
         change.commit().await
     }
