@@ -32,6 +32,7 @@ use crate::door::Evidence;
 use crate::door::Who;
 use crate::ending::EndedBy;
 use crate::health;
+use crate::identity::Accounts;
 use crate::identity::Identity;
 use crate::identity::Principal;
 use crate::login::Logins;
@@ -68,6 +69,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Who is signed in at the web door.
     pub logins: Logins,
+    /// The accounts, for those who may change them.
+    pub accounts: Accounts,
     /// The audit log's writer.
     pub audit: AuditHandle,
     /// Tokens of programs and runners.
@@ -97,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) identity: Identity,
     pub(crate) logins: Logins,
+    accounts: Accounts,
     pub(crate) audit: AuditHandle,
     pub(crate) tokens: Tokens,
     pub(crate) records: Records,
@@ -142,6 +146,7 @@ impl Engine {
             clock: parts.clock,
             identity: parts.identity,
             logins: parts.logins,
+            accounts: parts.accounts,
             audit: parts.audit,
             tokens: parts.tokens,
             records: parts.records,
@@ -168,6 +173,12 @@ impl Engine {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
+    }
+
+    /// The accounts, for those who may change them.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.inner.accounts
     }
 
     /// Tokens of programs and runners.

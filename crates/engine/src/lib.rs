@@ -26,6 +26,7 @@ pub mod door;
 pub mod ending;
 pub mod engine;
 pub mod extend;
+pub mod fault;
 pub mod health;
 pub mod honeypot;
 pub mod identity;

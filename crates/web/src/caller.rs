@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use sojourn_core::audit::Actor;
+use sojourn_core::audit::ActorKind;
 use sojourn_core::authz::Asker;
 use sojourn_core::ids::UserId;
 use sojourn_engine::ending::EndedBy;
@@ -73,7 +74,7 @@ impl Caller {
     pub(crate) fn actor(&self) -> Actor {
         match &self.who {
             Who::Login(login) => login.actor(&self.client),
-            Who::Token(token) => token.actor(&self.client),
+            Who::Token(token) => Actor { kind: ActorKind::Token, ..self.client.actor(&token.name) },
             Who::Local { uid } => Actor::local(*uid),
         }
     }
@@ -82,7 +83,7 @@ impl Caller {
     pub(crate) fn user(&self) -> Option<UserId> {
         match &self.who {
             Who::Login(login) => Some(login.user()),
-            Who::Token(token) => Some(token.user()),
+            Who::Token(token) => Some(token.user),
             Who::Local { .. } => None,
         }
     }
@@ -91,7 +92,7 @@ impl Caller {
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.who {
             Who::Login(login) => Some(login.name()),
-            Who::Token(token) => Some(token.name()),
+            Who::Token(token) => Some(&token.name),
             Who::Local { .. } => None,
         }
     }
@@ -123,23 +124,6 @@ impl<S: Send + Sync> FromRequestParts<S> for MaybeCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self(parts.extensions.get::<Caller>().cloned()))
-    }
-}
-
-/// A login whose person proved who they are a short while ago.
-#[derive(Clone, Debug)]
-pub(crate) struct Fresh(pub(crate) Arc<Login>);
-
-impl<S: Send + Sync> FromRequestParts<S> for Fresh {
-    type Rejection = Refused;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let caller = Caller::from_request_parts(parts, state).await?;
-        match caller.login() {
-            Some(login) if login.is_fresh() => Ok(Self(login.clone())),
-            Some(_) => Err(Refused::ReauthRequired),
-            None => Err(Refused::Forbidden(ONLY_A_PERSON)),
-        }
     }
 }
 

@@ -26,15 +26,13 @@ struct Inner {
     engine: Engine,
     origin: Origin,
     recordings: PathBuf,
-    logins: Logins,
-    tokens: Tokens,
 }
 
 impl Gate {
     /// A gate before this engine, which browsers see under `origin`.
     #[must_use]
     pub fn new(engine: Engine, origin: Origin, recordings: PathBuf) -> Self {
-        let inner = Inner { engine, origin, recordings, logins: Logins, tokens: Tokens };
+        let inner = Inner { engine, origin, recordings };
         Self { inner: Arc::new(inner) }
     }
 
@@ -55,12 +53,12 @@ impl Gate {
 
     /// All logins.
     pub(crate) fn logins(&self) -> &Logins {
-        &self.inner.logins
+        self.inner.engine.logins()
     }
 
     /// All API tokens.
     pub(crate) fn tokens(&self) -> &Tokens {
-        &self.inner.tokens
+        self.inner.engine.tokens()
     }
 
     /// The session that a path names, when the caller may do this to it. One that they may not know of

@@ -62,7 +62,7 @@ async fn read(
         Ok(_) => StatusCode::OK,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let more = (caller.is_some() || client.address.is_loopback()).then_some(More {
+    let more = (caller.is_some() || client.address().is_loopback()).then_some(More {
         version: env!("CARGO_PKG_VERSION"),
         // Runners that dial in are not there yet.
         runners_connected: 0,

@@ -13,6 +13,7 @@
 #![expect(dead_code, reason = "accounts' and sign-in's routes use the rest of what is here")]
 
 mod answer;
+mod auth;
 mod caller;
 mod cookie;
 mod files;
@@ -20,6 +21,7 @@ mod gate;
 mod guards;
 mod health;
 mod listen;
+mod me;
 mod openapi;
 mod origin;
 mod peer;
@@ -29,6 +31,7 @@ mod route;
 mod sessions;
 mod standin;
 mod table;
+mod users;
 
 pub use gate::Gate;
 pub use listen::serve;

@@ -19,6 +19,9 @@ use crate::answer::Refused;
 /// The most fields of a query string.
 const MOST_FIELDS: usize = 32;
 
+/// The most texts of a list.
+const MOST_TEXTS: usize = 32;
+
 /// A JSON object, or nothing at all.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Map<String, Value>);
@@ -37,6 +40,31 @@ impl Fields {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Refused::invalid(name, "not a text")),
+        }
+    }
+
+    /// A text that has to be there.
+    pub(crate) fn needed(&self, name: &'static str) -> Result<&str, Refused> {
+        self.text(name)?.ok_or_else(|| Refused::invalid(name, "has to be there"))
+    }
+
+    /// Some texts; none when they are not there.
+    pub(crate) fn texts(&self, name: &'static str) -> Result<Vec<&str>, Refused> {
+        let not = || Refused::invalid(name, format_args!("not a list of up to {MOST_TEXTS} texts"));
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(texts)) if texts.len() <= MOST_TEXTS => {
+                texts.iter().map(|text| text.as_str().ok_or_else(not)).collect()
+            }
+            Some(_) => Err(not()),
+        }
+    }
+
+    /// True or false, where it is there.
+    pub(crate) fn choice(&self, name: &'static str) -> Result<Option<bool>, Refused> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.flag(name).map(Some),
         }
     }
 

@@ -7,21 +7,33 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware;
 
 use crate::answer::Refused;
+use crate::auth;
 use crate::files;
 use crate::gate::Gate;
 use crate::guards;
 use crate::health;
+use crate::me;
 use crate::openapi;
 use crate::recording;
 use crate::route::Route;
 use crate::sessions;
+use crate::users;
 
 /// Every route there is. A part adds its own lines here.
 pub(crate) fn all() -> Vec<Route> {
-    [openapi::routes(), health::routes(), sessions::routes(), recording::routes(), files::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        openapi::routes(),
+        health::routes(),
+        auth::routes(),
+        me::routes(),
+        users::routes(),
+        sessions::routes(),
+        recording::routes(),
+        files::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The router of these routes, each behind its guards.

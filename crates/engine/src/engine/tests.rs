@@ -125,6 +125,7 @@ impl House {
             clock: clock.clone(),
             identity,
             logins: logins.await.unwrap(),
+            accounts,
             audit: log.clone(),
             tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
             records: Records::new(store.clone(), log, clock),

@@ -33,7 +33,8 @@ use sojourn_core::ids::LoginId;
 use sojourn_core::ids::UserId;
 use sojourn_store::Store;
 use sojourn_store::StoreError;
-use sojourn_store::User;
+pub use sojourn_store::User;
+pub use sojourn_store::UserKey;
 
 pub use accounts::AccountError;
 pub use accounts::Accounts;

@@ -1,7 +1,6 @@
 //! Whether somebody may call a route.
 
 use axum::http::HeaderMap;
-use subtle::ConstantTimeEq;
 
 use crate::answer::Refused;
 use crate::caller::Caller;
@@ -10,6 +9,7 @@ use crate::caller::Who;
 use crate::gate::Gate;
 use crate::guards::credentials::Asking;
 use crate::route::Access;
+use crate::standin::Login;
 use crate::standin::LoginEnd;
 use crate::standin::Scope;
 
@@ -38,7 +38,7 @@ pub(crate) fn admit(
         Access::Login => person(&caller)?,
         Access::Fresh => {
             person(&caller)?;
-            if !caller.login().is_some_and(|login| login.is_fresh()) {
+            if !caller.login().is_some_and(|login| login.is_fresh(gate.logins().now())) {
                 return Err(Refused::ReauthRequired);
             }
         }
@@ -66,23 +66,19 @@ fn in_scope(caller: &Caller, scope: Scope) -> Result<(), Refused> {
 
 /// What the holder of an ended login is told.
 pub(crate) fn ended(why: LoginEnd) -> Refused {
-    match why {
-        LoginEnd::Inactivity => Refused::Expired { reason: "inactivity" },
-        LoginEnd::Lifetime => Refused::Expired { reason: "lifetime" },
-        LoginEnd::Revoked => Refused::Revoked { reason: "revoked" },
-    }
+    let reason = why.name();
+    if why.is_expiry() { Refused::Expired { reason } } else { Refused::Revoked { reason } }
 }
 
 /// Refuses a request by cookie that does not prove that our own page sent it.
 pub(crate) fn check_csrf_token(
     access: Access,
-    expected: &str,
+    login: &Login,
     headers: &HeaderMap,
 ) -> Result<(), Refused> {
     if access == Access::SignIn {
         return Ok(());
     }
-    let sent = headers.get(CSRF_HEADER).map_or(&[][..], |value| value.as_bytes());
-    let same = bool::from(sent.ct_eq(expected.as_bytes()));
-    if same && !expected.is_empty() { Ok(()) } else { Err(Refused::CsrfToken) }
+    let sent = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if login.is_csrf_token(sent) { Ok(()) } else { Err(Refused::CsrfToken) }
 }

@@ -90,7 +90,7 @@ impl Guard {
         let login = caller.as_ref().map(Caller::who);
         if let Some(Who::Login(login)) = login {
             if changes {
-                access::check_csrf_token(rule.access, login.csrf_token(), headers)?;
+                access::check_csrf_token(rule.access, login, headers)?;
             }
             if rule.activity == Activity::Counts {
                 gate.logins().touch(login);

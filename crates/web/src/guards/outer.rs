@@ -30,9 +30,6 @@ use crate::standin::Client;
 /// of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The longest name of a program that is kept, in characters.
-const LONGEST_AGENT: usize = 256;
-
 /// What a page of ours may do: nothing but with what comes from here. Styles stand in the document
 /// for the terminal's renderer.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; \
@@ -70,7 +67,7 @@ impl Door {
         // Neither query nor headers: both can hold secrets.
         let span = tracing::info_span!(
             "request", id, method = %request.method(), path = request.uri().path(),
-            source = %client.address,
+            source = %client.address(),
         );
         let answered = AssertUnwindSafe(self.inner(peer, client, request).instrument(span));
         let mut response = answered.catch_unwind().await.unwrap_or_else(|_| {
@@ -113,8 +110,8 @@ impl Door {
 
 fn client(peer: &Peer, headers: &HeaderMap) -> Client {
     let agent = headers.get(USER_AGENT).map_or(&[][..], |value| value.as_bytes());
-    let agent = String::from_utf8_lossy(agent).chars().take(LONGEST_AGENT).collect();
-    Client { address: peer.ip(), user_agent: agent }
+    let agent = String::from_utf8_lossy(agent);
+    Client::new(peer.ip(), &agent)
 }
 
 /// Refuses a request for a host that this gateway is not, and whom the local socket does not trust.

@@ -1,0 +1,100 @@
+//! Changing one's password, and setting one by a link that an admin has made.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde::Serialize;
+use sojourn_engine::login::ChangeError;
+use sojourn_engine::login::LoginEnd;
+use utoipa::ToSchema;
+use utoipa::openapi::Required;
+
+use super::add_cookie;
+use crate::answer::Code;
+use crate::answer::Refused;
+use crate::caller::Caller;
+use crate::caller::ONLY_A_PERSON;
+use crate::cookie;
+use crate::cookie::Kind;
+use crate::gate::Gate;
+use crate::openapi::Doc;
+use crate::request::Fields;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+
+/// What a change is asked with.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document; the body is read field by field")]
+struct Change {
+    current_password: String,
+    new_password: String,
+    /// The new one once more.
+    confirm_password: String,
+}
+
+/// It is done.
+#[derive(Serialize, ToSchema)]
+struct Done {
+    success: bool,
+    /// For people.
+    message: &'static str,
+}
+
+/// The routes of this file.
+pub(super) fn routes() -> Vec<Route> {
+    let may_fail =
+        [Code::Invalid, Code::RateLimited, Code::AuditUnavailable, Code::StoreUnavailable];
+    vec![Route::post(
+        "/api/auth/change-password",
+        Access::Login,
+        Activity::Counts,
+        change,
+        Doc::of("changePassword", "Changes one's password. Every login of the account ends.")
+            .takes::<Change>(Required::True)
+            .gives::<Done>(200, "It is changed.")
+            .refuses(&may_fail)
+            .refuses(&[Code::CurrentPasswordWrong]),
+    )]
+}
+
+/// `POST /api/auth/change-password`
+async fn change(
+    State(gate): State<Gate>,
+    caller: Caller,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    fields.only(&["current_password", "new_password", "confirm_password"])?;
+    let login = caller.login().ok_or(Refused::Forbidden(ONLY_A_PERSON))?;
+    let current = fields.needed("current_password")?;
+    let new = twice(&fields)?;
+    gate.logins().change_password(login, current, new, caller.client()).await?;
+    let message = "Password changed. All logins ended; please sign in.";
+    let mut response = Json(Done { success: true, message }).into_response();
+    add_cookie(response.headers_mut(), cookie::removal(gate.origin(), Kind::Login));
+    Ok(response)
+}
+
+/// The new password, which is to be there twice.
+fn twice(fields: &Fields) -> Result<&str, Refused> {
+    let new = fields.needed("new_password")?;
+    if fields.needed("confirm_password")? != new {
+        return Err(Refused::invalid("confirm_password", "not the same as the new password"));
+    }
+    Ok(new)
+}
+
+impl From<ChangeError> for Refused {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Wrong => Self::CurrentPasswordWrong,
+            ChangeError::Throttled { retry_after } => Self::RateLimited { retry_after },
+            ChangeError::LoginOver => Self::Revoked { reason: LoginEnd::Revoked.name() },
+            ChangeError::Stale => Self::Revoked { reason: LoginEnd::PasswordChange.name() },
+            ChangeError::Bad(why) => Self::invalid("new_password", why),
+            ChangeError::Same => Self::invalid("new_password", error),
+            ChangeError::Unavailable(why) => why.into(),
+        }
+    }
+}
