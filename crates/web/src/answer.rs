@@ -293,12 +293,11 @@ impl From<ExtendError> for Refused {
     }
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let code = self.code();
-        let mut body = json!({"error": self.line(), "code": code.name()});
-        let mut retry = None;
-        match &self {
+impl Refused {
+    /// What programs and people read of it.
+    pub(crate) fn body(&self) -> Value {
+        let mut body = json!({"error": self.line(), "code": self.code().name()});
+        match self {
             Self::Invalid { field, .. } => body["field"] = Value::from(*field),
             Self::Ambiguous(ids) => body["matches"] = json!(ids),
             Self::Expired { reason } | Self::Revoked { reason } => {
@@ -307,7 +306,6 @@ impl IntoResponse for Refused {
             Self::RateLimited { retry_after } => {
                 let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
                 body["retry_after_ms"] = Value::from(millis);
-                retry = Some(whole_seconds(*retry_after));
             }
             Self::LimitReached { limit, max_sessions, .. } => {
                 body["limit"] = Value::from(*limit);
@@ -315,10 +313,17 @@ impl IntoResponse for Refused {
             }
             _ => {}
         }
-        let status = StatusCode::from_u16(code.status()).unwrap_or_default();
-        let mut response = (status, Json(body)).into_response();
-        if let Some(seconds) = retry {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        body
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code().status()).unwrap_or_default();
+        let mut response = (status, Json(self.body())).into_response();
+        if let Self::RateLimited { retry_after } = self {
+            let seconds = HeaderValue::from(whole_seconds(retry_after));
+            response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         response
     }

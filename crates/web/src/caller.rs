@@ -10,11 +10,11 @@ use sojourn_core::audit::ActorKind;
 use sojourn_core::authz::Asker;
 use sojourn_core::ids::UserId;
 use sojourn_engine::ending::EndedBy;
+use sojourn_engine::identity::Client;
+use sojourn_engine::login::Login;
+use sojourn_engine::tokens::ApiToken;
 
 use crate::answer::Refused;
-use crate::standin::ApiToken;
-use crate::standin::Client;
-use crate::standin::Login;
 
 /// Who asks, and from where. As an extractor it is there on every route that is not public; the
 /// guards have put it there.
@@ -74,7 +74,7 @@ impl Caller {
     pub(crate) fn actor(&self) -> Actor {
         match &self.who {
             Who::Login(login) => login.actor(&self.client),
-            Who::Token(token) => Actor { kind: ActorKind::Token, ..self.client.actor(&token.name) },
+            Who::Token(token) => token_actor(token, &self.client),
             Who::Local { uid } => Actor::local(*uid),
         }
     }
@@ -105,6 +105,17 @@ impl Caller {
             (_, None) => EndedBy::new("the operator", why),
         }
     }
+}
+
+/// Our own command calls itself so.
+const OUR_COMMAND: &str = "sojourn/";
+
+fn token_actor(token: &ApiToken, client: &Client) -> Actor {
+    let kind = match client.user_agent().starts_with(OUR_COMMAND) {
+        true => ActorKind::Cli,
+        false => ActorKind::Token,
+    };
+    Actor { kind, ..client.actor(&token.name) }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

@@ -15,6 +15,7 @@ use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
 use sojourn_core::authz::Deed;
+use sojourn_core::scope::Scope;
 use sojourn_core::wire::runner::LeftForm;
 use sojourn_engine::remains::Left;
 use sojourn_engine::remains::NothingLeft;
@@ -35,7 +36,6 @@ use crate::request::Named;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
-use crate::standin::Scope;
 
 /// The longest line of a list. A path and the target of a link are 4 KiB each, and escaped.
 const LONGEST_LINE: u64 = 256 << 10;

@@ -3,18 +3,32 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+use std::time::Duration;
 
 use sojourn_core::authz::Deed;
 use sojourn_core::authz::General;
 use sojourn_core::authz::may_in_general;
 use sojourn_engine::Engine;
+use sojourn_engine::identity::Client;
+use sojourn_engine::login::Login;
+use sojourn_engine::login::LoginEnd;
+use sojourn_engine::login::Logins;
+use sojourn_engine::tokens::Tokens;
 use sojourn_engine::view::SessionView;
 
 use crate::answer::Refused;
 use crate::caller::Caller;
+use crate::caller::ONLY_A_PERSON;
+use crate::caller::Who;
+use crate::notices::Notices;
+use crate::notices::Why;
 use crate::origin::Origin;
-use crate::standin::Logins;
-use crate::standin::Tokens;
+use crate::settings::Settings;
+
+/// How often it is looked whether a token is still good.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What handlers need. Cheap to clone.
 #[derive(Clone)]
@@ -26,14 +40,43 @@ struct Inner {
     engine: Engine,
     origin: Origin,
     recordings: PathBuf,
+    settings: RwLock<Arc<Settings>>,
+    notices: Notices,
 }
 
 impl Gate {
     /// A gate before this engine, which browsers see under `origin`.
     #[must_use]
-    pub fn new(engine: Engine, origin: Origin, recordings: PathBuf) -> Self {
-        let inner = Inner { engine, origin, recordings };
+    pub fn new(engine: Engine, origin: Origin, recordings: PathBuf, settings: Settings) -> Self {
+        let inner = Inner {
+            engine,
+            origin,
+            recordings,
+            settings: RwLock::new(Arc::new(settings)),
+            notices: Notices::default(),
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Other settings, from the next request on.
+    pub fn set_settings(&self, settings: Settings) {
+        let place = &self.inner.settings;
+        *place.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// What the operator has decided.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.inner.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something was refused before anybody was known.
+    pub(crate) fn note(&self, why: Why, client: &Client) {
+        self.inner.notices.note(why, client, &self.inner.engine);
+    }
+
+    /// How often that has happened, by reason.
+    pub(crate) fn noted(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.inner.notices.counts().into_iter()
     }
 
     /// Sessions, accounts, the audit log.
@@ -77,6 +120,32 @@ impl Gate {
         match may_in_general(caller.asker(), deed).is_allowed() {
             true => Ok(()),
             false => Err(Refused::Forbidden("your role may not do this")),
+        }
+    }
+
+    /// The caller's login, if its person proved who they are a short while ago.
+    pub(crate) fn fresh<'a>(&self, caller: &'a Caller) -> Result<&'a Arc<Login>, Refused> {
+        match caller.login() {
+            Some(login) if login.is_fresh(self.logins().now()) => Ok(login),
+            Some(_) => Err(Refused::ReauthRequired),
+            None => Err(Refused::Forbidden(ONLY_A_PERSON)),
+        }
+    }
+
+    /// Resolves when the caller's right to be there is gone, within a second or two of that.
+    pub(crate) async fn ended(&self, caller: &Caller) -> LoginEnd {
+        match caller.who() {
+            Who::Login(login) => login.ended().await,
+            Who::Token(token) => {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    // A store that does not answer is no reason to end anything.
+                    if let Ok(false) = self.tokens().still_stands(token.id).await {
+                        return LoginEnd::Revoked;
+                    }
+                }
+            }
+            Who::Local { .. } => std::future::pending().await,
         }
     }
 }

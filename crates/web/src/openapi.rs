@@ -50,7 +50,8 @@ pub(crate) const JSON: &str = "application/json";
 /// parameters of the path, errors of the guards, how to authenticate.
 #[derive(Clone)]
 pub(crate) struct Doc {
-    id: &'static str,
+    /// None of what is no part of the API.
+    id: Option<&'static str>,
     summary: &'static str,
     parameters: Vec<Parameter>,
     body: Option<RequestBody>,
@@ -60,10 +61,15 @@ pub(crate) struct Doc {
 }
 
 impl Doc {
+    /// What people look at, and no part of the API.
+    pub(crate) fn page() -> Self {
+        Self { id: None, ..Self::of("", "") }
+    }
+
     /// A route's name for programs, and what it does.
     pub(crate) fn of(id: &'static str, summary: &'static str) -> Self {
         Self {
-            id,
+            id: Some(id),
             summary,
             parameters: Vec::new(),
             body: None,
@@ -162,7 +168,7 @@ pub(crate) fn document(routes: Vec<Route>) -> OpenApi {
     let mut paths = Paths::new();
     let mut schemas = BTreeMap::new();
     for route in routes {
-        let Some(method) = http_method(&route.method) else { continue };
+        let (Some(method), Some(_)) = (http_method(&route.method), route.doc.id) else { continue };
         schemas.extend(route.doc.schemas.iter().cloned());
         paths.add_path_operation(route.path, vec![method], operation(route));
     }
@@ -202,7 +208,7 @@ fn http_method(method: &Method) -> Option<HttpMethod> {
 fn operation(route: Route) -> utoipa::openapi::path::Operation {
     let Route { method, path, rule, doc, .. } = route;
     let mut operation = OperationBuilder::new()
-        .operation_id(Some(doc.id))
+        .operation_id(doc.id)
         .summary(Some(doc.summary))
         .request_body(doc.body);
     for name in names_in(path) {

@@ -35,6 +35,12 @@ impl Origin {
         Self { secure, host: "localhost".to_owned(), port }
     }
 
+    /// The host's name or address.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Whether browsers come by https.
     #[must_use]
     pub const fn is_secure(&self) -> bool {

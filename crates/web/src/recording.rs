@@ -16,6 +16,7 @@ use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
 use sojourn_core::authz::Deed;
 use sojourn_core::ids::SessionId;
+use sojourn_core::scope::Scope;
 use sojourn_core::time::Wall;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
@@ -30,7 +31,6 @@ use crate::request::Named;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
-use crate::standin::Scope;
 
 const DAY: Duration = Duration::from_secs(86_400);
 

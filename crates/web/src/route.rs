@@ -8,10 +8,10 @@ use axum::routing::MethodFilter;
 use axum::routing::MethodRouter;
 use axum::routing::on;
 use sojourn_core::authz::General;
+use sojourn_core::scope::Scope;
 
 use crate::gate::Gate;
 use crate::openapi::Doc;
-use crate::standin::Scope;
 
 /// The longest body where nobody has signed in yet.
 const SMALL_BODY: usize = 16 << 10;

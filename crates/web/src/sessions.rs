@@ -8,6 +8,7 @@ use serde_json::json;
 use sojourn_core::authz::Deed;
 use sojourn_core::authz::General;
 use sojourn_core::authz::is_user_name;
+use sojourn_core::scope::Scope;
 use sojourn_engine::extend::Extension;
 use sojourn_engine::listing::EndAll;
 use sojourn_engine::listing::MAX_PAGE;
@@ -27,7 +28,6 @@ use crate::request::Named;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
-use crate::standin::Scope;
 
 /// Sessions of one page, when nobody says how many.
 const USUAL_PAGE: u32 = 50;

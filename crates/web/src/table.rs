@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use tower_http::compression::CompressionLayer;
 
 use crate::answer::Refused;
 use crate::auth;
@@ -14,6 +15,7 @@ use crate::guards;
 use crate::health;
 use crate::me;
 use crate::openapi;
+use crate::pages;
 use crate::recording;
 use crate::route::Route;
 use crate::sessions;
@@ -21,19 +23,16 @@ use crate::users;
 
 /// Every route there is. A part adds its own lines here.
 pub(crate) fn all() -> Vec<Route> {
-    [
-        openapi::routes(),
-        health::routes(),
-        auth::routes(),
-        me::routes(),
-        users::routes(),
-        sessions::routes(),
-        recording::routes(),
-        files::routes(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let mut all = pages::routes();
+    all.extend(openapi::routes());
+    all.extend(health::routes());
+    all.extend(auth::routes());
+    all.extend(me::routes());
+    all.extend(users::routes());
+    all.extend(sessions::routes());
+    all.extend(recording::routes());
+    all.extend(files::routes());
+    all
 }
 
 /// The router of these routes, each behind its guards.
@@ -45,6 +44,11 @@ pub(crate) fn router(gate: &Gate, routes: Vec<Route>) -> Router {
             .handler
             .route_layer(DefaultBodyLimit::max(route.rule.longest_body))
             .route_layer(middleware::from_fn_with_state(Arc::new(guard), guards::pass));
+        // What a person typed must never share a compressed answer with a secret: files only.
+        let guarded = match route.path.starts_with("/api/") {
+            true => guarded,
+            false => guarded.route_layer(CompressionLayer::new()),
+        };
         router = router.route(route.path, guarded);
     }
     router

@@ -156,6 +156,12 @@ actions! {
     ForwardRefused = "forward_refused",
     /// A connection was turned away before anybody signed in: `{code}`.
     ConnectionRefused = "connection_refused",
+    /// A browser was sent here by another site's page, and refused: `{code, count}`.
+    CrossOriginRefused = "cross_origin_refused",
+    /// A request with a login did not prove that our own page sent it: `{code, count}`.
+    CsrfRefused = "csrf_refused",
+    /// A request carried two login cookies, which counted as none: `{code, count}`.
+    CookieRefused = "cookie_refused",
     /// What a session left in its sandbox is kept: `{name, files, bytes, truncated}`.
     FilesKept = "files_kept",
     /// What a session left was removed, its time or room being over.

@@ -96,14 +96,35 @@ fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
 
 /// Passwords and logins do not travel in the clear unless somebody insists.
 fn web(web: &Web, root: &Node, report: &mut Report) {
-    let Some(origin) = &web.public_url.0 else { return };
-    let Some(node) = place(root, &["web", "public_url"]) else { return };
-    if !origin.is_secure() && !origin.is_loopback() && !web.insecure_http {
-        report.problem(
-            node,
-            "http on a host that is not this machine: passwords would travel in the clear; use \
-             https, or set insecure_http = true",
-        );
+    let Some(section) = root.get("web") else { return };
+    let at = |key| section.get(key).unwrap_or(section);
+    if let Some(origin) = &web.public_url.0 {
+        if !origin.is_secure() && !origin.is_loopback() && !web.insecure_http {
+            let message = "http on a host that is not this machine: passwords would travel in the \
+                           clear; use https, or set insecure_http = true";
+            report.problem(at("public_url"), message);
+        }
+        if !origin.is_secure() && web.has_tls() {
+            report.problem(at("public_url"), "http, while the listener speaks TLS; make it https");
+        }
+    }
+    for (key, file) in [("tls_cert", &web.tls_cert.0), ("tls_key", &web.tls_key.0)] {
+        if let Some(file) = file {
+            expect_path(at(key), std::fs::metadata(file), std::fs::Metadata::is_file, report);
+        }
+    }
+    match (&web.tls_cert.0, &web.tls_key.0) {
+        (Some(_), None) => report.problem(at("tls_cert"), "tls_key has to name its key"),
+        (None, Some(_)) => report.problem(at("tls_key"), "tls_cert has to name its certificate"),
+        (Some(_), Some(_)) if web.tls_self_signed => {
+            let message = "there is a certificate in tls_cert already; leave one of them out";
+            report.problem(at("tls_self_signed"), message);
+        }
+        _ => {}
+    }
+    if web.max_connections_per_address > web.max_connections {
+        let message = format_args!("more than max_connections, {}", web.max_connections);
+        report.problem(at("max_connections_per_address"), message);
     }
 }
 
@@ -188,6 +209,15 @@ fn expect_path(
 
 /// Notes what is accepted and does nothing yet.
 pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
+    if config.web.public_url.0.as_ref().is_some_and(|origin| origin.is_secure())
+        && !config.web.has_tls()
+        && config.web.trusted_proxies.is_empty()
+    {
+        report.note(
+            "web.public_url is https, and nothing here speaks TLS: name the proxy that does in \
+             web.trusted_proxies, or set tls_cert and tls_key",
+        );
+    }
     if config.web.public_url.0.is_none() && !config.web.listen.0.ip().is_loopback() {
         report.note(
             "web.public_url is not set: browsers on other machines are turned away; say how they \

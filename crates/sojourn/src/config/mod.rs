@@ -38,6 +38,7 @@ pub(crate) use sections::OnAuditFailure;
 pub(crate) use sections::OnRecordingFailure;
 pub(crate) use sections::OnStop;
 pub(crate) use sections::Ssh;
+pub(crate) use sections::Web;
 pub(crate) use source::ConfigError;
 pub(crate) use source::check_file;
 pub(crate) use source::load;

@@ -104,12 +104,20 @@ keys! {
         listen: Address = local(8080);
         /// What browsers see; empty: http://localhost with the port of `listen`.
         public_url: PublicUrl = PublicUrl(None);
-        /// Certificate chain, PEM.
-        tls_cert: MaybePath = MaybePath(None), later;
+        /// Certificate chain, PEM. Read again when it changes.
+        tls_cert: MaybePath = MaybePath(None);
         /// Its key, PEM.
-        tls_key: MaybePath = MaybePath(None), later;
-        /// Addresses whose X-Forwarded-For is believed.
-        trusted_proxies: Vec<String> = Vec::new(), later;
+        tls_key: MaybePath = MaybePath(None);
+        /// TLS with a certificate of the gateway's own making, for a network where people can compare
+        /// its fingerprint.
+        tls_self_signed: bool = false;
+        /// Addresses and networks of proxies whose X-Forwarded-For, or Forwarded, is believed. They
+        /// have to pass the Host header on as it is.
+        trusted_proxies: Vec<Network> = Vec::new();
+        /// Connections at one time.
+        max_connections: u32 = 8192, from 16, to 1_000_000;
+        /// Connections of one address (of IPv6, one /64) at one time; trusted proxies may have more.
+        max_connections_per_address: u32 = 4096, from 4, to 1_000_000;
         /// Allow http on a host that is not this machine.
         insecure_http: bool = false;
     }
@@ -118,7 +126,12 @@ keys! {
 impl Web {
     /// What browsers see, when the listener has this port.
     pub(crate) fn origin(&self, port: u16) -> Origin {
-        self.public_url.0.clone().unwrap_or_else(|| Origin::local(self.tls_cert.0.is_some(), port))
+        self.public_url.0.clone().unwrap_or_else(|| Origin::local(self.has_tls(), port))
+    }
+
+    /// Whether connections are encrypted here, and not by a proxy before it.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls_self_signed || self.tls_cert.0.is_some()
     }
 }
 

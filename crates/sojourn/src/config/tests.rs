@@ -88,6 +88,19 @@ fn passwords_do_not_travel_in_the_clear_unless_somebody_insists() {
     read_ok("[web]\npublic_url = \"http://127.0.0.1:9000\"");
     let told = errors("[web]\npublic_url = \"gateway.example.org\"");
     assert!(told[0].contains("nor an address like"), "{told:?}");
+    for (text, key) in [
+        ("tls_cert = \"/etc/passwd\"", "web.tls_cert: tls_key"),
+        ("tls_key = \"/etc/passwd\"", "web.tls_key: tls_cert"),
+        ("tls_cert = \"/nowhere\"\ntls_key = \"/etc/passwd\"", "web.tls_cert: there is no such"),
+        (
+            "tls_self_signed = true\npublic_url = \"http://localhost:1\"",
+            "web.public_url: http, while",
+        ),
+        ("max_connections = 20", "max_connections_per_address"),
+    ] {
+        let told = errors(&format!("[web]\n{text}"));
+        assert!(told.len() == 1 && told[0].contains(key), "{text}: {told:?}");
+    }
     let (_, notes) = read_ok("[web]\nlisten = \"0.0.0.0:80\"");
     assert!(notes.iter().any(|note| note.contains("web.public_url is not set")), "{notes:?}");
 }
@@ -105,7 +118,6 @@ fn what_is_not_toml_is_told_with_its_line() {
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
     for (text, key) in [
         ("[login]\nmax_per_user = 11", "login.max_per_user"),
-        ("[web]\ntls_cert = \"/c.pem\"", "web.tls_cert"),
         ("[store]\nurl = \"postgres://db\"", "store.url"),
         ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
         ("[runner]\nnotify = false", "runner.notify"),

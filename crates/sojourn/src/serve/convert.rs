@@ -23,6 +23,7 @@ use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
 use sojourn_shim::control::RecordingPolicy;
+use sojourn_web::Settings as WebSettings;
 
 use crate::config::Config;
 use crate::config::Laid;
@@ -32,6 +33,7 @@ use crate::config::Profile;
 use crate::config::RecordInput;
 use crate::config::SandboxKind;
 use crate::config::Share;
+use crate::config::Web;
 use crate::failure::Failure;
 use crate::system_user::SystemUser;
 
@@ -184,6 +186,16 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> Result<SandboxProf
         cgroup: cgroup(&config.data_dir.0),
         disk: None::<Arc<_>>,
     })
+}
+
+/// The web door's settings.
+pub(crate) fn web(web: &Web) -> WebSettings {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    WebSettings {
+        trusted_proxies: web.trusted_proxies.clone(),
+        max_connections: count(web.max_connections),
+        max_connections_per_address: count(web.max_connections_per_address),
+    }
 }
 
 /// A name for the control group of this data directory's sandboxes, so that two gateways on one

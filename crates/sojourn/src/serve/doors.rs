@@ -14,10 +14,12 @@ use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
 use sojourn_web::Gate;
 use sojourn_web::Origin;
+use sojourn_web::Tls;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
 use tokio_util::task::TaskTracker;
 
+use super::convert;
 use crate::config::Config;
 use crate::config::Credential;
 use crate::config::Mode;
@@ -37,6 +39,8 @@ pub(super) struct Listening {
     pub(super) ssh: Vec<SocketAddr>,
     /// Browsers.
     pub(super) web: Option<Origin>,
+    /// What they can know a certificate of our own by.
+    pub(super) fingerprint: Option<String>,
 }
 
 /// Opens all doors; they serve in `tasks` until the engine is shut down. Returns where people come in.
@@ -50,12 +54,18 @@ pub(super) async fn open(
     let socket = data_dir.join(SOCKET);
     let waiting = local(&socket).map_err(|error| Failure::at(&socket, error))?;
     let (web, origin) = web(config).await?;
-    let gate = Gate::new(engine.clone(), origin.clone(), data_dir.join("recordings"));
+    let tls = tls(config, &origin, engine)?;
+    let recordings = data_dir.join("recordings");
+    let gate = Gate::new(engine.clone(), origin.clone(), recordings, convert::web(&config.web));
     tasks.spawn(sojourn_web::serve_local(waiting, gate.clone(), engine.shutdown().clone()));
     let host_keys =
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
     let mut keys_of_honeypots = None;
-    let mut listening = Listening { ssh: Vec::new(), web: Some(origin) };
+    let mut listening = Listening {
+        ssh: Vec::new(),
+        web: Some(origin),
+        fingerprint: tls.as_ref().filter(|_| config.web.tls_self_signed).map(Tls::fingerprint),
+    };
     for section in &config.ssh {
         let keys = match (section.mode, &keys_of_honeypots) {
             (Mode::Users, _) => &host_keys,
@@ -76,8 +86,27 @@ pub(super) async fn open(
         }
         tasks.spawn(door.serve(engine.shutdown().clone()));
     }
-    tasks.spawn(sojourn_web::serve(web, gate, engine.shutdown().clone()));
+    if let Some(tls) = &tls {
+        tasks.spawn(tls.clone().watch(engine.shutdown().clone()));
+    }
+    tasks.spawn(sojourn_web::serve(web, gate, tls, engine.shutdown().clone()));
     Ok(listening)
+}
+
+/// What the web door encrypts with, where it does.
+fn tls(config: &Config, origin: &Origin, engine: &Engine) -> Result<Option<Tls>, Failure> {
+    let web = &config.web;
+    let tls = match (&web.tls_cert.0, &web.tls_key.0) {
+        (Some(cert), Some(key)) => Tls::from_files(cert, key),
+        _ if web.tls_self_signed => {
+            let names = sojourn_web::self_signed_names(origin.host());
+            Tls::self_signed(&config.data_dir.0.join("keys"), &names, engine.clock().wall())
+        }
+        _ => return Ok(None),
+    };
+    let tls = tls.map_err(|error| Failure::refused(format!("web door: {error}")))?;
+    tracing::info!(fingerprint = tls.fingerprint(), door = "web", event = "tls", "TLS");
+    Ok(Some(tls))
 }
 
 /// Listens for browsers; says what they see it as.

@@ -46,6 +46,9 @@ pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>) {
         if let Some(url) = &listening.web {
             writeln!(out, "come in by web:  open {url}")?;
         }
+        if let Some(fingerprint) = &listening.fingerprint {
+            writeln!(out, "its certificate: SHA-256 {fingerprint}")?;
+        }
         for address in &listening.ssh {
             writeln!(out, "come in by SSH:  ssh -p {} admin@{}", address.port(), host(*address))?;
         }

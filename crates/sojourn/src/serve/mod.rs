@@ -59,6 +59,7 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
     let runners = RunnerSource::begin(zygote, &config.data_dir.0)?;
     privileges::drop_to(account)?;
     layout::check_reachable(&config.data_dir.0)?;
+    privileges::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

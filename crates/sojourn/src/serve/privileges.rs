@@ -1,5 +1,7 @@
 //! From root to the gateway's user, for good.
 
+use rustix::process::Resource;
+use rustix::process::Rlimit;
 use rustix::process::Uid;
 use rustix::thread::CapabilitySet;
 
@@ -25,4 +27,14 @@ pub(crate) fn drop_to(account: Account) -> Result<(), Failure> {
         return Err(Failure::Refused("privileges were dropped, and are still there".to_owned()));
     }
     Ok(())
+}
+
+/// As many open files as the system lets us have: a person at the web door takes one, and so does the
+/// session behind.
+pub(crate) fn raise_descriptors() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "no more open files than the usual");
+    }
 }

@@ -1,6 +1,9 @@
 //! Whether somebody may call a route.
 
 use axum::http::HeaderMap;
+use sojourn_core::scope::Scope;
+use sojourn_engine::login::Login;
+use sojourn_engine::login::LoginEnd;
 
 use crate::answer::Refused;
 use crate::caller::Caller;
@@ -9,9 +12,6 @@ use crate::caller::Who;
 use crate::gate::Gate;
 use crate::guards::credentials::Asking;
 use crate::route::Access;
-use crate::standin::Login;
-use crate::standin::LoginEnd;
-use crate::standin::Scope;
 
 /// The header that proves that our own page sent a request.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
@@ -37,10 +37,7 @@ pub(crate) fn admit(
         Access::Public | Access::SignIn => {}
         Access::Login => person(&caller)?,
         Access::Fresh => {
-            person(&caller)?;
-            if !caller.login().is_some_and(|login| login.is_fresh(gate.logins().now())) {
-                return Err(Refused::ReauthRequired);
-            }
+            gate.fresh(&caller)?;
         }
         Access::Scope(scope) => in_scope(&caller, scope)?,
         Access::Role(scope, deed) => {
@@ -79,6 +76,10 @@ pub(crate) fn check_csrf_token(
     if access == Access::SignIn {
         return Ok(());
     }
-    let sent = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if login.is_csrf_token(sent) { Ok(()) } else { Err(Refused::CsrfToken) }
+    let mut sent = headers.get_all(CSRF_HEADER).iter();
+    let is_right = match (sent.next(), sent.next()) {
+        (Some(token), None) => token.to_str().is_ok_and(|token| login.is_csrf_token(token)),
+        _ => false,
+    };
+    if is_right { Ok(()) } else { Err(Refused::CsrfToken) }
 }

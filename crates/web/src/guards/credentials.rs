@@ -3,6 +3,9 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use sojourn_engine::identity::Client;
+use sojourn_engine::login::Found;
+use sojourn_engine::login::LoginEnd;
 
 use crate::caller::Caller;
 use crate::caller::Who;
@@ -11,9 +14,6 @@ use crate::cookie::Carried;
 use crate::gate::Gate;
 use crate::origin::Origin;
 use crate::peer::Peer;
-use crate::standin::Client;
-use crate::standin::Found;
-use crate::standin::LoginEnd;
 
 /// What a request brings to show who sent it. Login tokens come in the cookie and nowhere else, API
 /// tokens in `Authorization` and nowhere else.
@@ -61,6 +61,11 @@ impl<'a> Credentials<'a> {
     /// Whether there is a login cookie of ours, good or not.
     pub(crate) fn has_cookie(&self) -> bool {
         !matches!(self.cookie, Carried::Nothing)
+    }
+
+    /// Whether there are two, of which at most one can be ours.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.can_be_lent() && self.cookie == Carried::Doubtful
     }
 
     /// Finds out who it is.

@@ -24,15 +24,16 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use sojourn_engine::identity::Client;
 
 use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::Who;
 use crate::gate::Gate;
+use crate::notices::Why;
 use crate::peer::Peer;
 use crate::route::Activity;
 use crate::route::Rule;
-use crate::standin::Client;
 use credentials::Credentials;
 
 /// What guards a route.
@@ -83,14 +84,19 @@ impl Guard {
         let credentials = Credentials::read(peer, headers, gate.origin());
         let changes = is_unsafe(&parts.method);
         if (changes || cross_origin::is_upgrade(headers)) && credentials.can_be_lent() {
-            cross_origin::check(headers, gate.origin(), credentials.has_cookie())?;
+            cross_origin::check(headers, gate.origin(), credentials.has_cookie())
+                .inspect_err(|_| gate.note(Why::CrossOrigin, client))?;
+        }
+        if credentials.is_doubtful() {
+            gate.note(Why::TwoCookies, client);
         }
         let asking = credentials.resolve(gate, client).await;
         let caller = access::admit(gate, rule.access, asking)?;
         let login = caller.as_ref().map(Caller::who);
         if let Some(Who::Login(login)) = login {
             if changes {
-                access::check_csrf_token(rule.access, login, headers)?;
+                access::check_csrf_token(rule.access, login, headers)
+                    .inspect_err(|_| gate.note(Why::CsrfToken, client))?;
             }
             if rule.activity == Activity::Counts {
                 gate.logins().touch(login);

@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
+use axum::http::StatusCode;
 use axum::http::Uri;
 use axum::http::header::CACHE_CONTROL;
 use axum::http::header::HOST;
@@ -17,18 +18,26 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use futures_util::FutureExt;
 use sojourn_core::ids::EventId;
+use sojourn_engine::identity::Client;
 use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::answer::Refused;
+use crate::forwarded;
 use crate::gate::Gate;
 use crate::origin::Origin;
 use crate::peer::Peer;
-use crate::standin::Client;
 
 /// The longest wait for an answer to begin. What it then goes on with, a file or a socket, has no end
 /// of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The most headers of a request.
+const MOST_HEADERS: usize = 100;
+
+/// The longest that they may be together, and the longest that is asked for, in bytes.
+const LONGEST_HEADERS: usize = 32 << 10;
+const LONGEST_TARGET: usize = 8 << 10;
 
 /// What a page of ours may do: nothing but with what comes from here. Styles stand in the document
 /// for the terminal's renderer.
@@ -63,7 +72,7 @@ impl Door {
     /// Answers one request.
     pub(crate) async fn answer(&self, peer: Peer, request: Request) -> Response {
         let id = EventId::new().to_string();
-        let client = client(&peer, request.headers());
+        let client = self.client(&peer, request.headers());
         // Neither query nor headers: both can hold secrets.
         let span = tracing::info_span!(
             "request", id, method = %request.method(), path = request.uri().path(),
@@ -74,12 +83,14 @@ impl Door {
             tracing::error!(request = id, "a handler panicked");
             Refused::Bug.into_response()
         });
-        self.finish(&id, response.headers_mut());
+        finish(self.gate.origin(), &id, response.headers_mut());
         response
     }
 
     async fn inner(&self, peer: Peer, client: Client, mut request: Request) -> Response {
-        if let Err(refused) = check_host(&peer, &request, self.gate.origin()) {
+        let checked =
+            check_size(&request).and_then(|()| check_host(&peer, &request, self.gate.origin()));
+        if let Err(refused) = checked {
             return refused.into_response();
         }
         request.extensions_mut().insert(peer);
@@ -92,26 +103,58 @@ impl Door {
         }
     }
 
-    fn finish(&self, id: &str, headers: &mut HeaderMap) {
-        for (name, value) in ALWAYS {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        if self.gate.origin().is_secure() {
-            let name = HeaderName::from_static("strict-transport-security");
-            headers.insert(name, HeaderValue::from_static(STRICT_TRANSPORT));
-        }
-        if let Ok(id) = HeaderValue::from_str(id) {
-            headers.insert(HeaderName::from_static("x-request-id"), id);
-        }
-        // What says nothing about it itself is for this one reader, this one time.
-        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
+        let agent = headers.get(USER_AGENT).map_or(&[][..], |value| value.as_bytes());
+        let trusted = &self.gate.settings().trusted_proxies;
+        let address = forwarded::source(peer.ip(), headers, trusted);
+        Client::new(address, &String::from_utf8_lossy(agent))
     }
 }
 
-fn client(peer: &Peer, headers: &HeaderMap) -> Client {
-    let agent = headers.get(USER_AGENT).map_or(&[][..], |value| value.as_bytes());
-    let agent = String::from_utf8_lossy(agent);
-    Client::new(peer.ip(), &agent)
+/// Gives an answer what every answer has.
+fn finish(origin: &Origin, id: &str, headers: &mut HeaderMap) {
+    for (name, value) in ALWAYS {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if origin.is_secure() {
+        let name = HeaderName::from_static("strict-transport-security");
+        headers.insert(name, HeaderValue::from_static(STRICT_TRANSPORT));
+    }
+    if let Ok(id) = HeaderValue::from_str(id) {
+        headers.insert(HeaderName::from_static("x-request-id"), id);
+    }
+    // What says nothing about it itself is for this one reader, this one time.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// The whole answer to what could not even be read as a request, and the end of its connection.
+pub(crate) fn broken(origin: &Origin, refused: Refused) -> Vec<u8> {
+    let body = refused.body().to_string();
+    let mut headers = HeaderMap::new();
+    finish(origin, &EventId::new().to_string(), &mut headers);
+    let status = StatusCode::from_u16(refused.code().status()).unwrap_or_default();
+    let mut answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n",
+        body.len(),
+    );
+    for (name, value) in &headers {
+        answer.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    answer.push_str("\r\n");
+    answer.push_str(&body);
+    answer.into_bytes()
+}
+
+/// Refuses what is longer than anybody needs.
+fn check_size(request: &Request<Body>) -> Result<(), Refused> {
+    let headers = request.headers();
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fits = headers.len() <= MOST_HEADERS
+        && headers.iter().map(length).sum::<usize>() <= LONGEST_HEADERS
+        && target <= LONGEST_TARGET;
+    if fits { Ok(()) } else { Err(Refused::HeadersTooLarge) }
 }
 
 /// Refuses a request for a host that this gateway is not, and whom the local socket does not trust.

@@ -1,0 +1,159 @@
+//! A connection's bytes: held to some progress, and with an answer of ours also where the request is
+//! so broken that the HTTP library answers it in our stead.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+use tokio::time::Sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::places::Place;
+
+/// How long somebody may take nothing of what is sent.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// What is answered in the library's stead, by its status.
+pub(crate) type OwnWords = Box<dyn Fn(u16) -> Vec<u8> + Send + Sync>;
+
+/// A connection.
+pub(crate) struct Wire<S> {
+    io: S,
+    /// Whether a request has been understood on it.
+    asked: Arc<AtomicBool>,
+    /// Answers in the library's stead.
+    own_words: OwnWords,
+    /// What is still to be said of that.
+    words: Option<Vec<u8>>,
+    stalled: Option<Pin<Box<Sleep>>>,
+    _counted: (Option<Place>, TaskTrackerToken),
+}
+
+impl<S> Wire<S> {
+    pub(crate) fn new(
+        io: S,
+        own_words: OwnWords,
+        place: Option<Place>,
+        token: TaskTrackerToken,
+    ) -> Self {
+        Self {
+            io,
+            asked: Arc::default(),
+            own_words,
+            words: None,
+            stalled: None,
+            _counted: (place, token),
+        }
+    }
+
+    /// To be set when a request has been understood.
+    pub(crate) fn asked(&self) -> Arc<AtomicBool> {
+        self.asked.clone()
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Wire<S> {
+    /// Gives up when nothing has been taken for too long.
+    fn in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn say_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(words) = self.words.as_mut().filter(|words| !words.is_empty()) {
+            let polled = Pin::new(&mut self.io).poll_write(cx, words);
+            if let Poll::Ready(Ok(length)) = &polled {
+                words.drain(..*length);
+            }
+            match self.in_time(cx, polled) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The status of an answer that the library makes by itself: a head without anything.
+fn status_of(buffer: &[u8]) -> Option<u16> {
+    let digits = buffer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+    std::str::from_utf8(digits).ok()?.parse().ok().filter(|status| (400..500).contains(status))
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        // Nothing of ours is sent before the first request has been understood.
+        if !this.asked.load(Ordering::Relaxed) {
+            if this.words.is_none()
+                && let Some(status) = status_of(buffer)
+            {
+                this.words = Some((this.own_words)(status));
+            }
+            if this.words.is_some() {
+                return this.say_words(cx).map_ok(|()| buffer.len());
+            }
+        }
+        let polled = Pin::new(&mut this.io).poll_write(cx, buffer);
+        this.in_time(cx, polled)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.in_time(cx, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.in_time(cx, polled)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_heads_of_errors_are_taken_for_the_librarys() {
+        assert_eq!(status_of(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"), Some(431));
+        assert_eq!(status_of(b"HTTP/1.1 100 Continue\r\n\r\n"), None);
+        assert_eq!(status_of(b"HTTP/1.1 4"), None);
+        assert_eq!(status_of(b""), None);
+    }
+}
