@@ -11,6 +11,7 @@ use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
 use tokio::sync::watch;
 
+use crate::door::Door;
 use crate::engine::Engine;
 use crate::metrics::Meter;
 use crate::opening::Arrival;
@@ -112,6 +113,8 @@ impl Engine {
                 self.inner.runner.ask(Request::Attach { session: id }).await
         {
             // Whose it is says our own record alone: a honeypot's visitor may have given any name.
+            let came_by = kept.as_ref().map(|session| session.new.door == Door::Web.name());
+            let door = if came_by == Some(true) { Door::Web } else { Door::Ssh };
             let owner = kept.and_then(|session| session.new.user);
             let arrival = Arrival {
                 id,
@@ -124,6 +127,7 @@ impl Engine {
                 // Nothing more is uploaded to one whose connection is gone.
                 honeypot: false,
                 meter: Meter::new(&self.inner.metrics, &held.about.door, records::SHELL).found(),
+                door,
             };
             let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
             if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {

@@ -10,6 +10,7 @@
 //! Queues cannot overflow: the shim spends credit that only the taking of events gives back. A shim
 //! that sends more than that is not ours any more, and its session is killed.
 
+mod onlookers;
 mod people;
 
 use std::sync::Arc;
@@ -46,6 +47,9 @@ use crate::roster::Roster;
 use crate::session::Command;
 use crate::session::Progress;
 use crate::session::Shared;
+use sojourn_core::wire::shim::Stream;
+
+pub(crate) use onlookers::Onlookers;
 
 /// How long the runner may take to say what became of a session whose shim went without a word.
 const LAST_WORD: Duration = Duration::from_secs(20);
@@ -65,6 +69,9 @@ pub(crate) struct Broker {
     pub(crate) closing: bool,
     /// What is measured of it.
     pub(crate) meter: Meter,
+    pub(crate) onlookers: Onlookers,
+    /// Moves every few seconds.
+    pub(crate) pulse: watch::Receiver<u64>,
 }
 
 /// A frame that owns what it carries.
@@ -81,6 +88,7 @@ enum Frame {
     Lease(Box<LeaseState>),
     Listens(u16, Result<u16, String>),
     Attached(u16, Option<Attached>),
+    Located(u16, Option<Attached>),
     Ended(Box<Summary>),
 }
 
@@ -102,9 +110,11 @@ impl Broker {
     pub(crate) async fn run(mut self) {
         let summary = self.follow().await;
         self.meter.ended(&summary);
+        let ended = (summary.reason, summary.exit.clone());
         self.roster.clear();
         self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).waiting.clear();
         self.inner.finish(&self.shared, summary).await;
+        self.onlookers.news(|news| news.ended = Some(ended));
         self.progress.send_modify(|p| p.over = true);
     }
 
@@ -117,6 +127,7 @@ impl Broker {
                 biased;
                 Some(command) = self.commands.recv() => self.heed(command).await,
                 () = nobody_back => self.give_up().await,
+                Ok(()) = self.pulse.changed() => self.look_after().await,
                 got = link.recv(|bytes, _no_descriptors| own(bytes)) => match got {
                     Ok(Some(Ok(Frame::Ended(summary)))) => return *summary,
                     Ok(Some(frame)) => {
@@ -158,6 +169,13 @@ impl Broker {
                 if matches!(event, ChannelEvent::Output(..)) {
                     self.meter.printed(|| self.inner.clock.mono());
                 }
+                if let ChannelEvent::Output(Stream::Out, bytes) = &event {
+                    let is_read = self.roster.reader(channel).is_some();
+                    let owed = self.onlookers.output(channel, bytes, is_read);
+                    if let Some(owed) = owed {
+                        self.send(&ToShim::Credit(channel, owed)).await;
+                    }
+                }
                 return self.pass(channel, event);
             }
             Frame::InputCredit(channel, credit) => return self.credit(channel, credit),
@@ -172,12 +190,16 @@ impl Broker {
             Frame::Expired { reason, reached, configured } => {
                 self.expired(reason, reached, configured);
             }
-            Frame::Lease(state) => self.progress.send_modify(|p| {
-                p.lease = Some(Arc::new(*state));
-                p.lease_answers += 1;
-            }),
+            Frame::Lease(state) => {
+                self.progress.send_modify(|p| {
+                    p.lease = Some(Arc::new(*state));
+                    p.lease_answers += 1;
+                });
+                self.onlookers.news(|news| news.leases += 1);
+            }
             Frame::Listens(listener, answer) => self.listens(listener, answer),
             Frame::Attached(channel, attached) => self.attached(channel, attached).await,
+            Frame::Located(channel, place) => self.onlookers.located(channel, place),
             Frame::Ended(_) => {}
         }
         Ok(())
@@ -187,6 +209,7 @@ impl Broker {
         if hello.session != self.shared.id {
             return Err(Breach::Identity(hello.session));
         }
+        self.onlookers.greeted(hello.version);
         self.shared.next_channel.fetch_max(hello.next_channel, Ordering::Relaxed);
         self.shared.open.fetch_add(hello.channels.len(), Ordering::Relaxed);
         self.progress.send_modify(|p| {
@@ -217,6 +240,7 @@ impl Broker {
             self.let_go(&left).await;
             self.end_if_deserted().await;
         }
+        self.show_drivers();
     }
 
     fn listens(&self, listener: u16, answer: Result<u16, String>) {
@@ -249,6 +273,7 @@ impl Broker {
     async fn exited(&mut self, channel: u16, exit: Exit) -> Result<(), Breach> {
         self.progress.send_modify(|p| p.signalled = matches!(exit, Exit::Signal(_)));
         let passed = self.pass(channel, ChannelEvent::Exit(exit));
+        self.onlookers.ended(channel);
         if let Some((reader, _)) = self.roster.ended(channel) {
             self.shared.open.fetch_sub(1, Ordering::Relaxed);
             match reader {
@@ -265,6 +290,10 @@ impl Broker {
 
     fn warned(&self, limit: Limit, left: Duration) {
         self.inner.records.limit_warned(self.shared.id, limit, left);
+        self.onlookers.news(|news| {
+            news.warnings += 1;
+            news.warned = Some((limit, left));
+        });
         self.notice(&warning(left));
     }
 
@@ -275,6 +304,11 @@ impl Broker {
         }
         let by = self.shared.ended_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let cut = cut(reason, configured, by.as_ref());
+        let line = cut.as_ref().map(|cut| cut.message.clone()).unwrap_or_default();
+        self.onlookers.news(|news| {
+            news.ending = true;
+            news.exceeded = Limit::of(reason).map(|limit| (limit, configured, line));
+        });
         self.progress.send_modify(|p| {
             p.ending = Some(reason);
             p.cut = cut;
@@ -331,5 +365,6 @@ fn own(bytes: &[u8]) -> Result<Frame, WireError> {
         FromShim::ListenFailed(listener, why) => Frame::Listens(listener, Err(why)),
         FromShim::Attached(channel, attached) => Frame::Attached(channel, Some(*attached)),
         FromShim::NotAttached(channel) => Frame::Attached(channel, None),
+        FromShim::Located(channel, place) => Frame::Located(channel, place.map(|place| *place)),
     })
 }

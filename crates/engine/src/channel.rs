@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::door::ChannelEvent;
 use crate::seqpacket::SeqPacket;
+use crate::session::Command;
 
 /// How many events may wait in a channel: what its credit allows, and room for what costs none.
 pub(crate) const QUEUE: usize = (OUTPUT_WINDOW / FRAME_COST) as usize + 16;
@@ -83,11 +84,18 @@ pub struct ChannelInput {
     number: u16,
     link: Arc<SeqPacket>,
     hand: Arc<Hand>,
+    /// The session's task, which those ask who look on.
+    session: Option<mpsc::Sender<Command>>,
 }
 
 impl ChannelInput {
     pub(crate) fn new(number: u16, link: Arc<SeqPacket>, hand: Arc<Hand>) -> Self {
-        Self { number, link, hand }
+        Self { number, link, hand, session: None }
+    }
+
+    /// The same, which tells the session's task of sizes.
+    pub(crate) fn told_to(self, session: mpsc::Sender<Command>) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     /// The channel's number in its session.
@@ -118,7 +126,10 @@ impl ChannelInput {
 
     /// The terminal has another size.
     pub async fn resize(&self, size: WindowSize) {
-        self.tell(&ToShim::Resize(self.number, size)).await;
+        let is_theirs = self.tell(&ToShim::Resize(self.number, size)).await;
+        if let Some(session) = self.session.as_ref().filter(|_| is_theirs) {
+            let _over = session.send(Command::Resized(self.number, size)).await;
+        }
     }
 
     /// A signal to the programs, named without `SIG`.
@@ -132,10 +143,11 @@ impl ChannelInput {
         self.tell(&ToShim::Close(self.number)).await;
     }
 
-    async fn tell(&self, what: &ToShim<'_>) {
+    /// Says something about the channel. Whether it still is theirs.
+    async fn tell(&self, what: &ToShim<'_>) -> bool {
         let mut frame = Vec::new();
         what.encode(&mut frame);
-        let _gone = self.hand.send(&self.link, &frame).await;
+        self.hand.send(&self.link, &frame).await.is_ok()
     }
 }
 

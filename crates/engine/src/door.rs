@@ -3,10 +3,12 @@
 //! A door authenticates somebody, asks for a [`Stay`], and gets a [`Session`] whose channels carry
 //! bytes. It knows nothing of sandboxes, shims or the store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use sojourn_core::audit::Actor;
 use sojourn_core::end::Exit;
 use sojourn_core::limits::Lower;
 use sojourn_core::time::Wall;
@@ -14,6 +16,7 @@ use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::runner::MAX_ATTEMPTS;
+use sojourn_core::wire::runner::WEB_DOOR;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::Stream;
@@ -42,7 +45,7 @@ impl Door {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ssh => "ssh",
-            Self::Web => "web",
+            Self::Web => WEB_DOOR,
         }
     }
 }
@@ -54,6 +57,8 @@ pub enum Who {
     User(Principal),
     /// Somebody at a honeypot: a member of nothing, whose session is nobody's.
     Visitor(Visitor),
+    /// Root, or the gateway's user, on the gateway's own machine; the session is nobody's.
+    Local,
 }
 
 impl Who {
@@ -63,6 +68,7 @@ impl Who {
         match self {
             Self::User(principal) => &principal.name,
             Self::Visitor(visitor) => &visitor.name,
+            Self::Local => "local",
         }
     }
 
@@ -71,7 +77,7 @@ impl Who {
     pub const fn user(&self) -> Option<&Principal> {
         match self {
             Self::User(principal) => Some(principal),
-            Self::Visitor(_) => None,
+            Self::Visitor(_) | Self::Local => None,
         }
     }
 }
@@ -99,6 +105,19 @@ pub struct Stay {
     pub attempts: Vec<Attempt>,
     /// When the connection was made.
     pub connected_at: Wall,
+    /// What only the web door knows of it.
+    pub web: Option<FromWeb>,
+}
+
+/// How somebody asks at the web door.
+#[derive(Clone, Debug)]
+pub struct FromWeb {
+    /// Who it is, for the record.
+    pub actor: Actor,
+    /// The token it is asked by, as people name it.
+    pub token: Option<String>,
+    /// Words to put on the session.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl Stay {
@@ -109,7 +128,7 @@ impl Stay {
 
     /// Who it is for, as recording and sidecar tell it.
     pub(crate) fn about(&self) -> About {
-        let is_visitor = self.who.user().is_none();
+        let is_visitor = matches!(self.who, Who::Visitor(_));
         let left_out = self.attempts.len().saturating_sub(MAX_ATTEMPTS);
         let attempt = |attempt: &Attempt| Attempt {
             // Whatever a door says: a password goes on record at a honeypot only.
@@ -281,6 +300,15 @@ pub enum Refusal {
     /// It cannot be listened there, inside.
     #[error("{0}")]
     Listen(String),
+    /// They may look on, and no more.
+    #[error("you may look on at this session, and not type into it")]
+    MayNotType,
+    /// There is nothing to look at.
+    #[error("the session has no terminal to look at")]
+    NoTerminal,
+    /// Too many look on.
+    #[error("{0} people look on at this session, which is the most it may have")]
+    Watchers(usize),
     /// Too many channels at the same time.
     #[error("this session has {0} channels open, which is the most it may have")]
     Channels(usize),
@@ -307,6 +335,9 @@ impl Refusal {
             Self::Over => "over",
             Self::Listen(_) => "listen",
             Self::Channels(_) => "channels",
+            Self::MayNotType => "may_not_type",
+            Self::NoTerminal => "no_terminal",
+            Self::Watchers(_) => "max_watchers",
         }
     }
 }

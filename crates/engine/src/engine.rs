@@ -21,6 +21,7 @@ use sojourn_core::wire::runner::Request;
 use sojourn_core::wire::shim::Summary;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +52,9 @@ use crate::tokens::Tokens;
 
 /// How many events of the runner may wait.
 const EVENTS: usize = 1024;
+
+/// How often the pulse moves.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// How long the runner may take to hear the last requests.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -117,6 +121,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     rates: Rates,
     pub(crate) health: health::Found,
+    /// Moves every few seconds, for all who look after something at their leisure.
+    pub(crate) pulse: watch::Sender<u64>,
 }
 
 /// A session in motion.
@@ -163,8 +169,10 @@ impl Engine {
             metrics,
             rates,
             health: health::Found::default(),
+            pulse: watch::Sender::new(0),
         });
         inner.tasks.spawn(inner.logins.clone().run(inner.shutdown.clone()));
+        inner.tasks.spawn(beat(Arc::downgrade(&inner), inner.shutdown.clone()));
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
     }
@@ -224,6 +232,12 @@ impl Engine {
         &self.inner.shutdown
     }
 
+    /// Moves every few seconds: one timer for all who look after something at their leisure.
+    #[must_use]
+    pub fn pulse(&self) -> watch::Receiver<u64> {
+        self.inner.pulse.subscribe()
+    }
+
     /// Speaks to a runner until its connection ends.
     pub async fn serve_runner(&self, fd: OwnedFd) {
         let inner = &self.inner;
@@ -251,6 +265,7 @@ impl Engine {
         let policy = match who {
             Who::User(principal) => profiles.usable(name, principal),
             Who::Visitor(_) => profiles.0.get(name),
+            Who::Local => profiles.usable_locally(name),
         };
         policy.is_some_and(|policy| policy.forward.contains(&kind))
     }
@@ -438,6 +453,20 @@ impl Inner {
                 tokio::spawn(self.clone().remains(event));
             }
         }
+    }
+}
+
+/// Moves the pulse as long as there is an engine that is not going down.
+async fn beat(inner: std::sync::Weak<Inner>, shutdown: CancellationToken) {
+    let mut beats = tokio::time::interval(BEAT);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = beats.tick() => {}
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        inner.pulse.send_modify(|beat| *beat += 1);
     }
 }
 

@@ -9,6 +9,7 @@
 //! - [`tokens`]: what programs and runners come with instead.
 //! - [`login`]: people signed in at the web door, until when, and what ends with that.
 //! - [`audit`]: the one writer of the audit log.
+//! - [`watching`]: looking on at a terminal, and driving it, by how much was printed.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
 //! - [`admit`]: whether somebody may do something to a session, asked by every door.
@@ -42,6 +43,8 @@ pub mod secret;
 pub mod session;
 pub mod tokens;
 pub mod view;
+pub mod visiting;
+pub mod watching;
 
 mod admission;
 mod broker;

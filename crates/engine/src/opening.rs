@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::admission::Slot;
 use crate::broker::Broker;
+use crate::broker::Onlookers;
+use crate::door::Door;
 use crate::door::Refusal;
 use crate::door::Stay;
 use crate::door::Who;
@@ -41,6 +43,7 @@ use crate::seqpacket::SeqPacket;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::Shared;
+use crate::watching::News;
 
 /// How many things may be on their way to a session's task.
 const COMMANDS: usize = 8;
@@ -92,6 +95,10 @@ impl Engine {
                 let slot = inner.admission.take(Some(principal.id));
                 (policy, slot.map_err(|full| self.naming(full, principal))?)
             }
+            Who::Local => {
+                let policy = inner.profiles.usable_locally(name).ok_or_else(unknown)?;
+                (policy, inner.admission.take(None)?)
+            }
             // The operator has chosen the profile for everybody who comes.
             Who::Visitor(visitor) => {
                 let policy = inner.profiles.0.get(name).ok_or_else(unknown)?;
@@ -105,7 +112,7 @@ impl Engine {
             profile: name.to_owned(),
             lower: stay.lower.clone(),
             about: stay.about(),
-            honeypot: stay.who.user().is_none(),
+            honeypot: matches!(stay.who, Who::Visitor(_)),
         }));
         let failed =
             |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
@@ -129,7 +136,8 @@ impl Engine {
         let arrival = Arrival {
             id,
             owner: principal.as_ref().map(|principal| principal.id),
-            honeypot: principal.is_none(),
+            honeypot: matches!(stay.who, Who::Visitor(_)),
+            door: stay.door,
             principal,
             profile: name.to_owned(),
             policy: policy.clone(),
@@ -141,7 +149,7 @@ impl Engine {
         let session = inner.hold(arrival, fd, is_recorded).await?;
         let record = inner.clone();
         let stay = stay.clone();
-        let limits = policy.limits.clone().lowered(&stay.lower);
+        let limits = policy.limits_at(stay.door).lowered(&stay.lower);
         inner.tasks.spawn(async move {
             let result = record.records.started(id, &stay, &limits).await;
             let failed = result.is_err();
@@ -168,6 +176,8 @@ pub(crate) struct Arrival {
     pub(crate) honeypot: bool,
     /// What is measured of it.
     pub(crate) meter: Meter,
+    /// By which door it came.
+    pub(crate) door: Door,
 }
 
 impl Inner {
@@ -190,13 +200,15 @@ impl Inner {
         let attached = arrival.guest.is_some();
         let (progress, watched) = watch::channel(Progress { attached, ..Progress::default() });
         let (release, released) = oneshot::channel();
+        let (teller, news) = watch::channel(News::default());
         let shared = Arc::new(Shared {
             id: arrival.id,
             link,
-            detach_grace: match arrival.owner {
-                Some(_) => arrival.policy.limits.detach_grace,
-                None => Duration::ZERO,
+            detach_grace: match (arrival.owner, arrival.door) {
+                (None, Door::Ssh) => Duration::ZERO,
+                _ => arrival.policy.limits.detach_grace,
             },
+            door: arrival.door,
             policy: arrival.policy,
             screens: self.screens.clone(),
             extending: tokio::sync::Mutex::new(()),
@@ -206,6 +218,7 @@ impl Inner {
             next_channel: AtomicU16::new(0),
             open: AtomicUsize::new(0),
             progress: watched,
+            news,
             recorded,
             ended_by: Mutex::new(None),
             listeners: Mutex::default(),
@@ -232,6 +245,8 @@ impl Inner {
             ends_at: None,
             closing: false,
             meter: arrival.meter,
+            onlookers: Onlookers::new(teller),
+            pulse: self.pulse.subscribe(),
         };
         self.tasks.spawn(broker.run());
         Ok(session)

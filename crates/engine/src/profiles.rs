@@ -2,11 +2,14 @@
 //! sandbox is made is the runner's to know.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sojourn_core::authz::Allow;
+use sojourn_core::authz::Role;
 use sojourn_core::limits::Limits;
 use sojourn_core::wire::Text;
 
+use crate::door::Door;
 use crate::identity::Principal;
 
 /// The profile of a session that names none.
@@ -44,6 +47,8 @@ pub struct ProfilePolicy {
     pub sandbox: String,
     /// The limits of a session that came by SSH. The runner holds the same and goes by its own.
     pub limits: Limits,
+    /// The longest that a session started at the web door runs; the other limits are the same.
+    pub web_runtime: Option<Duration>,
 }
 
 /// All profiles by name.
@@ -57,9 +62,26 @@ impl Profiles {
         let profile = self.0.get(name)?;
         profile.allow.iter().any(|entry| entry.admits(&by.name, by.role)).then_some(profile)
     }
+
+    /// The same for root on the gateway's own machine: what an admin of no name may use.
+    #[must_use]
+    pub fn usable_locally(&self, name: &str) -> Option<&ProfilePolicy> {
+        let profile = self.0.get(name)?;
+        profile.allow.iter().any(|entry| entry.admits("", Role::Admin)).then_some(profile)
+    }
 }
 
 impl ProfilePolicy {
+    /// The limits of a session that came by this door.
+    #[must_use]
+    pub fn limits_at(&self, door: Door) -> Limits {
+        let limits = self.limits.clone();
+        match door {
+            Door::Ssh => limits,
+            Door::Web => Limits { max_runtime: self.web_runtime, ..limits },
+        }
+    }
+
     /// What of `env` passes: allowed names, the last value of each, nothing the kernel would refuse.
     #[must_use]
     pub fn passing(&self, env: &[(Text, Text)]) -> Vec<(Text, Text)> {
@@ -107,6 +129,7 @@ mod tests {
             require_why: false,
             sandbox: "native".to_owned(),
             limits: Limits::default(),
+            web_runtime: None,
         };
         let set = |name: &str, value: &str| (Text::from(name), Text::from(value));
         let env = [

@@ -80,12 +80,17 @@ impl Records {
             profile: profile.clone(),
             cwd: None,
             why: stay.why.clone(),
-            labels: std::collections::BTreeMap::new(),
+            labels: stay.web.as_ref().map(|web| web.labels.clone()).unwrap_or_default(),
             limits: limits.clone(),
             peer: Some(stay.peer.to_string()),
             client: Some(stay.client.chars().take(256).collect()),
-            auth_method: Some(user.map_or(How::Password, |user| user.how).name().to_owned()),
+            auth_method: match &stay.who {
+                Who::Local => None,
+                _ => Some(user.map_or(How::Password, |user| user.how).name().to_owned()),
+            },
             auth_key: user.and_then(|user| user.fingerprint.clone()),
+            login: user.and_then(|user| user.login).map(|login| login.to_string()),
+            token: stay.web.as_ref().and_then(|web| web.token.clone()),
             created_at: now,
         };
         let event = Event::new(now, Action::SessionStarted, actor(stay))
@@ -259,6 +264,8 @@ impl Records {
             client: Some(held.about.client.clone()),
             auth_method: None,
             auth_key: None,
+            login: None,
+            token: None,
             created_at: held.about.connected_at,
         };
         let event = Event::new(now, Action::SessionStarted, Actor::SYSTEM)
@@ -301,10 +308,13 @@ pub(crate) fn guest(stay: &Stay) -> Guest {
 
 fn actor(stay: &Stay) -> Actor {
     let (name, address) = (stay.who.name(), stay.peer.ip());
+    if let Some(web) = &stay.web {
+        return web.actor.clone();
+    }
     match (&stay.who, stay.door) {
         (Who::Visitor(_), _) => Actor::honeypot(name, address).with_user_agent(&stay.client),
-        (Who::User(_), Door::Ssh) => Actor::ssh(name, address).with_user_agent(&stay.client),
-        (Who::User(_), Door::Web) => Actor {
+        (_, Door::Ssh) => Actor::ssh(name, address).with_user_agent(&stay.client),
+        (_, Door::Web) => Actor {
             user: Some(name.to_owned()),
             ip_address: Some(address),
             ..Actor::new(ActorKind::Browser)

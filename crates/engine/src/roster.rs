@@ -166,6 +166,34 @@ impl Roster {
         seats.filter_map(|seat| seat.reader.as_ref())
     }
 
+    /// A terminal whose program runs: of this number, or the first.
+    pub(crate) fn terminal(&self, wanted: Option<u16>) -> Option<u16> {
+        let terminals = self.seats.iter().filter(|(_, seat)| seat.terminal && seat.running);
+        let mut numbers = terminals.map(|(number, _)| *number);
+        match wanted {
+            Some(wanted) => numbers.find(|number| *number == wanted),
+            None => numbers.next(),
+        }
+    }
+
+    /// Whether somebody reads a channel, or will in a moment.
+    pub(crate) fn is_read(&self, number: u16) -> bool {
+        self.seats.get(&number).is_some_and(|seat| seat.reader.is_some())
+    }
+
+    /// Who drives a terminal.
+    pub(crate) fn driver(&self, number: u16) -> Option<&Guest> {
+        let reader = self.seats.get(&number).and_then(|seat| seat.reader.as_ref());
+        reader.filter(|reader| !reader.has_closed()).and_then(|reader| self.guest(reader.holder))
+    }
+
+    /// The shim will answer an attach that is for no connection.
+    pub(crate) fn expect(&mut self, number: u16) {
+        if let Some(seat) = self.seats.get_mut(&number) {
+            seat.unanswered += 1;
+        }
+    }
+
     /// The terminal that somebody who comes back gets: the one left last, else one that another
     /// connection holds.
     pub(crate) fn choose(&self, holder: Holder) -> Option<u16> {
@@ -286,7 +314,7 @@ mod tests {
     }
 
     fn place() -> Attached {
-        Attached { file: "x.cast".to_owned(), offset: 1, size: Default::default() }
+        Attached { file: "x.cast".to_owned(), offset: 1, size: Default::default(), printed: 9 }
     }
 
     #[test]

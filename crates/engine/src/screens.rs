@@ -18,6 +18,7 @@ use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_term::snapshot::Budget;
 use sojourn_term::snapshot::Snapshot;
+use sojourn_term::tail::printed_before;
 use tokio::sync::Semaphore;
 
 /// Screens drawn at the same time.
@@ -45,19 +46,43 @@ impl Screens {
 
     /// The bytes that draw a terminal on one of this size; none when they cannot be had, or not soon.
     pub(crate) async fn draw(&self, attached: Attached, size: WindowSize) -> Option<Bytes> {
-        let drawn = async {
+        self.snapshot(attached, size).await.map(|snapshot| Bytes::from(snapshot.data))
+    }
+
+    /// A terminal's screen on one of this size; none when it cannot be had, or not soon.
+    pub(crate) async fn snapshot(&self, attached: Attached, size: WindowSize) -> Option<Snapshot> {
+        self.in_turn(move |recordings| draw(recordings, &attached, size)).await
+    }
+
+    /// The last `most` bytes that a terminal printed, or as many as its recording has; none when they
+    /// cannot be had, or not soon.
+    pub(crate) async fn printed(&self, attached: &Attached, most: u64) -> Option<Bytes> {
+        let Attached { file, offset, .. } = attached.clone();
+        let read = move |recordings: &PathBuf| {
+            let recording = open(recordings, &file)?;
+            printed_before(recording, offset, most).map(Bytes::from).map_err(io::Error::other)
+        };
+        self.in_turn(read).await
+    }
+
+    /// Does what takes its time, a few at a time.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> Option<T> {
+        let done = async {
             let turn = self.turns.clone().acquire_owned().await.ok()?;
             let recordings = self.recordings.clone();
             let work = move || {
                 // Held until it is done, also when nobody waits any more.
                 let _turn = turn;
-                draw(&recordings, &attached, size)
+                work(&recordings)
             };
             // An error is a mistake of the emulator's, which costs this screen alone.
             tokio::task::spawn_blocking(work).await.ok()
         };
-        match tokio::time::timeout(PATIENCE, drawn).await {
-            Ok(Some(Ok(screen))) => Some(screen),
+        match tokio::time::timeout(PATIENCE, done).await {
+            Ok(Some(Ok(done))) => Some(done),
             Ok(Some(Err(error))) => {
                 tracing::warn!(%error, "a screen cannot be drawn anew");
                 None
@@ -70,15 +95,14 @@ impl Screens {
     }
 }
 
-fn draw(recordings: &PathBuf, attached: &Attached, size: WindowSize) -> io::Result<Bytes> {
+fn draw(recordings: &PathBuf, attached: &Attached, size: WindowSize) -> io::Result<Snapshot> {
     let recording = open(recordings, &attached.file)?;
     let until = Instant::now() + PATIENCE;
     let is_late = || Instant::now() > until;
     let budget = Budget { emulate: EMULATED, survey: SURVEYED, is_late: &is_late };
     let size = [size, attached.size].into_iter().find(|size| size.cols > 0 && size.rows > 0);
     let size = size.map(|size| (size.cols, size.rows));
-    let snapshot = Snapshot::take(recording, attached.offset, size, &budget);
-    snapshot.map(|snapshot| Bytes::from(snapshot.data)).map_err(io::Error::other)
+    Snapshot::take(recording, attached.offset, size, &budget).map_err(io::Error::other)
 }
 
 /// Opens a recording: a plain file, reached without a symbolic link.

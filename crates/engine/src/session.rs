@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::EndRequest;
 use sojourn_core::wire::shim::Endpoint;
@@ -33,6 +34,7 @@ use crate::channel::QUEUE;
 use crate::door::ChannelEvent;
 use crate::door::ChannelRequest;
 use crate::door::Cut;
+use crate::door::Door;
 use crate::door::Refusal;
 use crate::ending::EndedBy;
 use crate::profiles::ProfilePolicy;
@@ -42,6 +44,9 @@ use crate::roster::Holder;
 use crate::roster::Reader;
 use crate::screens::Screens;
 use crate::seqpacket::SeqPacket;
+use crate::watching::News;
+use crate::watching::Stays;
+use crate::watching::Tap;
 
 /// How long a program may take to start before its channel is refused.
 const START: Duration = Duration::from_secs(30);
@@ -83,9 +88,13 @@ pub(crate) struct Shared {
     pub(crate) extending: tokio::sync::Mutex<()>,
     /// Whether it is a honeypot's.
     pub(crate) honeypot: bool,
+    /// By which door it came.
+    pub(crate) door: Door,
     pub(crate) next_channel: AtomicU16,
     pub(crate) open: AtomicUsize,
     pub(crate) progress: watch::Receiver<Progress>,
+    /// What those are told who look on.
+    pub(crate) news: watch::Receiver<News>,
     /// Whether the start is on record: nothing is shown before.
     pub(crate) recorded: watch::Receiver<Option<Result<(), Refusal>>>,
     pub(crate) ended_by: std::sync::Mutex<Option<EndedBy>>,
@@ -137,9 +146,19 @@ pub(crate) enum Command {
     /// A connection holds the session from now on.
     Enter(Guest, oneshot::Sender<Holder>),
     /// That connection is gone.
-    Leave(Holder),
-    /// A terminal for somebody who came back.
-    Attach(Reader),
+    Leave(Holder, Stays),
+    /// A terminal for somebody who came back: of this number, or whichever waits.
+    Attach(Reader, Option<u16>),
+    /// Somebody looks on at a terminal: of this number, or the first.
+    Watch { number: Option<u16>, answer: oneshot::Sender<Result<Arc<Tap>, Refusal>> },
+    /// Nobody looks on at one of them any more.
+    Unwatched,
+    /// Which terminal runs: of this number, or the first.
+    Terminal { number: Option<u16>, answer: oneshot::Sender<Option<u16>> },
+    /// Where a terminal stands; none: it is gone.
+    Locate { number: u16, answer: oneshot::Sender<Option<Attached>> },
+    /// A terminal has this size from now on.
+    Resized(u16, WindowSize),
     /// A line for everybody there.
     Notice(String),
 }
@@ -227,20 +246,8 @@ impl Session {
 
     /// The terminal that waits for the person who came back, drawn anew; none when there is none.
     async fn attach(&self, size: WindowSize) -> Result<Option<Channel>, Refusal> {
-        let holder = self.holder.ok_or(Refusal::Over)?;
-        let (events, output) = mpsc::channel(QUEUE);
-        let hand = Arc::new(Hand::new(0));
-        let (answer, attached) = oneshot::channel();
-        let reader =
-            Reader { holder, events, hand: hand.clone(), answer: Answer::Attached(answer) };
-        self.tell(Command::Attach(reader)).await?;
-        let attached = tokio::time::timeout(START, attached).await;
-        self.recorded().await?;
-        let late = |_| Refusal::Start("the terminal did not answer in time".to_owned());
-        let Some((number, attached)) = attached.map_err(late)?.map_err(|_| Refusal::Over)?? else {
-            return Ok(None);
-        };
-        let Channel { input, output } = self.channel(number, hand, output);
+        let Some((channel, attached)) = self.seat(None).await? else { return Ok(None) };
+        let Channel { input, output } = channel;
         let has_size = size.cols > 0 && size.rows > 0;
         if has_size && size != attached.size {
             input.resize(size).await;
@@ -252,6 +259,27 @@ impl Session {
         Ok(Some(Channel { input, output: output.after(first) }))
     }
 
+    /// A terminal for this connection: of this number, or whichever waits; none when there is none.
+    pub(crate) async fn seat(
+        &self,
+        wanted: Option<u16>,
+    ) -> Result<Option<(Channel, Attached)>, Refusal> {
+        let holder = self.holder.ok_or(Refusal::Over)?;
+        let (events, output) = mpsc::channel(QUEUE);
+        let hand = Arc::new(Hand::new(0));
+        let (answer, attached) = oneshot::channel();
+        let reader =
+            Reader { holder, events, hand: hand.clone(), answer: Answer::Attached(answer) };
+        self.tell(Command::Attach(reader, wanted)).await?;
+        let attached = tokio::time::timeout(START, attached).await;
+        self.recorded().await?;
+        let late = |_| Refusal::Start("the terminal did not answer in time".to_owned());
+        let Some((number, attached)) = attached.map_err(late)?.map_err(|_| Refusal::Over)?? else {
+            return Ok(None);
+        };
+        Ok(Some((self.channel(number, hand, output), attached)))
+    }
+
     fn channel(
         &self,
         number: u16,
@@ -260,7 +288,8 @@ impl Session {
     ) -> Channel {
         let link = &self.shared.link;
         Channel {
-            input: ChannelInput::new(number, link.clone(), hand.clone()),
+            input: ChannelInput::new(number, link.clone(), hand.clone())
+                .told_to(self.shared.commands.clone()),
             output: ChannelOutput::new(number, link.clone(), hand, output),
         }
     }
@@ -271,7 +300,7 @@ impl Session {
     }
 
     /// Waits until the start of the session is on record.
-    async fn recorded(&self) -> Result<(), Refusal> {
+    pub(crate) async fn recorded(&self) -> Result<(), Refusal> {
         let mut recorded = self.shared.recorded.clone();
         match recorded.wait_for(Option::is_some).await {
             Ok(result) => result.clone().unwrap_or(Err(Refusal::Over)),
@@ -341,9 +370,14 @@ impl Session {
     /// person as long as the policy says. When nothing waits and no other connection is there, the
     /// session ends.
     pub async fn connection_gone(&self) {
+        self.leave(Stays::ForGrace).await;
+    }
+
+    /// The same, with what becomes of its terminals.
+    pub(crate) async fn leave(&self, stays: Stays) {
         if let Some(holder) = self.holder {
             // An error means that it is over.
-            let _over = self.tell(Command::Leave(holder)).await;
+            let _over = self.tell(Command::Leave(holder, stays)).await;
         }
     }
 

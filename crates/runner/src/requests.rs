@@ -17,6 +17,7 @@ use sojourn_core::wire::runner::Open;
 use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
 use sojourn_core::wire::runner::Stage;
+use sojourn_core::wire::runner::WEB_DOOR;
 use sojourn_sandbox::pool::Pool;
 use sojourn_sandbox::pool::Shared;
 use sojourn_sandbox::pool::Taken;
@@ -208,7 +209,11 @@ impl Requests {
                 return Err(failure);
             }
         };
-        let mut limits = profile.limits.clone().lowered(&lower);
+        let mut limits = profile.limits.clone();
+        if about.door == WEB_DOOR {
+            limits.max_runtime = profile.web_runtime;
+        }
+        let mut limits = limits.lowered(&lower);
         let mut recording = profile.recording.clone();
         if honeypot {
             // What is typed there is what it is for; and nobody comes back.

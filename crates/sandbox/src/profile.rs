@@ -109,6 +109,8 @@ pub struct Profile {
     pub egress: Option<Arc<Egress>>,
     /// The limits of its sessions.
     pub limits: Limits,
+    /// The longest that a session started at the web door runs; the other limits are the same.
+    pub web_runtime: Option<Duration>,
     /// What a shell request starts; its first word is the shell of `exec`.
     pub command: Vec<Text>,
     /// Environment that every program gets.

@@ -190,7 +190,7 @@ impl<G: Gate> Connection<G> {
         let (lower, why) = match guest.who {
             Who::User(_) => (lower(env)?, why(env)),
             // These variables are ours, which a visitor is not to notice.
-            Who::Visitor(_) => (Lower::default(), None),
+            Who::Visitor(_) | Who::Local => (Lower::default(), None),
         };
         Ok(Stay {
             who: guest.who.clone(),
@@ -203,6 +203,7 @@ impl<G: Gate> Connection<G> {
             why,
             attempts: guest.attempts.clone(),
             connected_at: self.connected_at,
+            web: None,
         })
     }
 

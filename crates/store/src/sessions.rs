@@ -60,6 +60,10 @@ pub struct NewSession {
     pub auth_method: Option<String>,
     /// The fingerprint of the key that was used.
     pub auth_key: Option<String>,
+    /// The login it was started by.
+    pub login: Option<String>,
+    /// The token it was started by.
+    pub token: Option<String>,
     /// Now.
     pub created_at: Wall,
 }
@@ -150,6 +154,8 @@ impl Store {
                     &new.client,
                     &new.auth_method,
                     &new.auth_key,
+                    &new.login,
+                    &new.token,
                     new.created_at.0
                 ],
             )
@@ -348,6 +354,8 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         client: row.maybe_text("client")?,
         auth_method: row.maybe_text("auth_method")?,
         auth_key: row.maybe_text("auth_key")?,
+        login: row.maybe_text("login_id")?,
+        token: row.maybe_text("token_id")?,
         created_at: row.time("created_at")?,
     };
     Ok(Session {

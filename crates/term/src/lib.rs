@@ -15,4 +15,5 @@ pub mod replay;
 pub mod sanitise;
 pub mod sidecar;
 pub mod snapshot;
+pub mod tail;
 pub mod utf8;

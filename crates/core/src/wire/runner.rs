@@ -21,6 +21,9 @@ pub const VERSION: u16 = 1;
 /// The most sessions in one [`Reply::Sessions`].
 pub const PAGE: usize = 20;
 
+/// What [`About::door`] is of a session that was started at the web door.
+pub const WEB_DOOR: &str = "web";
+
 /// The most authentication attempts that are told of a session.
 pub const MAX_ATTEMPTS: usize = 32;
 

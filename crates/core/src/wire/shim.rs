@@ -27,8 +27,9 @@ mod forward;
 #[cfg(test)]
 mod tests;
 
-/// The version this build speaks.
-pub const VERSION: u16 = 1;
+/// The version this build speaks. Since 2 a shim says how much a terminal has printed, and answers
+/// [`ToShim::Locate`].
+pub const VERSION: u16 = 2;
 
 /// Bytes before the payload.
 pub const HEADER: usize = 3;
@@ -112,6 +113,9 @@ pub struct Attached {
     pub offset: u64,
     /// The terminal's size.
     pub size: WindowSize,
+    /// How many bytes the terminal had printed there.
+    #[serde(default)]
+    pub printed: u64,
 }
 
 /// A channel to start.
@@ -223,6 +227,7 @@ kinds! {
     UNLISTEN = 0x0d;
     ATTACH = 0x0e;
     DETACH = 0x0f;
+    LOCATE = 0x10;
     SHIM_HELLO = 0x81;
     STARTED = 0x82;
     START_FAILED = 0x83;
@@ -240,6 +245,7 @@ kinds! {
     LISTEN_FAILED = 0x8f;
     ATTACHED = 0x90;
     NOT_ATTACHED = 0x91;
+    LOCATED = 0x92;
 }
 
 /// Gateway → shim.
@@ -280,6 +286,8 @@ pub enum ToShim<'a> {
     Attach(u16, u32),
     /// The terminal's person is gone: what it prints is recorded only.
     Detach(u16),
+    /// Where does the terminal stand? Changes nothing. Answered by [`FromShim::Located`].
+    Locate(u16),
 }
 
 /// Shim → gateway.
@@ -327,6 +335,9 @@ pub enum FromShim<'a> {
     Attached(u16, Box<Attached>),
     /// There is no terminal in this channel any more.
     NotAttached(u16),
+    /// The answer to [`ToShim::Locate`]; none where no terminal runs. Output that was printed before it
+    /// may follow.
+    Located(u16, Option<Box<Attached>>),
     /// Everything is gone and on record. The last frame.
     Ended(Box<Summary>),
 }
@@ -410,6 +421,7 @@ impl<'a> ToShim<'a> {
                 buf.extend_from_slice(&credit.to_be_bytes());
             }
             Self::Detach(channel) => begin(buf, DETACH, *channel),
+            Self::Locate(channel) => begin(buf, LOCATE, *channel),
         }
     }
 
@@ -446,6 +458,7 @@ impl<'a> ToShim<'a> {
             UNLISTEN => Self::Unlisten(channel),
             ATTACH => Self::Attach(channel, u32::from_be_bytes(number(kind, payload)?)),
             DETACH => Self::Detach(channel),
+            LOCATE => Self::Locate(channel),
             _ => return Err(WireError::Kind(kind)),
         })
     }
@@ -507,6 +520,7 @@ impl<'a> FromShim<'a> {
             }
             Self::Attached(channel, attached) => json(buf, ATTACHED, *channel, attached),
             Self::NotAttached(channel) => begin(buf, NOT_ATTACHED, *channel),
+            Self::Located(channel, attached) => json(buf, LOCATED, *channel, attached),
             Self::Ended(summary) => json(buf, ENDED, 0, summary),
         }
     }
@@ -551,6 +565,7 @@ impl<'a> FromShim<'a> {
             }
             ATTACHED => Self::Attached(channel, serde_json::from_slice(payload)?),
             NOT_ATTACHED => Self::NotAttached(channel),
+            LOCATED => Self::Located(channel, serde_json::from_slice(payload)?),
             ENDED => Self::Ended(serde_json::from_slice(payload)?),
             _ => return Err(WireError::Kind(kind)),
         })

@@ -16,17 +16,20 @@ use crate::clock;
 use crate::clock::Clock;
 use crate::door::ChannelEvent;
 use crate::door::Cut;
+use crate::door::Door;
 use crate::door::Refusal;
 use crate::roster::Answer;
 use crate::roster::Holder;
 use crate::roster::Left;
 use crate::roster::Reader;
 use crate::session::Command;
+use crate::watching::Stays;
 
 impl Broker {
     pub(super) async fn heed(&mut self, command: Command) {
         match command {
             Command::Start { number, terminal, reader } => {
+                self.onlookers.begin(number);
                 self.roster.seat(number, terminal, reader);
             }
             Command::Enter(guest, answer) => {
@@ -34,14 +37,21 @@ impl Broker {
                 if !self.is_ending() {
                     let holder = self.roster.enter(guest);
                     if answer.send(holder).is_err() {
-                        return self.leave(holder).await;
+                        return self.leave(holder, Stays::ForGrace).await;
                     }
                     self.ends_at = None;
                     self.progress.send_modify(|p| p.attached = true);
                 }
             }
-            Command::Leave(holder) => self.leave(holder).await,
-            Command::Attach(reader) => self.attach(reader).await,
+            Command::Leave(holder, stays) => self.leave(holder, stays).await,
+            Command::Attach(reader, wanted) => self.attach(reader, wanted).await,
+            Command::Watch { number, answer } => self.look_on(number, answer).await,
+            Command::Terminal { number, answer } => {
+                let _gone = answer.send(self.roster.terminal(number));
+            }
+            Command::Unwatched => self.take_nothing_in_vain().await,
+            Command::Locate { number, answer } => self.locate(number, answer).await,
+            Command::Resized(number, size) => self.onlookers.resized(number, size),
             Command::Notice(line) => self.notice(&line),
         }
     }
@@ -60,12 +70,17 @@ impl Broker {
                 let (id, terminals) = (self.shared.id, self.roster.detached());
                 self.inner.records.detached(id, None, terminals, self.shared.detach_grace);
             }
-            self.wait_or_end().await;
+            // At the web door people come and go, and its gateway's end was no wish of theirs.
+            let stays = match self.shared.door {
+                Door::Ssh => Stays::ForGrace,
+                Door::Web => Stays::ForLease,
+            };
+            self.wait_or_end(stays).await;
         }
     }
 
     /// A connection is gone.
-    async fn leave(&mut self, holder: Holder) {
+    async fn leave(&mut self, holder: Holder, stays: Stays) {
         let Some(leaving) = self.roster.leave(holder, self.may_return()) else { return };
         for left in &leaving.channels {
             left.reader.hand.take_away().await;
@@ -78,26 +93,31 @@ impl Broker {
             terminals += usize::from(left.terminal);
             self.let_go(left).await;
         }
-        if terminals > 0 && !self.is_ending() {
+        self.show_drivers();
+        if terminals > 0 && !self.is_ending() && stays != Stays::NotYet {
             let (id, grace) = (self.shared.id, self.shared.detach_grace);
             self.inner.records.detached(id, Some(leaving.guest), terminals, grace);
         }
         if !self.roster.is_held() {
-            self.wait_or_end().await;
+            self.wait_or_end(stays).await;
         }
     }
 
     /// Says of a channel that somebody left what becomes of it.
-    pub(super) async fn let_go(&self, left: &Left) {
-        let Left { number, terminal, .. } = *left;
-        self.send(&if terminal { ToShim::Detach(number) } else { ToShim::Close(number) }).await;
+    pub(super) async fn let_go(&mut self, left: &Left) {
+        match (left.terminal, left.reader.has_closed()) {
+            (true, false) => self.take_terminal(left.number).await,
+            (true, true) => self.send(&ToShim::Detach(left.number)).await,
+            (false, _) => self.send(&ToShim::Close(left.number)).await,
+        }
     }
 
     /// Nobody holds the session: its terminals wait, or it ends.
-    pub(super) async fn wait_or_end(&mut self) {
+    pub(super) async fn wait_or_end(&mut self, stays: Stays) {
         self.progress.send_modify(|p| p.attached = false);
         if self.roster.detached() > 0 {
-            self.ends_at = Some(self.inner.clock.mono().after(self.shared.detach_grace));
+            let until = self.inner.clock.mono().after(self.shared.detach_grace);
+            self.ends_at = (stays == Stays::ForGrace).then_some(until);
             return;
         }
         let started = self.shared.has_started();
@@ -113,7 +133,7 @@ impl Broker {
     /// A session that nobody holds ends with the last of its terminals: nobody else will end it.
     pub(super) async fn end_if_deserted(&mut self) {
         if !self.roster.is_held() && self.roster.detached() == 0 {
-            self.wait_or_end().await;
+            self.wait_or_end(Stays::ForGrace).await;
         }
     }
 
@@ -136,9 +156,13 @@ impl Broker {
     }
 
     /// A terminal for somebody who has come back.
-    async fn attach(&mut self, reader: Reader) {
+    async fn attach(&mut self, reader: Reader, wanted: Option<u16>) {
         let Some(guest) = self.roster.guest(reader.holder).cloned() else { return };
-        let Some(number) = self.roster.choose(reader.holder) else {
+        let chosen = match wanted {
+            Some(_) => self.roster.terminal(wanted),
+            None => self.roster.choose(reader.holder),
+        };
+        let Some(number) = chosen else {
             if let Answer::Attached(answer) = reader.answer {
                 let _gone = answer.send(Ok(None));
             }
@@ -160,13 +184,19 @@ impl Broker {
                 }
             }
         }
+        self.onlookers.give_up(number);
+        self.show_drivers();
         self.send(&ToShim::Attach(number, OUTPUT_WINDOW)).await;
     }
 
     /// The shim says where the terminal stands, or that there is none.
     pub(super) async fn attached(&mut self, number: u16, attached: Option<Attached>) {
+        if let Some(place) = &attached {
+            self.onlookers.resume(number, place);
+        }
         if let Some(number) = self.roster.attached(number, attached) {
-            self.send(&ToShim::Detach(number)).await;
+            self.take_terminal(number).await;
+            self.show_drivers();
         }
     }
 
@@ -178,7 +208,8 @@ impl Broker {
     }
 
     pub(super) fn may_return(&self) -> bool {
-        !self.shared.detach_grace.is_zero()
+        // What is started at the web door goes on before anybody looks at it, and after their login.
+        !self.shared.detach_grace.is_zero() || self.shared.door == Door::Web
     }
 
     pub(super) fn is_ending(&self) -> bool {

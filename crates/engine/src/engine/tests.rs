@@ -110,6 +110,7 @@ impl House {
             require_why: false,
             sandbox: "native".to_owned(),
             limits,
+            web_runtime: None,
         };
         let identity = Identity::new(store.clone(), log.clone(), clock.clone());
         let rules = crate::login::Rules::default();
@@ -191,6 +192,7 @@ impl House {
             why: None,
             attempts: Vec::new(),
             connected_at: self.engine.clock().wall(),
+            web: None,
         }
     }
 
@@ -289,7 +291,7 @@ impl Shim {
             assert_eq!(self.hear_kind(0x0e).await[1..3], number.to_be_bytes());
             self.say(&FromShim::Output(number, Stream::Out, b"of before")).await;
             let size = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
-            let attached = Attached { file: String::new(), offset: 0, size };
+            let attached = Attached { file: String::new(), offset: 0, size, printed: 0 };
             self.say(&FromShim::Attached(number, Box::new(attached))).await;
             self.say(&FromShim::InputCredit(number, 1000)).await;
             self.say(&FromShim::Output(number, Stream::Out, b"new")).await;

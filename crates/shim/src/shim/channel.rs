@@ -151,17 +151,26 @@ impl Channel {
         // A client that sent no more is gone; this is another.
         self.input.eof = false;
         self.credit = Some(credit);
+        let cut = self.cut_character();
+        if !cut.is_empty() {
+            self.spend(cut.len());
+        }
+        (self.place(), cut)
+    }
+
+    /// Where its recording and its terminal stand.
+    pub(super) fn place(&self) -> Attached {
         let size = match &self.ends {
             Ends::Terminal(master) | Ends::Quiet(master) => pty::size(master).unwrap_or_default(),
             _ => WindowSize::default(),
         };
-        let recorder = self.recorder.as_ref();
-        let (file, offset) = recorder.map(Recorder::place).unwrap_or_default();
-        let cut = recorder.map_or(Vec::new(), |recorder| recorder.cut_character().to_vec());
-        if !cut.is_empty() {
-            self.spend(cut.len());
-        }
-        (Attached { file, offset, size }, cut)
+        let (file, offset) = self.recorder.as_ref().map(Recorder::place).unwrap_or_default();
+        let printed = self.moved.output.saturating_sub(self.cut_character().len() as u64);
+        Attached { file, offset, size, printed }
+    }
+
+    fn cut_character(&self) -> Vec<u8> {
+        self.recorder.as_ref().map_or(Vec::new(), |recorder| recorder.cut_character().to_vec())
     }
 
     /// Spends credit on a frame of output; false when none is to be passed on.

@@ -464,6 +464,9 @@ impl Gateway {
             FromShim::NotAttached(channel) => {
                 seen.attached.insert(channel, None);
             }
+            FromShim::Located(channel, place) => {
+                seen.attached.insert(channel, place.map(|place| *place));
+            }
             FromShim::Ended(summary) => seen.ended = Some(*summary),
         }
     }

@@ -97,6 +97,12 @@ impl Config {
         }
     }
 
+    /// The longest that a session started at the web door runs under this profile.
+    #[must_use]
+    pub(crate) fn web_runtime_for(&self, profile: &Profile) -> Option<std::time::Duration> {
+        profile.agent_timeout.unwrap_or(self.limits.agent_timeout).limit()
+    }
+
     /// Fills in what depends on other keys.
     fn settle(&mut self, root: &Node, report: &mut Report) {
         for (index, listener) in self.ssh.iter_mut().enumerate() {

@@ -148,7 +148,7 @@ keys! {
         /// Overrides the limit of this name.
         session_timeout: Option<Span> = None;
         /// Overrides the limit of this name.
-        agent_timeout: Option<Span> = None, later;
+        agent_timeout: Option<Span> = None;
         /// Overrides the limit of this name.
         idle_timeout: Option<Span> = None;
         /// Overrides the limit of this name.

@@ -287,7 +287,7 @@ keys! {
         /// The longest a session that came by SSH runs; 0 = no limit. Profiles can override it.
         session_timeout: Span = Span::seconds(3600);
         /// The same for sessions started at the web door. Profiles can override it.
-        agent_timeout: Span = Span::seconds(4 * 3600), later;
+        agent_timeout: Span = Span::seconds(4 * 3600);
         /// A session ends after so long without anything happening; 0 = never. Profiles can
         /// override it.
         idle_timeout: Span = Span::seconds(1800);

@@ -130,6 +130,7 @@ pub(crate) fn profiles(config: &Config) -> Profiles {
             SandboxKind::Host => "host".to_owned(),
         },
         limits: config.limits_for(profile),
+        web_runtime: config.web_runtime_for(profile),
     };
     let all = config.profiles.usable().map(|(name, profile)| (name.to_owned(), policy(profile)));
     Profiles(all.collect::<BTreeMap<_, _>>())
@@ -161,6 +162,7 @@ fn sandbox(config: &Config, name: &str, profile: &Profile) -> Result<SandboxProf
         egress: (profile.network == Network::Nat)
             .then(|| Arc::new(Egress::new(profile.egress.clone(), profile.egress_rate.0.0))),
         limits: config.limits_for(profile),
+        web_runtime: config.web_runtime_for(profile),
         command: command.iter().map(|word| Text::from(word.as_str())).collect(),
         env: profile
             .env

@@ -25,6 +25,8 @@ fn stay(user: Option<UserId>) -> NewSession {
         client: Some("SSH-2.0-OpenSSH_9.2".to_owned()),
         auth_method: Some("password".to_owned()),
         auth_key: None,
+        login: Some("l1".to_owned()),
+        token: None,
         created_at: Wall(3000),
     }
 }

@@ -33,6 +33,7 @@ fn frames_come_back_as_they_went() {
         ToShim::Unlisten(1),
         ToShim::Attach(7, OUTPUT_WINDOW),
         ToShim::Detach(7),
+        ToShim::Locate(7),
     ] {
         frame.encode(&mut buf);
         assert_eq!(ToShim::decode(&buf).unwrap(), frame);
@@ -57,9 +58,11 @@ fn frames_come_back_as_they_went() {
                 file: "2026/11/22/x.cast".to_owned(),
                 offset: 4711,
                 size: WindowSize::default(),
+                printed: 815,
             }),
         ),
         FromShim::NotAttached(7),
+        FromShim::Located(7, None),
     ] {
         frame.encode(&mut buf);
         assert_eq!(FromShim::decode(&buf).unwrap(), frame);

@@ -110,6 +110,7 @@ impl Session {
             }
             ToShim::Attach(number, credit) => self.attach(number, credit),
             ToShim::Detach(number) => self.detach(number),
+            ToShim::Locate(number) => self.locate(number),
         }
     }
 
@@ -230,6 +231,13 @@ impl Session {
         if closed {
             self.tell(&FromShim::InputClosed(number));
         }
+        Ok(())
+    }
+
+    fn locate(&mut self, number: u16) -> Taken {
+        let terminal = self.channel(number)?.filter(|channel| channel.tty);
+        let place = terminal.map(|channel| Box::new(channel.place()));
+        self.tell(&FromShim::Located(number, place));
         Ok(())
     }
 
