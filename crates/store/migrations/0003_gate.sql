@@ -1,6 +1,8 @@
 -- Logins, second factors, tokens, and what the web door has to remember.
 
 ALTER TABLE users ADD COLUMN password_disabled_at BIGINT;
+-- Failed tries in a row at the password or what comes after it, whoever made them.
+ALTER TABLE users ADD COLUMN failures BIGINT NOT NULL DEFAULT 0;
 
 -- A login is valid while it has not ended, its epoch is the account's, the account is open, and both
 -- deadlines lie ahead. Ended ones stay a while, so that a late use is named and audited.
@@ -30,9 +32,12 @@ CREATE TABLE ceremonies (
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     epoch BIGINT NOT NULL,
     purpose TEXT NOT NULL,
+    bucket TEXT NOT NULL,
     tries BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
+
+CREATE INDEX ceremonies_by_user ON ceremonies (user_id, expires_at);
 
 CREATE TABLE totp (
     user_id TEXT NOT NULL PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
@@ -58,20 +63,29 @@ CREATE TABLE one_time_links (
     used_at BIGINT
 );
 
--- A browser that somebody signed in with before: it selects whose failures are counted, no more.
+CREATE INDEX one_time_links_by_user ON one_time_links (user_id);
+
+-- Browsers and addresses that somebody signed in with before, by their hashes: they select whose
+-- failures are counted, no more.
 CREATE TABLE devices (
     device_hash TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     expires_at BIGINT NOT NULL
 );
 
--- Failed passwords in a row, by the hash of what they are counted for.
+CREATE INDEX devices_by_user ON devices (user_id, expires_at);
+
+-- Failed tries, by the keyed hash of what they are counted for: a name, a browser, an address. `recent`
+-- are the times of the last ones, where a window counts.
 CREATE TABLE throttle (
     key_hash TEXT NOT NULL PRIMARY KEY,
     failures BIGINT NOT NULL,
+    recent TEXT NOT NULL,
     next_allowed_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
+    expires_at BIGINT NOT NULL
 );
+
+CREATE INDEX throttle_by_expiry ON throttle (expires_at);
 
 -- A program's token is a user's with scopes, or a runner's.
 CREATE TABLE tokens (

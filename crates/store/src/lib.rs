@@ -4,10 +4,14 @@
 //! audit event and writes both in one transaction; the engine's audit writer fetches the event from
 //! the outbox from there. Only this crate names the database.
 
+mod ceremonies;
 mod check;
 mod db;
+mod devices;
 mod error;
+mod factors;
 mod idempotency;
+mod links;
 mod logins;
 mod migrate;
 mod outbox;
@@ -16,6 +20,7 @@ mod row;
 mod server;
 mod sessions;
 mod sql;
+mod throttle;
 mod tokens;
 mod users;
 
@@ -46,7 +51,14 @@ use crate::db::args;
 use crate::error::of_file;
 use crate::server::Server;
 
+pub use ceremonies::Ceremony;
+pub use ceremonies::MAX_CEREMONIES;
+pub use ceremonies::NewCeremony;
+pub use devices::MAX_DEVICES;
+pub use devices::Success;
 pub use error::StoreError;
+pub use factors::MAX_RECOVERY_CODES;
+pub use factors::Totp;
 pub use idempotency::Asked;
 pub use idempotency::MAX_ANSWER;
 pub use idempotency::MAX_REQUEST_KEY;
@@ -68,6 +80,10 @@ pub use sessions::Recording;
 pub use sessions::Session;
 pub use sessions::SessionEnd;
 pub use sessions::SessionFilter;
+pub use throttle::Failure;
+pub use throttle::FailureRules;
+pub use throttle::Failures;
+pub use throttle::MAX_COUNTED;
 pub use tokens::MAX_TOKENS;
 pub use tokens::NewToken;
 pub use tokens::Token;

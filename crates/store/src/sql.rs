@@ -18,16 +18,16 @@ statements! {
         ON CONFLICT (name) DO UPDATE SET value = meta.value + 1";
 
     USERS = "SELECT id, name, role, password, must_change, epoch, created_at, password_changed_at,
-        disabled_at FROM users ORDER BY name LIMIT $1";
+        disabled_at, password_disabled_at FROM users ORDER BY name LIMIT $1";
     USER_BY_NAME = "SELECT id, name, role, password, must_change, epoch, created_at,
-        password_changed_at, disabled_at FROM users WHERE name = $1";
+        password_changed_at, disabled_at, password_disabled_at FROM users WHERE name = $1";
     USER_BY_ID = "SELECT id, name, role, password, must_change, epoch, created_at,
-        password_changed_at, disabled_at FROM users WHERE id = $1";
+        password_changed_at, disabled_at, password_disabled_at FROM users WHERE id = $1";
     COUNT_USERS = "SELECT COUNT(*) AS n FROM users";
     ADD_USER = "INSERT INTO users (id, name, role, password, must_change, epoch, created_at,
         password_changed_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7)";
     SET_PASSWORD = "UPDATE users SET password = $2, must_change = $3, password_changed_at = $4,
-        epoch = epoch + 1 WHERE id = $1";
+        password_disabled_at = NULL, failures = 0, epoch = epoch + 1 WHERE id = $1";
     SET_ROLE = "UPDATE users SET role = $2 WHERE id = $1";
     DISABLE = "UPDATE users SET disabled_at = $2, epoch = epoch + 1 WHERE id = $1";
     ENABLE = "UPDATE users SET disabled_at = NULL WHERE id = $1";
@@ -154,6 +154,72 @@ statements! {
     COUNT_SESSIONS_BY_PASSWORD = "SELECT COUNT(*) AS n FROM sessions WHERE user_id = $1
         AND ended_at IS NULL AND (login_id IS NOT NULL OR auth_method IN ('password', 'login'))";
     FORGET_LOGINS = "DELETE FROM logins WHERE ended_at < $1";
+
+    FAILURES = "SELECT failures, recent, next_allowed_at FROM throttle
+        WHERE key_hash = $1 AND expires_at > $2";
+    COUNT_FAILURE = "INSERT INTO throttle (key_hash, failures, recent, next_allowed_at, expires_at)
+        VALUES ($1, 1, '', 0, 0) ON CONFLICT (key_hash) DO UPDATE SET
+        failures = CASE WHEN throttle.expires_at > $2 THEN throttle.failures + 1 ELSE 1 END,
+        recent = CASE WHEN throttle.expires_at > $2 THEN throttle.recent ELSE '' END
+        RETURNING failures, recent";
+    SET_FAILURES = "UPDATE throttle SET recent = $2, next_allowed_at = $3, expires_at = $4
+        WHERE key_hash = $1";
+    CLEAR_FAILURES = "DELETE FROM throttle WHERE key_hash = $1";
+    FORGET_FAILURES = "DELETE FROM throttle WHERE expires_at <= $1";
+    CROWD_OUT_FAILURES = "DELETE FROM throttle WHERE key_hash IN (
+        SELECT key_hash FROM throttle ORDER BY expires_at DESC, key_hash LIMIT $2 OFFSET $1)";
+    USER_FAILURES = "SELECT failures FROM users WHERE id = $1";
+    COUNT_USER_FAILURE = "UPDATE users SET failures = failures + 1 WHERE id = $1
+        RETURNING failures";
+    CLEAR_USER_FAILURES = "UPDATE users SET failures = 0 WHERE id = $1 AND failures > 0";
+    DISABLE_PASSWORD = "UPDATE users SET password_disabled_at = $2
+        WHERE id = $1 AND password_disabled_at IS NULL AND password IS NOT NULL";
+    REHASH = "UPDATE users SET password = $3 WHERE id = $1 AND password = $2";
+
+    DEVICE = "SELECT device_hash FROM devices
+        WHERE device_hash = $1 AND user_id = $2 AND expires_at > $3";
+    KNOW_DEVICE = "INSERT INTO devices (device_hash, user_id, expires_at) VALUES ($1, $2, $3)
+        ON CONFLICT (device_hash) DO UPDATE SET expires_at = excluded.expires_at";
+    CROWD_OUT_DEVICES = "DELETE FROM devices WHERE user_id = $1 AND device_hash IN (
+        SELECT device_hash FROM devices WHERE user_id = $1
+        ORDER BY expires_at DESC, device_hash LIMIT 1000 OFFSET $2)";
+
+    ADD_CEREMONY = "INSERT INTO ceremonies (id_hash, user_id, epoch, purpose, bucket, tries,
+        expires_at) VALUES ($1, $2, $3, $4, $5, 0, $6)";
+    FORGET_CEREMONIES = "DELETE FROM ceremonies WHERE expires_at <= $1";
+    CROWD_OUT_CEREMONIES = "DELETE FROM ceremonies WHERE user_id = $1 AND id_hash IN (
+        SELECT id_hash FROM ceremonies WHERE user_id = $1
+        ORDER BY expires_at DESC, id_hash LIMIT 1000 OFFSET $2)";
+    TRY_CEREMONY = "UPDATE ceremonies SET tries = tries + 1
+        WHERE id_hash = $1 AND purpose = $2 AND tries < $3 AND expires_at > $4
+        RETURNING user_id, epoch, bucket, tries";
+    END_CEREMONY = "DELETE FROM ceremonies WHERE id_hash = $1";
+    END_CEREMONIES_OF = "DELETE FROM ceremonies WHERE user_id = $1";
+
+    TOTP = "SELECT secret, last_step, added_at, confirmed_at FROM totp WHERE user_id = $1";
+    BEGIN_TOTP = "INSERT INTO totp (user_id, secret, last_step, added_at) VALUES ($1, $2, 0, $3)
+        ON CONFLICT (user_id) DO UPDATE SET secret = excluded.secret, last_step = 0,
+        added_at = excluded.added_at WHERE totp.confirmed_at IS NULL";
+    CONFIRM_TOTP = "UPDATE totp SET confirmed_at = $3, last_step = $4
+        WHERE user_id = $1 AND secret = $2 AND confirmed_at IS NULL";
+    USE_TOTP_STEP = "UPDATE totp SET last_step = $2
+        WHERE user_id = $1 AND last_step < $2 AND confirmed_at IS NOT NULL";
+    REMOVE_TOTP = "DELETE FROM totp WHERE user_id = $1 AND confirmed_at IS NOT NULL";
+
+    ADD_RECOVERY_CODE = "INSERT INTO recovery_codes (code_hash, user_id) VALUES ($1, $2)";
+    FORGET_RECOVERY_CODES = "DELETE FROM recovery_codes WHERE user_id = $1";
+    USE_RECOVERY_CODE = "UPDATE recovery_codes SET used_at = $3
+        WHERE code_hash = $1 AND user_id = $2 AND used_at IS NULL";
+    COUNT_RECOVERY_CODES = "SELECT COUNT(*) AS n FROM recovery_codes
+        WHERE user_id = $1 AND used_at IS NULL";
+
+    ADD_LINK = "INSERT INTO one_time_links (link_hash, kind, user_id, expires_at)
+        VALUES ($1, $2, $3, $4)";
+    LINK = "SELECT user_id FROM one_time_links
+        WHERE link_hash = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3";
+    USE_LINK = "UPDATE one_time_links SET used_at = $3
+        WHERE link_hash = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3";
+    FORGET_LINKS = "DELETE FROM one_time_links WHERE user_id = $1 OR expires_at <= $2";
 
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";

@@ -52,6 +52,8 @@ pub struct User {
     pub password_changed_at: Option<Wall>,
     /// Since when it is closed.
     pub disabled_at: Option<Wall>,
+    /// Since when its password opens nothing, after too many failures in a row.
+    pub password_disabled_at: Option<Wall>,
 }
 
 impl fmt::Debug for User {
@@ -411,6 +413,7 @@ pub(crate) fn user(row: &Row) -> Result<User, StoreError> {
         created_at: row.time("created_at")?,
         password_changed_at: row.maybe_time("password_changed_at")?,
         disabled_at: row.maybe_time("disabled_at")?,
+        password_disabled_at: row.maybe_time("password_disabled_at")?,
     })
 }
 

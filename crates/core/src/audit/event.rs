@@ -102,6 +102,18 @@ actions! {
     UserResetIssued = "user_reset_issued",
     /// A one-time link was used.
     UserResetUsed = "user_reset_used",
+    /// An account got a second factor.
+    UserTotpAdded = "user_totp_added",
+    /// An account's second factor was taken away.
+    UserTotpRemoved = "user_totp_removed",
+    /// A code of the moment was used a second time, which is refused.
+    UserTotpReplayed = "user_totp_replayed",
+    /// An account got new recovery codes; the earlier ones are void.
+    UserRecoveryCodesMade = "user_recovery_codes_made",
+    /// A recovery code was used.
+    UserRecoveryCodeUsed = "user_recovery_code_used",
+    /// An account's password opens nothing any more, after too many failures in a row.
+    UserPasswordDisabled = "user_password_disabled",
     /// A token was made.
     TokenCreated = "token_created",
     /// A token was revoked.

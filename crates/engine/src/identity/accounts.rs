@@ -18,12 +18,14 @@ use sojourn_store::User;
 use sojourn_store::UserKey;
 
 use super::first;
+use super::hash::Cost;
 use super::hash::HashError;
 use super::hash::Hasher;
 use super::keys::BadKey;
 use super::keys::SshKey;
-use super::policy;
 use super::policy::BadPassword;
+use super::policy::Policy;
+use super::seal::Seal;
 use crate::clock::Clock;
 
 /// Why an account was not made or changed.
@@ -48,6 +50,9 @@ pub enum AccountError {
     /// More than one key is meant.
     #[error("{0:?} is the end of more than one key's id; type more of it")]
     Ambiguous(String),
+    /// The account is closed.
+    #[error("the account {0:?} is disabled; \"sojourn user enable {0}\" opens it")]
+    Closed(String),
     /// The password is not good enough.
     #[error(transparent)]
     Password(#[from] BadPassword),
@@ -65,17 +70,26 @@ pub enum AccountError {
 /// Accounts, as those who may change them see them. Every change goes on record with its actor.
 #[derive(Clone)]
 pub struct Accounts {
-    store: Store,
+    pub(super) store: Store,
     clock: Arc<dyn Clock>,
     data_dir: PathBuf,
     hasher: Hasher,
+    policy: Policy,
 }
 
 impl Accounts {
     /// The accounts of a data directory.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, data_dir: PathBuf) -> Self {
-        Self { store, clock, data_dir, hasher: Hasher::new() }
+        let (hasher, policy) = (Hasher::new(Cost::default()), Policy::default());
+        Self { store, clock, data_dir, hasher, policy }
+    }
+
+    /// The same by these rules for passwords, in place of those there are without configuration.
+    #[must_use]
+    pub fn with(mut self, cost: Cost, policy: Policy) -> Self {
+        (self.hasher, self.policy) = (Hasher::new(cost), policy);
+        self
     }
 
     /// All accounts, by name.
@@ -109,7 +123,7 @@ impl Accounts {
         if !is_user_name(name) {
             return Err(AccountError::Name(name.to_owned()));
         }
-        let password = self.hashed(name, password).await?;
+        let password = self.hashed(name, password, false).await?;
         let event = self
             .event(Action::UserAdded, name, actor)
             .detail("role", role.name())
@@ -132,10 +146,17 @@ impl Accounts {
         actor: Actor,
     ) -> Result<(), AccountError> {
         let user = self.get(name).await?;
-        let hash = self.hashed(name, password).await?;
+        let totp = self.store.totp(user.id).await?;
+        let has_second_factor = totp.is_some_and(|totp| totp.confirmed_at.is_some());
+        let hash = self.hashed(name, password, has_second_factor).await?;
         let event =
             self.event(Action::UserPasswordChanged, name, actor).detail("password", hash.is_some());
         self.store.set_password(user.id, hash.as_deref(), false, &event).await?;
+        // Whoever gets a new password is not to wait for what was tried at the old one.
+        match Seal::load_or_make(&self.data_dir) {
+            Ok(seal) => self.store.clear_failures(&seal.hide(&["name", name])).await?,
+            Err(error) => tracing::warn!(%error, "failures of before still count"),
+        }
         if user.must_change && name == first::NAME {
             first::forget(&self.data_dir);
         }
@@ -240,13 +261,14 @@ impl Accounts {
         &self,
         name: &str,
         password: Option<&str>,
+        has_second_factor: bool,
     ) -> Result<Option<String>, AccountError> {
         let Some(password) = password else { return Ok(None) };
-        policy::check(password, name)?;
+        self.policy.check(password, name, has_second_factor).await?;
         Ok(Some(self.hasher.hash(password).await?))
     }
 
-    fn event(&self, action: Action, name: &str, actor: Actor) -> Event {
+    pub(super) fn event(&self, action: Action, name: &str, actor: Actor) -> Event {
         Event::new(self.clock.wall(), action, actor).detail("user", name)
     }
 }

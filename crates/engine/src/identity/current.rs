@@ -1,29 +1,22 @@
 //! The password somebody who is signed in has, and the one they want to have.
 
-use std::time::Duration;
-
+use sojourn_core::audit::Event;
 use sojourn_core::ids::UserId;
 use sojourn_store::User;
 
 use super::Client;
 use super::Identity;
-use super::MAX_PASSWORD_BYTES;
 use super::Unavailable;
-use super::cut;
+use super::claim::store_gone;
 use super::hash::HashError;
-use super::hash::Hasher;
-use super::is_open;
-use super::policy;
 use super::policy::BadPassword;
 
 /// Whether a password is somebody's own.
 pub(crate) enum Current {
     /// It is. The account as it was when that was checked.
     Right(Box<User>),
-    /// It is not, which counts as a refused sign-in does.
+    /// It is not, which is counted and on record.
     Wrong,
-    /// Not even tried, after too many wrong ones.
-    Throttled(Duration),
     /// It cannot be told just now.
     Unavailable(Unavailable),
 }
@@ -37,48 +30,44 @@ pub(crate) enum NotTaken {
 }
 
 impl Identity {
-    /// Whether this is the password of somebody who is signed in.
+    /// Whether this is the password of somebody who is signed in. A wrong one counts to the account
+    /// and the address, and goes on record as `wrong`; how often a login may try is the caller's, so
+    /// that guesses from elsewhere keep nobody from changing their password.
     pub(crate) async fn current_password(
         &self,
         user: UserId,
-        name: &str,
         password: &str,
         client: &Client,
+        wrong: &Event,
     ) -> Current {
-        let wait = || self.throttle().wait(cut(name), client.address(), self.clock.mono());
-        // Before the queue and after it, as at a sign-in.
-        if let Some(wait) = wait() {
-            return Current::Throttled(wait);
-        }
-        let Ok(permit) = self.hasher.permit().await else {
-            return Current::Unavailable(Unavailable::Busy);
-        };
-        if let Some(wait) = wait() {
-            return Current::Throttled(wait);
-        }
-        let user = match self.store.user_by_id(user).await {
-            Ok(user) => user.filter(is_open),
-            Err(error) => {
-                tracing::error!(%error, "accounts cannot be read");
-                return Current::Unavailable(Unavailable::Store);
-            }
-        };
-        let fits = password.len() <= MAX_PASSWORD_BYTES;
-        let stored = user.as_ref().filter(|_| fits).and_then(|user| user.password.clone());
-        let tried = if fits { password } else { "" };
-        match (Hasher::verify(permit, tried.as_bytes(), stored).await, user) {
-            (Err(_), _) => Current::Unavailable(Unavailable::Busy),
-            (Ok(true), Some(user)) => Current::Right(Box::new(user)),
-            _ => {
-                self.throttle().failed(cut(name), client.address(), self.clock.mono());
-                Current::Wrong
+        let came = self.try_current(user, password, client, wrong).await;
+        came.unwrap_or_else(Current::Unavailable)
+    }
+
+    async fn try_current(
+        &self,
+        user: UserId,
+        password: &str,
+        client: &Client,
+        wrong: &Event,
+    ) -> Result<Current, Unavailable> {
+        let found = self.store.user_by_id(user).await.map_err(|error| store_gone(&error))?;
+        let matches = self.matches(found.as_ref(), password).await?;
+        match found {
+            Some(user) if matches => Ok(Current::Right(Box::new(user))),
+            found => {
+                self.fail(found.as_ref(), None, &self.origin(client.address()), wrong).await?;
+                Ok(Current::Wrong)
             }
         }
     }
 
     /// The hash of a password that somebody wants to have.
-    pub(crate) async fn new_password(&self, name: &str, new: &str) -> Result<String, NotTaken> {
-        policy::check(new, name).map_err(NotTaken::Bad)?;
+    pub(crate) async fn new_password(&self, user: &User, new: &str) -> Result<String, NotTaken> {
+        let has_second_factor = self.has_second_factor(user.id).await;
+        let has_second_factor =
+            has_second_factor.map_err(|error| NotTaken::Unavailable(store_gone(&error)))?;
+        self.policy.check(new, &user.name, has_second_factor).await.map_err(NotTaken::Bad)?;
         self.hasher.hash(new).await.map_err(|error| match error {
             HashError::Busy | HashError::Broken => NotTaken::Unavailable(Unavailable::Busy),
         })

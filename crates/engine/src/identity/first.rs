@@ -18,6 +18,7 @@ use sojourn_store::Store;
 use sojourn_store::User;
 
 use super::accounts::AccountError;
+use super::hash::Cost;
 use super::hash::HashError;
 use super::hash::Hasher;
 
@@ -107,7 +108,7 @@ pub async fn ensure_first_admin(
         id: UserId::new(),
         name: NAME.to_owned(),
         role: Role::Admin,
-        password: Some(Hasher::new().hash(&password).await?),
+        password: Some(Hasher::new(Cost::default()).hash(&password).await?),
         must_change: true,
         at: now,
     };

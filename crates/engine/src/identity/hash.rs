@@ -20,9 +20,7 @@ use unicode_normalization::UnicodeNormalization;
 /// The longest password in bytes. It is told before any work is done for it.
 pub const MAX_BYTES: usize = 1024;
 
-/// Hashes at a time for the doors where anybody may knock. Each takes 19 MiB and some 50 ms.
-const PERMITS: usize = 2;
-/// Tries that may wait for a permit.
+/// Tries that may wait for a permit, by door.
 const WAITING: usize = 32;
 /// How long they may.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
@@ -43,25 +41,117 @@ pub enum HashError {
     Broken,
 }
 
+/// What a hash costs whoever computes it, and so whoever guesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Memory in KiB.
+    memory: u32,
+    /// Passes over it.
+    passes: u32,
+}
+
+impl Cost {
+    /// OWASP's first choice, and the least that is taken: 19 MiB, twice over.
+    pub const LEAST: Self = Self { memory: 19 * 1024, passes: 2 };
+
+    /// A cost that is no less than [`Cost::LEAST`] and no more than a stored hash may have.
+    #[must_use]
+    pub const fn new(memory_kib: u32, passes: u32) -> Option<Self> {
+        let enough = memory_kib >= Self::LEAST.memory && passes >= Self::LEAST.passes;
+        let bearable = memory_kib <= MAX_MEMORY_KIB && passes <= MAX_TIME;
+        if enough && bearable { Some(Self { memory: memory_kib, passes }) } else { None }
+    }
+
+    fn argon2(self) -> Result<Argon2<'static>, HashError> {
+        let params = Params::new(self.memory, self.passes, 1, None);
+        let params = params.map_err(|_| HashError::Broken)?;
+        Ok(Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params))
+    }
+
+    fn phc(self, password: &[u8]) -> Result<String, HashError> {
+        let hash: Result<PasswordHash, _> = self.argon2()?.hash_password(password);
+        Ok(hash.map_err(|_| HashError::Broken)?.to_string())
+    }
+
+    /// Whether a hash of these parameters is cheaper to guess.
+    fn exceeds(self, params: &Params) -> bool {
+        params.m_cost() < self.memory || params.t_cost() < self.passes
+    }
+}
+
+impl Default for Cost {
+    #[cfg(not(feature = "test-clock"))]
+    fn default() -> Self {
+        Self::LEAST
+    }
+
+    /// In programs made for tests it can be next to nothing, so that a thousand sign-ins are a test of
+    /// what happens between them.
+    #[cfg(feature = "test-clock")]
+    fn default() -> Self {
+        match std::env::var_os("SOJOURN_TEST_CHEAP_HASHES") {
+            Some(_) => Self { memory: Params::MIN_M_COST, passes: Params::MIN_T_COST },
+            None => Self::LEAST,
+        }
+    }
+}
+
+/// At which door a password is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    /// The web door, and changes of passwords.
+    Web,
+    /// The SSH door.
+    Ssh,
+}
+
+/// The right to compute one hash.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _narrow: Option<OwnedSemaphorePermit>,
+    _all: OwnedSemaphorePermit,
+}
+
 /// Computes and checks hashes.
 #[derive(Clone, Debug)]
 pub(super) struct Hasher {
-    permits: Arc<Semaphore>,
-    waiting: Arc<AtomicUsize>,
+    cost: Cost,
+    /// One for two cores: signing in must not take all of the machine.
+    all: Arc<Semaphore>,
+    /// Through it those of the SSH door come first, one at least fewer than there are permits if that
+    /// can be: however many they are, whoever is at the web door has next to nobody in front of them.
+    narrow: Arc<Semaphore>,
+    waiting: Arc<[AtomicUsize; 2]>,
 }
 
 impl Hasher {
-    pub(super) fn new() -> Self {
-        Self { permits: Arc::new(Semaphore::new(PERMITS)), waiting: Arc::default() }
+    pub(super) fn new(cost: Cost) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self::with_permits(cost, (cores / 2).max(1))
+    }
+
+    fn with_permits(cost: Cost, permits: usize) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            cost,
+            all: semaphore(permits),
+            narrow: semaphore((permits - 1).max(1)),
+            waiting: Arc::default(),
+        }
     }
 
     /// Waits for its turn.
-    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, HashError> {
-        let _waiting = Waiting::enter(&self.waiting)?;
-        match timeout(LONGEST_WAIT, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(HashError::Busy),
-        }
+    pub(super) async fn permit(&self, queue: Queue) -> Result<Permit, HashError> {
+        let _waiting = Waiting::enter(&self.waiting[queue as usize])?;
+        let turn = async {
+            let narrow = match queue {
+                Queue::Web => None,
+                Queue::Ssh => Some(Arc::clone(&self.narrow).acquire_owned().await.ok()?),
+            };
+            let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+            Some(Permit { _narrow: narrow, _all: all })
+        };
+        timeout(LONGEST_WAIT, turn).await.ok().flatten().ok_or(HashError::Busy)
     }
 
     /// Whether the password is the stored one. Without a stored one, or with one that is not to be
@@ -70,34 +160,53 @@ impl Hasher {
     /// The permit goes into the thread: a caller who leaves does not stop the work, and must not
     /// make room for more of it.
     pub(super) async fn verify(
-        permit: OwnedSemaphorePermit,
+        &self,
+        permit: Permit,
         password: &[u8],
         stored: Option<String>,
-    ) -> Result<bool, HashError> {
+    ) -> Result<Verified, HashError> {
         let password = normal(password);
+        let cost = self.cost;
         let work = spawn_blocking(move || {
             let _permit = permit;
             // Made by whoever comes first, so that the first unknown name does not take longer.
-            let dummy = dummy();
+            let dummy = dummy(cost);
             let real = stored.as_deref().and_then(acceptable);
             let is_real = real.is_some();
-            let hash = real.or_else(|| acceptable(dummy)).ok_or(HashError::Broken)?;
-            let matches = argon2().verify_password(&password, &hash).is_ok();
-            Ok(matches && is_real)
+            let (hash, params) = real.or_else(|| acceptable(dummy)).ok_or(HashError::Broken)?;
+            let matches = cost.argon2()?.verify_password(&password, &hash).is_ok();
+            if !matches || !is_real {
+                return Ok(Verified::No);
+            }
+            let better = cost.exceeds(&params).then(|| cost.phc(&password));
+            Ok(Verified::Yes { better: better.transpose()? })
         });
         work.await.map_err(|_| HashError::Broken)?
     }
 
     /// The hash to store, as a PHC string.
     pub(super) async fn hash(&self, password: &str) -> Result<String, HashError> {
-        let permit = self.permit().await?;
+        let permit = self.permit(Queue::Web).await?;
         let password = normal(password.as_bytes());
+        let cost = self.cost;
         let work = spawn_blocking(move || {
             let _permit = permit;
-            phc(&password)
+            cost.phc(&password)
         });
         work.await.map_err(|_| HashError::Broken)?
     }
+}
+
+/// Whether a password is the stored one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verified {
+    /// It is. `better` is to be stored in place of what there is, which costs less than is wanted now.
+    Yes {
+        /// A PHC string.
+        better: Option<String>,
+    },
+    /// It is not.
+    No,
 }
 
 /// Somebody in the queue for a permit.
@@ -120,36 +229,26 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// m = 19 MiB, t = 2, p = 1: OWASP's first choice.
-fn argon2() -> Argon2<'static> {
-    Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, Params::DEFAULT)
-}
-
-fn phc(password: &[u8]) -> Result<String, HashError> {
-    let hash: PasswordHash = argon2().hash_password(password).map_err(|_| HashError::Broken)?;
-    Ok(hash.to_string())
-}
-
 /// A hash of nothing anybody knows, with the cost of a real one.
-fn dummy() -> &'static str {
+fn dummy(cost: Cost) -> &'static str {
     static DUMMY: OnceLock<String> = OnceLock::new();
     DUMMY.get_or_init(|| {
         let mut nobody_knows = [0; 32];
         // Without randomness the hash is known, but a match with it is still refused.
         let _ = getrandom::fill(&mut nobody_knows);
-        phc(&nobody_knows).unwrap_or_default()
+        cost.phc(&nobody_knows).unwrap_or_default()
     })
 }
 
 /// Reads a stored hash, if it is Argon2id at a bearable cost.
-fn acceptable(stored: &str) -> Option<PasswordHash> {
+fn acceptable(stored: &str) -> Option<(PasswordHash, Params)> {
     let hash = PasswordHash::new(stored).ok()?;
     let params = Params::try_from(&hash).ok()?;
     let bearable = hash.algorithm.as_str() == "argon2id"
         && params.m_cost() <= MAX_MEMORY_KIB
         && params.t_cost() <= MAX_TIME
         && params.p_cost() <= MAX_LANES;
-    bearable.then_some(hash)
+    bearable.then_some((hash, params))
 }
 
 /// NFC, so that a password is the same from any keyboard. What is not text is left as it is.
@@ -164,14 +263,18 @@ fn normal(password: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    async fn verify(hasher: &Hasher, password: &str, stored: Option<&str>) -> Verified {
+        let permit = hasher.permit(Queue::Web).await.unwrap();
+        hasher.verify(permit, password.as_bytes(), stored.map(str::to_owned)).await.unwrap()
+    }
+
     async fn check(password: &str, stored: Option<&str>) -> bool {
-        let permit = Hasher::new().permit().await.unwrap();
-        Hasher::verify(permit, password.as_bytes(), stored.map(str::to_owned)).await.unwrap()
+        verify(&Hasher::new(Cost::LEAST), password, stored).await != Verified::No
     }
 
     #[tokio::test]
     async fn a_hash_is_argon2id_and_fits_only_its_password() {
-        let hash = Hasher::new().hash("correct horse b\u{e4}ttery").await.unwrap();
+        let hash = Hasher::new(Cost::LEAST).hash("correct horse b\u{e4}ttery").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert!(check("correct horse b\u{e4}ttery", Some(&hash)).await);
         assert!(check("correct horse ba\u{308}ttery", Some(&hash)).await, "decomposed is the same");
@@ -197,16 +300,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_so_many_wait() {
-        let hasher = Hasher::new();
-        let (_a, _b) = (hasher.permit().await.unwrap(), hasher.permit().await.unwrap());
-        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(hasher.permit())).collect();
-        for wait in &mut waiting {
-            let polled = timeout(Duration::ZERO, wait).await;
-            assert!(polled.is_err(), "waits");
+    async fn l_36_a_hash_below_the_cost_that_is_wanted_now_is_made_anew() {
+        let old = Hasher::new(Cost::LEAST).hash("plum orbit").await.unwrap();
+        let dearer = Hasher::new(Cost::new(20 * 1024, 3).unwrap());
+        let Verified::Yes { better: Some(better) } =
+            verify(&dearer, "plum orbit", Some(&old)).await
+        else {
+            panic!("a better hash")
+        };
+        assert!(better.starts_with("$argon2id$v=19$m=20480,t=3,p=1$"), "{better}");
+        let again = verify(&dearer, "plum orbit", Some(&better)).await;
+        assert_eq!(again, Verified::Yes { better: None });
+        assert_eq!(verify(&dearer, "plum  orbit", Some(&old)).await, Verified::No);
+        assert_eq!(Cost::new(19 * 1024 - 1, 2), None);
+        assert_eq!(Cost::new(19 * 1024, 1), None);
+        assert_eq!(Cost::new(u32::MAX, 2), None);
+    }
+
+    #[tokio::test]
+    async fn l_37_only_so_many_wait_and_ssh_does_not_starve_the_web_door() {
+        for permits in [1, 2, 4] {
+            let hasher = Hasher::with_permits(Cost::LEAST, permits);
+            let mut flood = Vec::new();
+            let mut held = Vec::new();
+            for _ in 0..WAITING {
+                let mut wait = Box::pin(hasher.permit(Queue::Ssh));
+                match timeout(Duration::ZERO, &mut wait).await {
+                    Ok(permit) => held.push(permit.unwrap()),
+                    Err(_) => flood.push(wait),
+                }
+            }
+            assert_eq!(held.len(), (permits - 1).max(1), "of {permits}");
+            let mut web = Box::pin(hasher.permit(Queue::Web));
+            if permits == 1 {
+                assert!(timeout(Duration::ZERO, &mut web).await.is_err(), "there is but one");
+                held.clear();
+            }
+            // The one that was let in before is all that web has in front of it.
+            let web = timeout(Duration::ZERO, &mut web).await;
+            assert!(web.is_ok(), "web is next, of {permits}");
+            drop((web, held, flood));
+            assert_eq!(hasher.waiting[Queue::Ssh as usize].load(Ordering::Relaxed), 0);
         }
-        assert_eq!(hasher.permit().await.unwrap_err(), HashError::Busy);
-        drop(waiting);
-        assert_eq!(hasher.waiting.load(Ordering::Relaxed), 0);
+        let hasher = Hasher::with_permits(Cost::LEAST, 1);
+        let _held = hasher.permit(Queue::Web).await.unwrap();
+        let mut waiting: Vec<_> =
+            (0..WAITING).map(|_| Box::pin(hasher.permit(Queue::Web))).collect();
+        for wait in &mut waiting {
+            assert!(timeout(Duration::ZERO, wait).await.is_err(), "waits");
+        }
+        assert_eq!(hasher.permit(Queue::Web).await.unwrap_err(), HashError::Busy);
     }
 }

@@ -5,22 +5,29 @@
 //! address. Each attempt goes on record, and an accepted one does so before it counts.
 
 mod accounts;
+mod again;
+mod claim;
 mod current;
+mod factors;
 mod first;
 mod hash;
 mod keys;
+mod links;
 mod policy;
+mod seal;
 mod sign_in;
 mod signed_in;
+mod ssh_door;
 mod throttle;
 
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use sojourn_core::audit::Action;
@@ -31,6 +38,7 @@ use sojourn_core::authz::Role;
 use sojourn_core::authz::is_user_name;
 use sojourn_core::ids::LoginId;
 use sojourn_core::ids::UserId;
+use sojourn_core::time::Wall;
 use sojourn_store::Store;
 use sojourn_store::StoreError;
 pub use sojourn_store::User;
@@ -38,19 +46,34 @@ pub use sojourn_store::UserKey;
 
 pub use accounts::AccountError;
 pub use accounts::Accounts;
+pub use again::Again;
 pub(crate) use current::Current;
 pub(crate) use current::NotTaken;
+pub use factors::Enrolment;
+pub use factors::FactorError;
+pub use factors::RECOVERY_CODES;
+pub use factors::SecondFactor;
 pub use first::FILE as FIRST_ADMIN_FILE;
 pub use first::FirstAdmin;
 pub use first::ensure_first_admin;
 pub(crate) use first::forget_after;
+pub use hash::Cost;
 pub use hash::HashError;
 pub use hash::MAX_BYTES as MAX_PASSWORD_BYTES;
 pub use keys::BadKey;
 pub use keys::SshKey;
+pub use links::LINK_LIFETIME;
+pub use links::ResetError;
+pub use links::ResetLink;
+pub use policy::Advice;
 pub use policy::BadPassword;
+pub use policy::MAX_CHARACTERS;
 pub use policy::MIN_CHARACTERS;
+pub use policy::MIN_CHARACTERS_WITH_FACTOR;
+pub use policy::Policy;
 pub use policy::check as check_password;
+pub use seal::SealError;
+pub use sign_in::CEREMONY_LIFETIME;
 pub use sign_in::SignIn;
 pub use signed_in::Client;
 pub use signed_in::Method;
@@ -61,7 +84,7 @@ pub use signed_in::UnknownMethod;
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
 use hash::Hasher;
-use throttle::Throttle;
+use seal::Seal;
 
 /// The longest text of a certificate that goes on record, in characters.
 const LONGEST_TEXT: usize = 256;
@@ -151,6 +174,8 @@ impl Principal {
 pub enum Verdict {
     /// It is them.
     Accepted(Principal),
+    /// So far it is them, and a code of their authenticator is asked for.
+    CodeNeeded(Half),
     /// No; the peer gets no reason.
     Refused,
     /// Not even tried. To the peer it looks refused, except where a door may say to come later.
@@ -189,6 +214,36 @@ pub struct Certificate<'a> {
     pub fingerprint: &'a str,
 }
 
+/// Somebody at the SSH door who has proved who they are but for the code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    user: User,
+    how: How,
+    fingerprint: Option<String>,
+    bucket: String,
+    begun: Wall,
+    tries: u32,
+}
+
+impl Half {
+    /// Whom they claim to be, and have all but shown.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.user.name
+    }
+}
+
+/// What the configuration says about proving who one is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// What a password's hash costs.
+    pub cost: Cost,
+    /// Which passwords are good enough.
+    pub policy: Policy,
+    /// Whether a key at the SSH door is not enough for a user with a second factor.
+    pub ssh_key_needs_totp: bool,
+}
+
 /// Checks who somebody is. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
@@ -196,7 +251,12 @@ pub struct Identity {
     audit: AuditHandle,
     clock: Arc<dyn Clock>,
     hasher: Hasher,
-    throttle: Arc<Mutex<Throttle>>,
+    seal: Seal,
+    policy: Policy,
+    ssh_key_needs_totp: bool,
+    data_dir: Option<PathBuf>,
+    /// How many were counted by this process.
+    failures: Arc<AtomicU32>,
 }
 
 /// An attempt, as it goes on record.
@@ -207,53 +267,58 @@ struct Attempt<'a> {
 }
 
 impl Identity {
-    /// Checks against the accounts in `store`, on the record of `audit`.
-    #[must_use]
-    pub fn new(store: Store, audit: AuditHandle, clock: Arc<dyn Clock>) -> Self {
-        Self { store, audit, clock, hasher: Hasher::new(), throttle: Arc::default() }
+    /// Checks against the accounts in `store`, on the record of `audit`, with the keys in a data
+    /// directory.
+    ///
+    /// # Errors
+    /// When the key there cannot be read or made.
+    pub fn open(
+        store: Store,
+        audit: AuditHandle,
+        clock: Arc<dyn Clock>,
+        data_dir: &Path,
+        settings: Settings,
+    ) -> Result<Self, SealError> {
+        let seal = Seal::load_or_make(data_dir)?;
+        let mut identity = Self::with_seal(store, audit, clock, seal, settings);
+        identity.data_dir = Some(data_dir.to_owned());
+        Ok(identity)
     }
 
-    /// Somebody gives a password for `name`.
-    pub async fn password(&self, name: &str, password: &[u8], peer: &Peer) -> Verdict {
-        let attempt = self.attempt(name, How::Password, peer);
-        // Before the queue, so that who is throttled takes no place in it; and after it, so that a
-        // hundred tries at once are not a hundred tries before the first counts.
-        if let Some(retry_after) = self.wait(&attempt) {
-            return self.throttled(attempt, retry_after);
+    /// The same with a key that is gone with it, and without configuration.
+    ///
+    /// # Panics
+    /// When the system has no random bytes.
+    #[must_use]
+    pub fn new(store: Store, audit: AuditHandle, clock: Arc<dyn Clock>) -> Self {
+        let seal = Seal::passing().expect("random bytes");
+        Self::with_seal(store, audit, clock, seal, Settings::default())
+    }
+
+    fn with_seal(
+        store: Store,
+        audit: AuditHandle,
+        clock: Arc<dyn Clock>,
+        seal: Seal,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            store,
+            audit,
+            clock,
+            hasher: Hasher::new(settings.cost),
+            seal,
+            policy: settings.policy,
+            ssh_key_needs_totp: settings.ssh_key_needs_totp,
+            data_dir: None,
+            failures: Arc::default(),
         }
-        let Ok(permit) = self.hasher.permit().await else {
-            return self.unavailable(attempt, Unavailable::Busy);
-        };
-        if let Some(retry_after) = self.wait(&attempt) {
-            return self.throttled(attempt, retry_after);
-        }
-        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
-            return self.wrong(attempt, "length");
-        }
-        let Ok(user) = self.find(name).await else {
-            return self.unavailable(attempt, Unavailable::Store);
-        };
-        let stored = user.as_ref().filter(|user| is_open(user)).and_then(|u| u.password.clone());
-        match Hasher::verify(permit, password, stored).await {
-            Err(_) => self.unavailable(attempt, Unavailable::Busy),
-            Ok(false) => {
-                let why = match &user {
-                    None => "unknown user",
-                    Some(user) if !is_open(user) => "disabled",
-                    Some(user) if user.password.is_none() => "no password",
-                    Some(_) => "password",
-                };
-                self.wrong(attempt, why)
-            }
-            Ok(true) => match user {
-                Some(user) => {
-                    let now = self.clock.mono();
-                    self.throttle().succeeded(name, peer.address, now);
-                    self.accepted(attempt, user, How::Password, None).await
-                }
-                None => self.wrong(attempt, "unknown user"),
-            },
-        }
+    }
+
+    /// The rules for new passwords.
+    #[must_use]
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// Whether a key is worth a signature: it is one of `name`'s. Not an attempt yet.
@@ -264,14 +329,12 @@ impl Identity {
     /// Somebody has proved that they hold this key, and claims to be `name`. Also for a key that was
     /// only offered and is none of theirs, so that it goes on record.
     pub async fn public_key(&self, name: &str, fingerprint: &str, peer: &Peer) -> Verdict {
-        let mut attempt = self.attempt(name, How::Key, peer);
+        let mut attempt = self.attempt(name, How::Key.name(), peer);
         attempt.event = attempt.event.detail("fingerprint", cut(fingerprint));
         match self.user_with_key(name, fingerprint).await {
             Err(_) => self.unavailable(attempt, Unavailable::Store),
             Ok(Err(why)) => self.refused(attempt, why),
-            Ok(Ok(user)) => {
-                self.accepted(attempt, user, How::Key, Some(fingerprint.to_owned())).await
-            }
+            Ok(Ok(user)) => self.by_key(attempt, user, How::Key, fingerprint).await,
         }
     }
 
@@ -282,7 +345,7 @@ impl Identity {
         certificate: &Certificate<'_>,
         peer: &Peer,
     ) -> Verdict {
-        let mut attempt = self.attempt(name, How::Certificate, peer);
+        let mut attempt = self.attempt(name, How::Certificate.name(), peer);
         attempt.event = attempt
             .event
             .detail("fingerprint", cut(certificate.fingerprint))
@@ -295,8 +358,7 @@ impl Identity {
         match self.find(name).await {
             Err(_) => self.unavailable(attempt, Unavailable::Store),
             Ok(Some(user)) if is_open(&user) => {
-                let fingerprint = Some(certificate.fingerprint.to_owned());
-                self.accepted(attempt, user, How::Certificate, fingerprint).await
+                self.by_key(attempt, user, How::Certificate, certificate.fingerprint).await
             }
             Ok(Some(_)) => self.refused(attempt, "disabled"),
             Ok(None) => self.refused(attempt, "unknown user"),
@@ -359,10 +421,10 @@ impl Identity {
         Ok(key.map(|_| user).ok_or("unknown key"))
     }
 
-    fn attempt<'a>(&self, name: &'a str, how: How, peer: &'a Peer) -> Attempt<'a> {
+    fn attempt<'a>(&self, name: &'a str, method: &str, peer: &'a Peer) -> Attempt<'a> {
         let actor = Actor::ssh(name, peer.address).with_user_agent(&peer.client);
         let event = Event::new(self.clock.wall(), Action::AuthAttempt, actor)
-            .detail("method", how.name())
+            .detail("method", method)
             .detail("user", cut(name));
         let event = match &peer.hassh {
             Some(hassh) => event.detail("hassh", hassh.as_str()),
@@ -386,13 +448,6 @@ impl Identity {
         Verdict::Accepted(Principal { id, name, role, how, fingerprint, epoch, login: None })
     }
 
-    /// A password that is not theirs, which counts.
-    fn wrong(&self, attempt: Attempt<'_>, why: &'static str) -> Verdict {
-        let now = self.clock.mono();
-        self.throttle().failed(cut(attempt.name), attempt.peer.address, now);
-        self.refused(attempt, why)
-    }
-
     fn refused(&self, attempt: Attempt<'_>, why: &'static str) -> Verdict {
         self.audit.record_soon(attempt.event.detail("outcome", "refused").detail("reason", why));
         Verdict::Refused
@@ -410,16 +465,6 @@ impl Identity {
             attempt.event.detail("outcome", "unavailable").detail("reason", why.to_string());
         self.audit.record_soon(event);
         Verdict::Unavailable(why)
-    }
-
-    fn wait(&self, attempt: &Attempt<'_>) -> Option<Duration> {
-        let now = self.clock.mono();
-        self.throttle().wait(cut(attempt.name), attempt.peer.address, now)
-    }
-
-    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
-        // It is consistent after each of its steps, so a panic elsewhere does not spoil it.
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Which passwords are good enough: long ones that nobody tries first. No rules of composition.
 //!
+//! There is no list to load and no network to ask: what is well known is computed, from some hundreds
+//! of pieces and phrases and from the rows of keyboards.
+//!
 //! What is refused is the whole password, never a part of it: a well-known phrase, or no more than
 //! three well-known pieces in a row (words, names, years, runs on the keyboard). Three pieces out of
 //! a thousand are guessed in minutes; six random words are not.
@@ -9,10 +12,25 @@ use std::sync::OnceLock;
 
 use unicode_normalization::UnicodeNormalization;
 
+use zxcvbn::zxcvbn;
+
 use super::hash::MAX_BYTES;
 
 /// The fewest characters of a password that stands alone.
 pub const MIN_CHARACTERS: usize = 15;
+/// The fewest of one that a second factor stands beside.
+pub const MIN_CHARACTERS_WITH_FACTOR: usize = 12;
+/// The most characters.
+pub const MAX_CHARACTERS: usize = 256;
+
+/// So many characters are estimated: the time it takes grows with the square of them.
+const ESTIMATED: usize = 100;
+/// What is refused without configuration: what a million guesses find.
+const LEAST_SCORE: u8 = 2;
+/// What this service is called.
+const SERVICE: &str = "sojourn";
+/// A name of fewer characters is in too many words to mean anything.
+const SHORTEST_NAME: usize = 3;
 
 /// So many well-known pieces in a row are no better than one.
 const MOST_PIECES: usize = 3;
@@ -43,12 +61,13 @@ const ROWS: [&str; 9] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
     /// Too few characters.
-    #[error(
-        "the password is too short: use {MIN_CHARACTERS} characters or more, a few words will do"
-    )]
-    TooShort,
-    /// Too many bytes.
-    #[error("the password is longer than {MAX_BYTES} bytes")]
+    #[error("the password is too short: use {least} characters or more, a few words will do")]
+    TooShort {
+        /// How many it takes.
+        least: usize,
+    },
+    /// Too many characters.
+    #[error("the password is longer than {MAX_CHARACTERS} characters or {MAX_BYTES} bytes")]
     TooLong,
     /// Well known.
     #[error("the password is too well known; a few words that do not belong together are better")]
@@ -56,35 +75,135 @@ pub enum BadPassword {
     /// Made of the user's or the service's own name.
     #[error("the password is made of the name of the user or of this service; use something else")]
     Name,
+    /// Found by few guesses.
+    #[error("the password is easy to guess; a few words that do not belong together are better")]
+    Guessable,
 }
 
-/// Whether `password` is good enough for the user of this name.
+/// What an estimate says of a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// From 0, found at once, to 4, not found.
+    pub score: u8,
+    /// What is wrong with it.
+    pub warning: Option<String>,
+    /// What would be better.
+    pub suggestions: Vec<String>,
+}
+
+/// The rules for new passwords.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The names of this host: none of them is a password.
+    hosts: Vec<String>,
+    /// An estimate below it is refused.
+    least_score: u8,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { hosts: this_host(), least_score: LEAST_SCORE }
+    }
+}
+
+impl Policy {
+    /// The rules at a host that has these names besides its own; an estimate below `least_score` is
+    /// refused, 0 refuses none.
+    #[must_use]
+    pub fn new(hosts: &[String], least_score: u8) -> Self {
+        let all = this_host().into_iter().chain(hosts.iter().cloned());
+        Self { hosts: all.collect(), least_score }
+    }
+
+    /// Whether `password` is good enough for the user of this name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn check(
+        &self,
+        password: &str,
+        user: &str,
+        has_second_factor: bool,
+    ) -> Result<(), BadPassword> {
+        let least = if has_second_factor { MIN_CHARACTERS_WITH_FACTOR } else { MIN_CHARACTERS };
+        check_for(password, user, &self.hosts, least)?;
+        if self.least_score > 0 && self.advise(password, user).await.score < self.least_score {
+            return Err(BadPassword::Guessable);
+        }
+        Ok(())
+    }
+
+    /// What an estimate says of a password. It takes some milliseconds, on a thread of its own.
+    pub async fn advise(&self, password: &str, user: &str) -> Advice {
+        let estimated: String = password.nfc().take(ESTIMATED).collect();
+        let mut names = self.hosts.clone();
+        names.extend([user.to_owned(), SERVICE.to_owned()]);
+        let work = tokio::task::spawn_blocking(move || {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let estimate = zxcvbn(&estimated, &names);
+            let feedback = estimate.feedback();
+            Advice {
+                score: estimate.score().into(),
+                warning: feedback.and_then(|f| f.warning()).map(|warning| warning.to_string()),
+                suggestions: feedback
+                    .map(|f| f.suggestions().iter().map(ToString::to_string).collect())
+                    .unwrap_or_default(),
+            }
+        });
+        // Whatever went wrong with the estimate, nothing is known to be wrong with the password.
+        work.await.unwrap_or(Advice { score: 4, warning: None, suggestions: Vec::new() })
+    }
+}
+
+/// The name of this machine, whole and its first part.
+fn this_host() -> Vec<String> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy();
+    let first = name.split('.').next().unwrap_or_default();
+    let names = [name.as_ref(), first].into_iter().filter(|name| name.len() >= SHORTEST_NAME);
+    names.map(str::to_owned).collect()
+}
+
+/// Whether `password` is good enough for the user of this name, where it stands alone.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check(password: &str, user: &str) -> Result<(), BadPassword> {
+    check_for(password, user, &this_host(), MIN_CHARACTERS)
+}
+
+fn check_for(
+    password: &str,
+    user: &str,
+    hosts: &[String],
+    least: usize,
+) -> Result<(), BadPassword> {
     if password.len() > MAX_BYTES {
         return Err(BadPassword::TooLong);
     }
     let password: String = password.nfc().collect();
-    if password.chars().count() < MIN_CHARACTERS {
-        return Err(BadPassword::TooShort);
+    match password.chars().count() {
+        length if length < least => return Err(BadPassword::TooShort { least }),
+        length if length > MAX_CHARACTERS => return Err(BadPassword::TooLong),
+        _ => {}
     }
     let plain: Vec<char> = significant(&password);
     // Only what is there beside spaces and marks counts: fifteen dots are no password.
     if is_repetition(&plain) {
         return Err(BadPassword::Common);
     }
-    let user = significant(user);
-    let without_name = remove(&plain, &user);
     for form in [plain.clone(), without_leet(&plain)] {
         if is_common(&form) {
             return Err(BadPassword::Common);
         }
     }
-    let is_of_name = without_name.len() < plain.len()
-        && (without_name.len() < SHORTEST_RUN || is_common(&without_name));
-    if is_of_name { Err(BadPassword::Name) } else { Ok(()) }
+    let names = hosts.iter().map(String::as_str).chain([user, SERVICE]).map(significant);
+    let mut rest = plain.clone();
+    for name in names.filter(|name| name.len() >= SHORTEST_NAME) {
+        rest = remove(&rest, &name);
+    }
+    let is_of_names = rest.len() < plain.len() && (rest.len() < SHORTEST_RUN || is_common(&rest));
+    if is_of_names { Err(BadPassword::Name) } else { Ok(()) }
 }
 
 /// Lower-case letters and digits, and characters that are no ASCII at all.
@@ -188,15 +307,21 @@ fn phrases() -> &'static HashSet<&'static str> {
 mod tests {
     use super::*;
 
+    const TOO_SHORT: BadPassword = BadPassword::TooShort { least: 15 };
+
     #[test]
-    fn length_counts_in_characters() {
-        assert_eq!(check("nur 14 zeichen", "bob"), Err(BadPassword::TooShort));
+    fn l_33_length_counts_in_characters() {
+        assert_eq!(check("nur 14 zeichen", "bob"), Err(TOO_SHORT));
         assert_eq!(check("nur 15 zeichen!", "bob"), Ok(()));
         assert_eq!(check("Gr\u{fc}\u{df}e aus K\u{f6}ln\u{2026}", "bob"), Ok(()));
-        assert_eq!(check("a\u{308}".repeat(14).as_str(), "bob"), Err(BadPassword::TooShort));
+        assert_eq!(check("a\u{308}".repeat(14).as_str(), "bob"), Err(TOO_SHORT));
         let long = "lorem ipsum dolor ".repeat(60);
         assert_eq!(check(&long[..1025], "bob"), Err(BadPassword::TooLong));
         assert_eq!(check(&long[..256], "bob"), Ok(()));
+        assert_eq!(check(&long[..257], "bob"), Err(BadPassword::TooLong));
+        let beside = |password| check_for(password, "bob", &[], MIN_CHARACTERS_WITH_FACTOR);
+        assert_eq!(beside("12 zeichen!!"), Ok(()));
+        assert_eq!(beside("11 zeichen!"), Err(BadPassword::TooShort { least: 12 }));
     }
 
     #[test]

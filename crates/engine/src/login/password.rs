@@ -108,25 +108,20 @@ impl Inner {
                 return Err(ChangeError::LoginOver);
             }
         }
-        let checked =
-            self.identity.current_password(login.user(), login.name(), current, from).await;
+        let wrong = self.wrong_event(login, from, "password");
+        let checked = self.identity.current_password(login.user(), current, from, &wrong).await;
         let user = match checked {
             Current::Right(user) => user,
             Current::Wrong => {
                 lock(&login.wrong).failed(self.now.get());
-                self.wrong(login, from, "password");
                 return Err(ChangeError::Wrong);
-            }
-            Current::Throttled(retry_after) => {
-                self.wrong(login, from, "throttled");
-                return Err(ChangeError::Throttled { retry_after });
             }
             Current::Unavailable(why) => return Err(why.into()),
         };
         if new == current {
             return Err(ChangeError::Same);
         }
-        let hash = match self.identity.new_password(login.name(), new).await {
+        let hash = match self.identity.new_password(&user, new).await {
             Ok(hash) => hash,
             Err(NotTaken::Bad(why)) => return Err(why.into()),
             Err(NotTaken::Unavailable(why)) => return Err(why.into()),
@@ -161,16 +156,20 @@ impl Inner {
         }
         self.moved.notify_one();
         forget_after(&user, &self.data_dir);
+        self.identity.password_is_new(&user).await;
         // It is done and on disk: that the log has it as well is what may take longer.
         let _late = self.audit.settled().await;
         Ok(Changed { logins: ended.logins, sessions: ended.sessions })
     }
 
     fn wrong(&self, login: &Login, from: &Client, why: &'static str) {
-        let event = Event::new(self.wall(), Action::InvalidCurrentPassword, login.actor(from))
+        self.audit.record_soon(self.wrong_event(login, from, why));
+    }
+
+    fn wrong_event(&self, login: &Login, from: &Client, why: &'static str) -> Event {
+        Event::new(self.wall(), Action::InvalidCurrentPassword, login.actor(from))
             .detail("login", login.id().to_string())
             .detail("user", login.name())
-            .detail("reason", why);
-        self.audit.record_soon(event);
+            .detail("reason", why)
     }
 }
