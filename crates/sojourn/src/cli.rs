@@ -246,8 +246,11 @@ pub(crate) enum User {
     },
     #[command(hide = true)]
     Logins(Later),
-    #[command(hide = true)]
-    Reset(Later),
+    /// Make a one-time token, good for an hour, by which somebody sets their password themselves
+    Reset {
+        /// Whose
+        name: String,
+    },
 }
 
 #[derive(Debug, Args)]

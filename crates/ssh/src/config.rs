@@ -135,7 +135,7 @@ impl SshListener {
     pub(crate) fn library_config(&self) -> Result<Arc<russh::server::Config>, SetupError> {
         Ok(Arc::new(russh::server::Config {
             server_id: SshId::Standard(Cow::Owned(self.id()?)),
-            methods: methods(),
+            methods: methods(self.honeypot.is_some()),
             // Refusals wait in the gate, by name and address, not here by connection.
             auth_rejection_time: Duration::ZERO,
             auth_rejection_time_initial: Some(Duration::ZERO),
@@ -180,7 +180,12 @@ impl SshListener {
     }
 }
 
-/// How people may sign in.
-pub(crate) fn methods() -> MethodSet {
-    MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..])
+/// How people may sign in. A honeypot has what Debian's sshd has; a conversation, in which also a code
+/// can be asked for, is not among it.
+pub(crate) fn methods(is_honeypot: bool) -> MethodSet {
+    let mut methods = MethodSet::from(&[MethodKind::PublicKey, MethodKind::Password][..]);
+    if !is_honeypot {
+        methods.push(MethodKind::KeyboardInteractive);
+    }
+    methods
 }

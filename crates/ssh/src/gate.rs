@@ -18,6 +18,7 @@ use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::door::Who;
+use sojourn_engine::identity::Half;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::metrics::Counted;
 use sojourn_engine::profiles::Forward;
@@ -49,6 +50,23 @@ pub struct Certificate {
     pub serial: u64,
 }
 
+/// What the gate says to somebody who tries to sign in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is them.
+    In(Principal),
+    /// So far it is them, and a code has to follow.
+    Code(Box<Half>),
+    /// No.
+    No,
+}
+
+impl From<Option<Principal>> for Answer {
+    fn from(admitted: Option<Principal>) -> Self {
+        admitted.map_or(Self::No, Self::In)
+    }
+}
+
 /// The gate.
 pub trait Gate: Clone + Send + Sync + 'static {
     /// A session in motion.
@@ -65,19 +83,34 @@ pub trait Gate: Clone + Send + Sync + 'static {
         password: &str,
     ) -> impl Future<Output = Option<Principal>> + Send;
 
+    /// The same, where a code can be asked for after it.
+    fn conversation(
+        &self,
+        caller: Caller<'_>,
+        password: &str,
+    ) -> impl Future<Output = Answer> + Send;
+
+    /// Whether a code is what was still missing.
+    fn code(
+        &self,
+        caller: Caller<'_>,
+        half: &mut Half,
+        code: &str,
+    ) -> impl Future<Output = Option<Principal>> + Send;
+
     /// Whether a key that was proved lets somebody in.
     fn public_key(
         &self,
         caller: Caller<'_>,
         fingerprint: &str,
-    ) -> impl Future<Output = Option<Principal>> + Send;
+    ) -> impl Future<Output = Answer> + Send;
 
     /// Whether a certificate that holds lets somebody in.
     fn certificate(
         &self,
         caller: Caller<'_>,
         certificate: &Certificate,
-    ) -> impl Future<Output = Option<Principal>> + Send;
+    ) -> impl Future<Output = Answer> + Send;
 
     /// Opens a session: takes a sandbox.
     fn open(&self, stay: Stay) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;

@@ -15,6 +15,7 @@ use russh::server::ChannelOpenHandle;
 use russh::server::Handler;
 use russh::server::Msg;
 use russh::server::PublicKeyOffer;
+use russh::server::Response;
 use russh::server::Session;
 use russh::server::VerifiedPublicKey;
 use sojourn_core::wire::Text;
@@ -183,6 +184,22 @@ impl<G: Gate> Handler for SshHandler<G> {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Error> {
         Ok(self.sign_in.password(user, password).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, Error> {
+        Ok(match response {
+            None => self.sign_in.greet(user).await,
+            // One question at a time is asked, so one answer counts.
+            Some(mut answers) => {
+                let answer = answers.next();
+                self.sign_in.reply(user, answer.as_deref().unwrap_or_default()).await
+            }
+        })
     }
 
     async fn auth_publickey_offered(

@@ -1,12 +1,16 @@
 //! Signing in: what is tried, what is answered, and when there have been tries enough.
 //!
-//! Nothing is carried from one try to the next but their number, so a client may change its name, its
-//! method or its mind at any time. What a honeypot makes of a try is [`crate::honeypot`]'s.
+//! Little is carried from one try to the next but their number, so a client may change its name, its
+//! method or its mind at any time. Only where a code has to follow a password or a key is it kept that
+//! they were right, for the very same name. What a honeypot makes of a try is [`crate::honeypot`]'s.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
 use russh::Disconnect;
+use russh::MethodKind;
+use russh::MethodSet;
 use russh::keys::Algorithm;
 use russh::keys::HashAlg;
 use russh::keys::ssh_key;
@@ -21,6 +25,7 @@ use sojourn_core::wire::runner::Attempt;
 use sojourn_core::wire::runner::MAX_ATTEMPTS;
 use sojourn_engine::door::Who;
 use sojourn_engine::honeypot::Visitor;
+use sojourn_engine::identity::Half;
 use sojourn_engine::identity::Principal;
 
 use crate::caller;
@@ -30,12 +35,16 @@ use crate::caller::Wish;
 use crate::config::methods;
 use crate::connection::Connection;
 use crate::connection::Guest;
+use crate::gate::Answer;
 use crate::gate::Caller;
 use crate::gate::Certificate;
 use crate::gate::Gate;
 use crate::honeypot::Trap;
 use crate::honeypot::Tried;
 use crate::unasked::Ear;
+
+/// The method in which questions are asked.
+const CONVERSATION: &str = "keyboard-interactive";
 
 /// What every connection of a door is held to.
 #[derive(Debug)]
@@ -47,6 +56,24 @@ pub(crate) struct Rules {
     pub(crate) trap: Option<Trap>,
 }
 
+/// What was asked in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Question {
+    Password,
+    Code,
+}
+
+/// Somebody who is in but for a code.
+struct Pending {
+    /// The name as they wrote it.
+    user: String,
+    half: Box<Half>,
+    terms: Terms,
+    fingerprint: Option<String>,
+    /// A key stays proved on its connection; a password is asked for again.
+    by_key: bool,
+}
+
 /// One connection's way in.
 pub(crate) struct SignIn<G: Gate> {
     connection: Arc<Connection<G>>,
@@ -56,6 +83,10 @@ pub(crate) struct SignIn<G: Gate> {
     /// Of these, passwords.
     refused_passwords: u32,
     admitted: Option<(Who, Wish, Terms)>,
+    /// A conversation under way: with whom, as they wrote their name.
+    asked: Option<(String, Question)>,
+    /// A password or key was right, and a code has to follow.
+    pending: Option<Pending>,
     /// The name by which it was first asked which methods there are.
     asked_as: Arc<OnceLock<String>>,
     ear: Option<Ear>,
@@ -70,6 +101,8 @@ impl<G: Gate> SignIn<G> {
             refused: 0,
             refused_passwords: 0,
             admitted: None,
+            asked: None,
+            pending: None,
             asked_as: Arc::default(),
             ear: None,
         }
@@ -102,7 +135,7 @@ impl<G: Gate> SignIn<G> {
     /// Clients ask which methods there are, which is no attempt at anything.
     pub(crate) fn question(&self, user: &str) -> Auth {
         let _first = self.asked_as.set(Wish::parse(user).user);
-        refusal()
+        refusal(self.methods())
     }
 
     pub(crate) async fn password(&mut self, user: &str, password: &str) -> Auth {
@@ -115,6 +148,55 @@ impl<G: Gate> SignIn<G> {
         let wish = Wish::parse(user);
         let found = self.connection.gate.password(self.caller(&wish), password).await;
         self.settle(wish, "password", None, found.map(|principal| (principal, Terms::FREE)))
+    }
+
+    /// A conversation begins: the password is asked for, or after a key the code.
+    pub(crate) async fn greet(&mut self, user: &str) -> Auth {
+        if self.is_spent() || self.rules.trap.is_some() {
+            return self.refuse();
+        }
+        self.pending = self.pending.take().filter(|pending| pending.by_key && pending.user == user);
+        let question = if self.pending.is_some() { Question::Code } else { Question::Password };
+        self.ask(user, question)
+    }
+
+    /// What they say in it.
+    pub(crate) async fn reply(&mut self, user: &str, answer: &[u8]) -> Auth {
+        let asked = self.asked.take().filter(|(asked, _)| asked == user);
+        if self.is_spent() || self.rules.trap.is_some() {
+            return self.refuse();
+        }
+        let (Some((_, question)), Ok(answer)) = (asked, std::str::from_utf8(answer)) else {
+            return self.refuse();
+        };
+        let wish = Wish::parse(user);
+        match (question, self.pending.take()) {
+            (Question::Password, _) => {
+                let found = self.connection.gate.conversation(self.caller(&wish), answer).await;
+                match found {
+                    Answer::Code(half) => {
+                        self.wait_for_code(user, half, Terms::FREE, None);
+                        self.ask(user, Question::Code)
+                    }
+                    Answer::In(principal) => {
+                        let admitted = Some((principal, Terms::FREE));
+                        self.settle(wish, CONVERSATION, None, admitted)
+                    }
+                    Answer::No => self.settle(wish, CONVERSATION, None, None),
+                }
+            }
+            (Question::Code, Some(mut pending)) => {
+                let caller = self.caller(&wish);
+                let found = self.connection.gate.code(caller, &mut pending.half, answer).await;
+                let (terms, fingerprint) = (pending.terms.clone(), pending.fingerprint.clone());
+                if found.is_none() && pending.by_key {
+                    self.pending = Some(pending);
+                }
+                let admitted = found.map(|principal| (principal, terms));
+                self.settle(wish, CONVERSATION, fingerprint, admitted)
+            }
+            (Question::Code, None) => self.refuse(),
+        }
     }
 
     /// Whether a key is worth its proof. Nobody gets in by what is answered here.
@@ -147,8 +229,7 @@ impl<G: Gate> SignIn<G> {
         let wish = Wish::parse(user);
         let fingerprint = key.public_key.fingerprint(HashAlg::Sha256).to_string();
         let found = self.connection.gate.public_key(self.caller(&wish), &fingerprint).await;
-        let admitted = found.map(|principal| (principal, Terms::FREE));
-        self.settle(wish, "publickey", Some(fingerprint), admitted)
+        self.proved(user, wish, "publickey", fingerprint, found, Terms::FREE)
     }
 
     pub(crate) async fn certificate(
@@ -164,7 +245,7 @@ impl<G: Gate> SignIn<G> {
         let from = self.connection.peer.ip();
         let now = self.connection.gate.now();
         let checked = caller::check(certificate, &self.rules.user_cas, &wish.user, from, now);
-        let admitted = match checked {
+        match checked {
             Ok(terms) => {
                 let facts = Certificate {
                     fingerprint: fingerprint.clone(),
@@ -173,14 +254,13 @@ impl<G: Gate> SignIn<G> {
                     serial: certificate.serial(),
                 };
                 let found = self.connection.gate.certificate(self.caller(&wish), &facts).await;
-                found.map(|principal| (principal, terms))
+                self.proved(user, wish, "certificate", fingerprint, found, terms)
             }
             Err(why) => {
                 self.record_refused(&wish, "certificate", &fingerprint, &why.to_string());
-                None
+                self.settle(wish, "certificate", Some(fingerprint), None)
             }
-        };
-        self.settle(wish, "certificate", Some(fingerprint), admitted)
+        }
     }
 
     /// Who got in, if somebody did; once.
@@ -218,6 +298,66 @@ impl<G: Gate> SignIn<G> {
         self.refuse()
     }
 
+    /// A key or certificate was proved, and this is what the gate says to it.
+    fn proved(
+        &mut self,
+        user: &str,
+        wish: Wish,
+        method: &str,
+        fingerprint: String,
+        found: Answer,
+        terms: Terms,
+    ) -> Auth {
+        let admitted = match found {
+            Answer::Code(half) => {
+                self.wait_for_code(user, half, terms, Some(fingerprint));
+                // Not a refusal: the client goes on with what is left, which is the code.
+                return Auth::Reject {
+                    proceed_with_methods: Some(self.methods()),
+                    partial_success: true,
+                };
+            }
+            Answer::In(principal) => Some((principal, terms)),
+            Answer::No => None,
+        };
+        self.settle(wish, method, Some(fingerprint), admitted)
+    }
+
+    fn wait_for_code(
+        &mut self,
+        user: &str,
+        half: Box<Half>,
+        terms: Terms,
+        fingerprint: Option<String>,
+    ) {
+        let by_key = fingerprint.is_some();
+        let user = user.to_owned();
+        self.pending = Some(Pending { user, half, terms, fingerprint, by_key });
+    }
+
+    fn ask(&mut self, user: &str, question: Question) -> Auth {
+        self.asked = Some((user.to_owned(), question));
+        let (prompt, is_shown) = match question {
+            Question::Password => ("Password: ", false),
+            Question::Code => ("Verification code: ", true),
+        };
+        Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: Cow::Borrowed(""),
+            prompts: Cow::Owned(vec![(Cow::Borrowed(prompt), is_shown)]),
+        }
+    }
+
+    /// How they may go on: with a key that was right, by the code alone.
+    fn methods(&self) -> MethodSet {
+        match &self.pending {
+            Some(pending) if pending.by_key => {
+                MethodSet::from(&[MethodKind::KeyboardInteractive][..])
+            }
+            _ => methods(self.rules.trap.is_some()),
+        }
+    }
+
     fn caller<'a>(&'a self, wish: &'a Wish) -> Caller<'a> {
         let Connection { peer, wire, .. } = &*self.connection;
         let (client, hassh) = (wire.client.get(), wire.hassh.get());
@@ -236,7 +376,7 @@ impl<G: Gate> SignIn<G> {
             let words = "Too many authentication failures";
             self.connection.throw_out(Disconnect::ProtocolError, words);
         }
-        refusal()
+        refusal(self.methods())
     }
 
     /// Notes an attempt and answers it.
@@ -294,7 +434,7 @@ impl<G: Gate> SignIn<G> {
     }
 }
 
-fn refusal() -> Auth {
+fn refusal(methods: MethodSet) -> Auth {
     // Without the list the library would take the method off what the client may still try.
-    Auth::Reject { proceed_with_methods: Some(methods()), partial_success: false }
+    Auth::Reject { proceed_with_methods: Some(methods), partial_success: false }
 }

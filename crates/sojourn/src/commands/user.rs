@@ -15,6 +15,7 @@ use sojourn_engine::clock::Clock;
 use sojourn_engine::clock::SystemClock;
 use sojourn_engine::identity::AccountError;
 use sojourn_engine::identity::Accounts;
+use sojourn_engine::identity::ResetLink;
 use sojourn_store::Store;
 use sojourn_store::User as Account;
 use sojourn_store::UserKey;
@@ -37,7 +38,6 @@ const LONGEST_FILE: u64 = 64 << 10;
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
     let todo = match command {
         Command::Logins(_) => return later::refuse("sojourn user logins"),
-        Command::Reset(_) => return later::refuse("sojourn user reset"),
         command => command,
     };
     let data = super::data_dir(common)?;
@@ -197,9 +197,30 @@ impl Office {
                 let key = accounts.remove_key(&name, &id, actor).await?;
                 done(&name, &format!("key {} removed", key.fingerprint))
             }
-            Command::Logins(_) | Command::Reset(_) => later::refuse("sojourn user"),
+            Command::Reset { name } => {
+                let link = accounts.issue_reset(&name, actor).await?;
+                show_reset(common, &name, &link)
+            }
+            Command::Logins(_) => later::refuse("sojourn user logins"),
         }
     }
+}
+
+/// The token alone on standard output, so that it can be piped to where its owner finds it.
+fn show_reset(common: &Common, name: &str, link: &ResetLink) -> Outcome {
+    let (token, expires_at) = (link.token.expose(), link.expires_at);
+    if common.json {
+        return output::json(&json!({
+            "user": name,
+            "token": token,
+            "expires_at": expires_at.to_rfc3339(),
+        }));
+    }
+    complain(format_args!(
+        "note: {name} sets a new password with this once, until {}; until then the old one is good",
+        output::time(expires_at)
+    ));
+    output::say(format_args!("{token}"))
 }
 
 fn list(common: &Common, users: &[Account]) -> Outcome {

@@ -277,7 +277,15 @@ keys! {
         /// Whether a login's sessions end with it.
         end_sessions: bool = false, later;
         /// Whether a key at the SSH door is not enough for a user with a second factor.
-        ssh_key_needs_totp: bool = false, later;
+        ssh_key_needs_totp: bool = false;
+        /// Memory that a password's hash takes. When it is raised, each hash is made anew at the next
+        /// sign-in.
+        hash_memory: Size = Size::mib(19), from Size::mib(19), to Size::mib(256);
+        /// How often a password's hash goes over that memory.
+        hash_passes: u32 = 2, from 2, to 16;
+        /// A new password is refused below this estimate, from 0 (none is) to 4 (found by no less than
+        /// ten thousand million guesses). 2: a million guesses do not find it.
+        least_password_score: u32 = 2, from 0, to 4;
     }
 }
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 use sojourn_core::units::Size;
 use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
+use sojourn_engine::identity::Cost;
+use sojourn_engine::identity::Policy;
+use sojourn_engine::identity::Settings as IdentitySettings;
 use sojourn_engine::login::Rules as LoginRules;
 use sojourn_engine::profiles::ProfilePolicy;
 use sojourn_engine::profiles::Profiles;
@@ -103,6 +106,29 @@ pub(crate) fn rates(config: &Config) -> RateLimits {
         unknown_tokens_per_minute: limits.unknown_tokens_per_minute,
         requests_per_minute: limits.requests_per_minute,
     }
+}
+
+/// How people prove who they are.
+pub(crate) fn identity(config: &Config) -> IdentitySettings {
+    let login = &config.login;
+    let memory = u32::try_from(login.hash_memory.0 / 1024).unwrap_or(u32::MAX);
+    // What nobody chose is what there is without configuration, which in tests can be cheap.
+    let wanted = Cost::new(memory, login.hash_passes).filter(|cost| *cost != Cost::LEAST);
+    let score = u8::try_from(login.least_password_score).unwrap_or(u8::MAX);
+    IdentitySettings {
+        cost: wanted.unwrap_or_default(),
+        policy: Policy::new(&public_host(config), score),
+        ssh_key_needs_totp: login.ssh_key_needs_totp,
+    }
+}
+
+/// The name people reach the web door by, if it has one.
+fn public_host(config: &Config) -> Vec<String> {
+    let url = config.web.public_url.as_str();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+    let first = host.split('.').next().unwrap_or_default();
+    [host, first].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// How long logins at the web door last, and how many there can be.

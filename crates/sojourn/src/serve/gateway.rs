@@ -58,7 +58,9 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     // The log outlives everything that may still have something to tell.
     let last = CancellationToken::new();
     let keeper = tokio::spawn(writer.run(last.clone()));
-    let identity = Identity::new(store.clone(), log.clone(), clock.clone());
+    let settings = convert::identity(&config);
+    let identity = Identity::open(store.clone(), log.clone(), clock.clone(), &data_dir, settings)
+        .map_err(|error| Failure::caused(&error))?;
     let logins = Logins::open(
         &data_dir,
         convert::logins(&config),

@@ -17,6 +17,7 @@ use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::door::Who;
 use sojourn_engine::identity;
+use sojourn_engine::identity::Half;
 use sojourn_engine::identity::Peer;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::identity::Verdict;
@@ -25,6 +26,7 @@ use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
 use sojourn_engine::session::Session;
 
+use super::Answer;
 use super::Caller;
 use super::Certificate;
 use super::Gate;
@@ -43,22 +45,26 @@ impl Gate for Engine {
         admitted(self.identity().password(caller.user, password.as_bytes(), &peer(caller)).await)
     }
 
-    async fn public_key(&self, caller: Caller<'_>, fingerprint: &str) -> Option<Principal> {
-        admitted(self.identity().public_key(caller.user, fingerprint, &peer(caller)).await)
+    async fn conversation(&self, caller: Caller<'_>, password: &str) -> Answer {
+        answer(self.identity().conversation(caller.user, password.as_bytes(), &peer(caller)).await)
     }
 
-    async fn certificate(
-        &self,
-        caller: Caller<'_>,
-        certificate: &Certificate,
-    ) -> Option<Principal> {
+    async fn code(&self, caller: Caller<'_>, half: &mut Half, code: &str) -> Option<Principal> {
+        admitted(self.identity().code(half, code, &peer(caller)).await)
+    }
+
+    async fn public_key(&self, caller: Caller<'_>, fingerprint: &str) -> Answer {
+        answer(self.identity().public_key(caller.user, fingerprint, &peer(caller)).await)
+    }
+
+    async fn certificate(&self, caller: Caller<'_>, certificate: &Certificate) -> Answer {
         let facts = identity::Certificate {
             principals: &certificate.principals,
             key_id: &certificate.key_id,
             serial: certificate.serial,
             fingerprint: &certificate.fingerprint,
         };
-        admitted(self.identity().certificate(caller.user, &facts, &peer(caller)).await)
+        answer(self.identity().certificate(caller.user, &facts, &peer(caller)).await)
     }
 
     async fn open(&self, stay: Stay) -> Result<Session, Refusal> {
@@ -99,10 +105,19 @@ fn peer(caller: Caller<'_>) -> Peer {
 }
 
 /// To a client every no is the same.
-fn admitted(verdict: Verdict) -> Option<Principal> {
+fn answer(verdict: Verdict) -> Answer {
     match verdict {
-        Verdict::Accepted(principal) => Some(principal),
-        Verdict::Refused | Verdict::Throttled { .. } | Verdict::Unavailable(_) => None,
+        Verdict::Accepted(principal) => Answer::In(principal),
+        Verdict::CodeNeeded(half) => Answer::Code(Box::new(half)),
+        Verdict::Refused | Verdict::Throttled { .. } | Verdict::Unavailable(_) => Answer::No,
+    }
+}
+
+/// Where nothing can follow.
+fn admitted(verdict: Verdict) -> Option<Principal> {
+    match answer(verdict) {
+        Answer::In(principal) => Some(principal),
+        Answer::Code(_) | Answer::No => None,
     }
 }
 

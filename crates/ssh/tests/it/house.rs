@@ -22,6 +22,7 @@ use sojourn_engine::door::Evidence;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::door::Stay;
 use sojourn_engine::door::Who;
+use sojourn_engine::identity::Half;
 use sojourn_engine::identity::How;
 use sojourn_engine::identity::Principal;
 use sojourn_engine::profiles::Forward;
@@ -31,6 +32,7 @@ use sojourn_ssh::Gate;
 use sojourn_ssh::HostKeys;
 use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
+use sojourn_ssh::gate::Answer;
 use sojourn_ssh::gate::Caller;
 use sojourn_ssh::gate::Certificate;
 use sojourn_ssh::gate::GateSession;
@@ -217,13 +219,21 @@ impl Gate for TestGate {
         self.admit(caller, password == PASSWORD)
     }
 
-    async fn public_key(&self, caller: Caller<'_>, fingerprint: &str) -> Option<Principal> {
-        let known = self.inner().keys.iter().any(|key| key == fingerprint);
-        self.admit(caller, known)
+    async fn conversation(&self, caller: Caller<'_>, password: &str) -> Answer {
+        self.admit(caller, password == PASSWORD).into()
     }
 
-    async fn certificate(&self, caller: Caller<'_>, _: &Certificate) -> Option<Principal> {
-        self.admit(caller, true)
+    async fn code(&self, _: Caller<'_>, _: &mut Half, _: &str) -> Option<Principal> {
+        None
+    }
+
+    async fn public_key(&self, caller: Caller<'_>, fingerprint: &str) -> Answer {
+        let known = self.inner().keys.iter().any(|key| key == fingerprint);
+        self.admit(caller, known).into()
+    }
+
+    async fn certificate(&self, caller: Caller<'_>, _: &Certificate) -> Answer {
+        self.admit(caller, true).into()
     }
 
     async fn open(&self, stay: Stay) -> Result<TestSession, Refusal> {

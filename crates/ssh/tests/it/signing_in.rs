@@ -20,7 +20,7 @@ async fn a_password_lets_its_user_in_and_no_other_does() {
     ssh.args([HOST, "echo in"]);
     let outcome = finish(ssh, b"").await;
     assert_eq!((outcome.code(), &*outcome.text()), (255, ""));
-    assert!(outcome.err.contains("Permission denied (publickey,password)"), "{}", outcome.err);
+    assert!(outcome.err.contains("Permission denied (publickey,password,"), "{}", outcome.err);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
