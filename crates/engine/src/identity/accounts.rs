@@ -51,7 +51,7 @@ pub enum AccountError {
     #[error("{0:?} is the end of more than one key's id; type more of it")]
     Ambiguous(String),
     /// The account is closed.
-    #[error("the account {0:?} is disabled; \"sojourn user enable {0}\" opens it")]
+    #[error("the account {0:?} is disabled; enable it first")]
     Closed(String),
     /// The password is not good enough.
     #[error(transparent)]
@@ -71,10 +71,10 @@ pub enum AccountError {
 #[derive(Clone)]
 pub struct Accounts {
     pub(super) store: Store,
-    clock: Arc<dyn Clock>,
-    data_dir: PathBuf,
-    hasher: Hasher,
-    policy: Policy,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) data_dir: PathBuf,
+    pub(super) hasher: Hasher,
+    pub(super) policy: Policy,
 }
 
 impl Accounts {
@@ -83,13 +83,6 @@ impl Accounts {
     pub fn new(store: Store, clock: Arc<dyn Clock>, data_dir: PathBuf) -> Self {
         let (hasher, policy) = (Hasher::new(Cost::default()), Policy::default());
         Self { store, clock, data_dir, hasher, policy }
-    }
-
-    /// The same by these rules for passwords, in place of those there are without configuration.
-    #[must_use]
-    pub fn with(mut self, cost: Cost, policy: Policy) -> Self {
-        (self.hasher, self.policy) = (Hasher::new(cost), policy);
-        self
     }
 
     /// All accounts, by name.

@@ -315,6 +315,18 @@ impl Identity {
         }
     }
 
+    /// The accounts, by the same rules for passwords, hashed in the same turns.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts {
+        Accounts {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            data_dir: self.data_dir.clone().unwrap_or_default(),
+            hasher: self.hasher.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
     /// The rules for new passwords.
     #[must_use]
     pub const fn policy(&self) -> &Policy {

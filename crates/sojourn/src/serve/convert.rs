@@ -124,8 +124,8 @@ pub(crate) fn identity(config: &Config) -> IdentitySettings {
 
 /// The name people reach the web door by, if it has one.
 fn public_host(config: &Config) -> Vec<String> {
-    let url = config.web.public_url.as_str();
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let url = config.web.public_url.0.as_ref().map(ToString::to_string).unwrap_or_default();
+    let rest = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
     let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
     let first = host.split('.').next().unwrap_or_default();
     [host, first].into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()

@@ -12,7 +12,6 @@ use sojourn_engine::audit::AuditOptions;
 use sojourn_engine::clock;
 use sojourn_engine::clock::Clock;
 use sojourn_engine::engine::Parts;
-use sojourn_engine::identity::Accounts;
 use sojourn_engine::identity::Identity;
 use sojourn_engine::login::Logins;
 use sojourn_engine::records::Records;
@@ -73,9 +72,9 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     .map_err(|error| Failure::caused(&error))?;
     let engine = Engine::new(Parts {
         clock: clock.clone(),
+        accounts: identity.accounts(),
         identity,
         logins,
-        accounts: Accounts::new(store.clone(), clock.clone(), data_dir.clone()),
         audit: log.clone(),
         tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
         records: Records::new(store.clone(), log.clone(), clock.clone()),

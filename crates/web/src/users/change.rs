@@ -96,7 +96,7 @@ impl From<AccountError> for Refused {
             AccountError::Password(_) => Self::invalid("password", line),
             AccountError::Key(_) => Self::invalid("key", line),
             AccountError::NoUser(_) | AccountError::NoKey { .. } => Self::NotFound(line),
-            AccountError::Ambiguous(_) => Self::Conflict(line),
+            AccountError::Ambiguous(_) | AccountError::Closed(_) => Self::Conflict(line),
             AccountError::Hash(_) => Self::Overloaded,
             AccountError::Store(error) => match Fault::of(&error) {
                 Fault::Conflict => Self::Conflict(line),
