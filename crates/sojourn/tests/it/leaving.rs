@@ -162,7 +162,7 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
     until("its end", PATIENCE, || {
         (gateway.sessions()[0]["end_reason"] == "ended_by").then_some(())
     });
-    assert!(crate::processes_with(&mark).is_empty());
+    crate::end_of(&mark);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
     kill(shim);
     let output = doomed.finish(PATIENCE);
     assert_eq!(output.code, 143, "{}", output.text());
-    assert!(crate::processes_with(&mark).is_empty());
+    crate::end_of(&mark);
     until("the loss to be on record", PATIENCE, || {
         (gateway.sessions()[0]["end_reason"] == "runner_lost").then_some(())
     });

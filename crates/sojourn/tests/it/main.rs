@@ -13,6 +13,7 @@ mod extend;
 mod files;
 mod forward;
 mod honeypot;
+mod host;
 mod images;
 mod leaving;
 mod left;
@@ -27,6 +28,7 @@ mod screens;
 mod share;
 mod ssh;
 mod storm;
+mod straits;
 mod web;
 
 use std::fs;
@@ -35,6 +37,8 @@ use std::path::PathBuf;
 
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
+use sojourn_testkit::PATIENCE;
+use sojourn_testkit::until;
 
 /// Starts a gateway.
 fn gateway(options: &Options) -> Gateway {
@@ -44,6 +48,12 @@ fn gateway(options: &Options) -> Gateway {
 /// Whether everything is run at its full length.
 fn is_long_run() -> bool {
     std::env::var_os("SOJOURN_TEST_LONG").is_some()
+}
+
+/// How many there are to be in a long run: 200, or what `SOJOURN_TEST_LONG` says beyond 1.
+fn long_run() -> Option<usize> {
+    let said = std::env::var("SOJOURN_TEST_LONG").ok()?;
+    Some(said.parse().ok().filter(|count| *count > 1).unwrap_or(200))
 }
 
 /// Memory of a process that is its alone, in bytes.
@@ -68,6 +78,15 @@ fn processes_with(command: &str) -> Vec<u32> {
             line.starts_with(command)
         })
         .collect()
+}
+
+/// Waits until no process has a command line that begins so: a client may hear that a session is over
+/// while the last of it is dying.
+#[track_caller]
+fn end_of(command: &str) {
+    until(&format!("the end of {command}"), PATIENCE, || {
+        processes_with(command).is_empty().then_some(())
+    });
 }
 
 fn stat_field(pid: u32, number: usize) -> Option<u32> {

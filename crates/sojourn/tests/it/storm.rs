@@ -13,7 +13,7 @@ use sojourn_testkit::until;
 use crate::descendants;
 use crate::edges::CLIENTS;
 use crate::gateway;
-use crate::is_long_run;
+use crate::long_run;
 use crate::memory_of;
 use crate::name_of;
 
@@ -51,7 +51,7 @@ fn named(all: &[u32], name: &str) -> u32 {
 
 fn storm(gateway: &Gateway, sessions: usize, at_a_time: usize) -> Value {
     let recipe = format!("/usr/bin/python3 -W ignore {CLIENTS}/storm.py {sessions} {at_a_time}");
-    let output = gateway.peer().run(&recipe, Duration::from_secs(300));
+    let output = gateway.peer().run(&recipe, Duration::from_secs(60 + sessions as u64));
     serde_json::from_slice(&output.out)
         .unwrap_or_else(|_| panic!("{}{}", output.text(), output.err))
 }
@@ -61,7 +61,7 @@ fn many_sessions_come_and_go_and_leave_nothing_behind() {
     if !can_make_sandboxes() {
         return;
     }
-    let sessions = if is_long_run() { 200 } else { 24 };
+    let sessions = long_run().unwrap_or(24);
     let gateway = gateway(&Options::default());
     // What is made once is made now.
     storm(&gateway, 8, 8);
