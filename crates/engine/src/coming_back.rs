@@ -6,8 +6,10 @@ use sojourn_core::ids::SHORTEST_ENDING;
 use crate::door::Detached;
 use crate::door::Refusal;
 use crate::door::Stay;
+use crate::door::Who;
 use crate::engine::Engine;
 use crate::identity::Principal;
+use crate::profiles::Forward;
 use crate::records;
 use crate::session::Session;
 
@@ -55,6 +57,16 @@ impl Engine {
             return Err(refusal);
         }
         Ok(session)
+    }
+
+    /// Whether somebody may forward so in the session of theirs that `typed` means. Nobody comes back to
+    /// it for the question.
+    #[must_use]
+    pub fn may_forward_in(&self, who: &Who, typed: &str, kind: Forward) -> bool {
+        let Some(principal) = who.user() else { return false };
+        let theirs = self.to_come_back_to(principal);
+        let mut meant = theirs.iter().filter(|s| is_meant(&s.id().to_string(), typed));
+        matches!((meant.next(), meant.next()), (Some(one), None) if one.may_forward(kind))
     }
 
     /// Their sessions that go on under profiles they still may use.

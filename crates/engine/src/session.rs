@@ -37,6 +37,7 @@ use crate::door::Cut;
 use crate::door::Door;
 use crate::door::Refusal;
 use crate::ending::EndedBy;
+use crate::profiles::Forward;
 use crate::profiles::ProfilePolicy;
 use crate::roster::Answer;
 use crate::roster::Guest;
@@ -312,6 +313,12 @@ impl Session {
     #[must_use]
     pub fn is_honeypot(&self) -> bool {
         self.shared.honeypot
+    }
+
+    /// Whether its profile lets connections be forwarded so.
+    #[must_use]
+    pub fn may_forward(&self, kind: Forward) -> bool {
+        self.shared.policy.forward.contains(&kind)
     }
 
     /// Listens inside. Connections are then taken by `Program::Accept`.

@@ -154,6 +154,11 @@ impl<G: Gate> Connection<G> {
         self.session.initialized()
     }
 
+    /// The connection's session, if anything has asked for it yet.
+    pub(crate) fn opened(&self) -> Option<&G::Session> {
+        self.session.get()
+    }
+
     /// The connection's session, opened for the first who asks.
     ///
     /// To be awaited to its end: a session that is half open would be nobody's.

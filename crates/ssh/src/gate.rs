@@ -126,6 +126,9 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// Whether somebody may forward so in a session of this profile; none is the default one.
     fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool;
 
+    /// Whether they may in the session of theirs that runs and that an ending of its id means.
+    fn may_forward_in(&self, who: &Who, ending: &str, kind: Forward) -> bool;
+
     /// A file to keep an upload of a honeypot's session in; none, when there is no room for one.
     fn evidence(&self, session: SessionId) -> impl Future<Output = Option<Evidence>> + Send;
 
@@ -156,6 +159,9 @@ pub trait GateSession: Clone + Send + Sync + 'static {
         &self,
         request: ChannelRequest,
     ) -> impl Future<Output = Result<(Self::Input, Self::Output), Refusal>> + Send;
+
+    /// Whether its profile lets connections be forwarded so.
+    fn may_forward(&self, kind: Forward) -> bool;
 
     /// Whether it is a honeypot's: what comes into it is evidence.
     fn is_honeypot(&self) -> bool;

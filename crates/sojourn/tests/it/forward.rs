@@ -18,6 +18,9 @@ use sojourn_testkit::Running;
 use sojourn_testkit::can_make_sandboxes;
 use sojourn_testkit::until;
 
+use crate::detach::at_terminal;
+use crate::detach::detached;
+use crate::detach::drop_client;
 use crate::gateway;
 
 /// A gateway whose default profile allows these forwards.
@@ -232,6 +235,89 @@ fn a_key_agent_answers_from_inside() {
     assert_eq!(opened.iter().filter(|line| line["details"]["kind"] == "agent").count(), 3);
     // Without -A there is none.
     assert_eq!(gateway.alice().run("echo ${SSH_AUTH_SOCK-none}").text(), "none\n");
+}
+
+#[test]
+fn whoever_comes_back_forwards_as_before() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let more = "[profiles.default]\nforward = [\"local\", \"remote\", \"agent\"]\n[profiles.plain]\npool = 0\n";
+    let gateway = gateway(&Options { more: more.to_owned(), ..Options::default() });
+    let socket = gateway.scratch().path().join("agent");
+    let mut agent = Command::new("ssh-agent");
+    agent.args(["-D", "-a"]).arg(&socket);
+    let _agent = Running::new(agent);
+    until("the agent", PATIENCE, || socket.exists().then_some(()));
+    let key = gateway.alice().key().to_owned();
+    let added = Command::new("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket).status();
+    assert!(added.unwrap().success());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let here = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _gone = stream.unwrap().write_all(b"from outside\n");
+        }
+    });
+
+    let with_agent = gateway.alice().with("-A");
+    let with_agent = with_agent.with(&format!("-oIdentityAgent={}", socket.display()));
+    let mut first = at_terminal(&with_agent, "alice", (80, 24));
+    first.expect("# ");
+    first.write(b"ssh-add -l; echo fir$((1))st\n");
+    first.expect("alice@test");
+    first.expect("fir1st");
+    drop_client(&first);
+    let id = detached(&gateway);
+    let name = format!("alice+@{}", &id[id.len() - 8..]);
+
+    let (inside, local) = (free_port(), free_port());
+    let written = gateway.alice().user(&name).run_with("cat >/tmp/server.py", SERVER.as_bytes());
+    assert_eq!(written.code, 0, "{}", written.err);
+    let with_all = with_agent
+        .with(&format!("-L{local}:127.0.0.1:{inside}"))
+        .with(&format!("-R7005:127.0.0.1:{here}"))
+        .with("-oExitOnForwardFailure=yes");
+    let mut back = at_terminal(&with_all, &name, (80, 24));
+    back.expect("fir1st");
+    // The very shell that waited reaches the agent that its person has now.
+    back.write(b"clear; ssh-add -l; echo sec$((2))nd\n");
+    back.expect("sec2nd");
+    assert_eq!(back.so_far().rsplit("clear;").next().unwrap().matches("alice@test").count(), 1);
+    back.write(format!("python3 /tmp/server.py {inside} &\n").as_bytes());
+    back.expect("ready");
+    let mut stream = connect(local);
+    stream.write_all(b"12345").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "SSH-2.0-first\ngot 5\n");
+    back.write(
+        b"python3 -c 'import socket; print(socket.create_connection((\"127.0.0.1\",7005)).recv(99))'\n",
+    );
+    back.expect("from outside");
+    back.write(b"exit 3\n");
+    assert_eq!(back.finish(PATIENCE).code, 3);
+    let opened = audited(&gateway, "forward_opened");
+    for (kind, count) in [("local", 1), ("remote", 1), ("agent", 2)] {
+        let of_kind = opened.iter().filter(|line| line["details"]["kind"] == kind);
+        assert_eq!(of_kind.count(), count, "{kind}: {opened:#?}");
+    }
+
+    // What counts is the session's profile, whoever's default allows more.
+    let mut plain = at_terminal(&gateway.alice(), "alice+plain", (80, 24));
+    plain.expect("# ");
+    let refused = gateway
+        .alice()
+        .user("alice+@")
+        .with(&format!("-R7006:127.0.0.1:{here}"))
+        .with("-oExitOnForwardFailure=yes")
+        .run("exit 3");
+    assert_eq!(refused.code, 255, "{}", refused.err);
+    let line = gateway.wait_for_audit("the refusal", |line| line["action"] == "forward_refused");
+    assert_eq!(line["details"]["code"], "forbidden");
+    plain.write(b"exit 4\n");
+    assert_eq!(plain.finish(PATIENCE).code, 4);
 }
 
 #[test]

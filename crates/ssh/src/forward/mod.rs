@@ -20,6 +20,7 @@ use sojourn_engine::profiles::Forward;
 use crate::caller::Place;
 use crate::connection::Connection;
 use crate::gate::Gate;
+use crate::gate::GateSession;
 
 /// The longest target in the audit log, in characters.
 const LONGEST_TARGET: usize = 512;
@@ -41,8 +42,15 @@ impl<G: Gate> Connection<G> {
             Forward::Local | Forward::Remote => guest.terms.port_forwarding,
             Forward::Agent => guest.terms.agent_forwarding,
         };
-        let Place::Profile(profile) = &guest.wish.place else { return false };
-        terms && self.gate.may_forward(&guest.who, profile.as_deref(), kind)
+        let allowed = match (&guest.wish.place, self.opened()) {
+            (Place::Profile(profile), _) => {
+                self.gate.may_forward(&guest.who, profile.as_deref(), kind)
+            }
+            (Place::Running(_), Some(session)) => session.may_forward(kind),
+            (Place::Running(ending), None) => self.gate.may_forward_in(&guest.who, ending, kind),
+            (Place::Runner, _) => false,
+        };
+        terms && allowed
     }
 
     /// Puts on record that something was not forwarded.

@@ -79,6 +79,10 @@ impl Gate for Engine {
         Self::may_forward(self, who, profile, kind)
     }
 
+    fn may_forward_in(&self, who: &Who, ending: &str, kind: Forward) -> bool {
+        Self::may_forward_in(self, who, ending, kind)
+    }
+
     async fn evidence(&self, session: SessionId) -> Option<Evidence> {
         Self::evidence(self, session).await
     }
@@ -135,6 +139,10 @@ impl GateSession for Session {
     ) -> Result<(ChannelInput, ChannelOutput), Refusal> {
         let channel = Self::start(self, request).await?;
         Ok((channel.input, channel.output))
+    }
+
+    fn may_forward(&self, kind: Forward) -> bool {
+        Self::may_forward(self, kind)
     }
 
     fn is_honeypot(&self) -> bool {

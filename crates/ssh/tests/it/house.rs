@@ -262,6 +262,10 @@ impl Gate for TestGate {
         false
     }
 
+    fn may_forward_in(&self, _: &Who, _: &str, _: Forward) -> bool {
+        false
+    }
+
     async fn evidence(&self, _: SessionId) -> Option<Evidence> {
         let most = self.inner().evidence??;
         let name = format!("evidence-{}", SessionId::new());
@@ -313,6 +317,10 @@ impl GateSession for TestSession {
         request: ChannelRequest,
     ) -> Result<(ProgramInput, ProgramOutput), Refusal> {
         Program::start(request, self.gone.subscribe())
+    }
+
+    fn may_forward(&self, _: Forward) -> bool {
+        false
     }
 
     fn is_honeypot(&self) -> bool {
