@@ -97,7 +97,7 @@ impl Drop for Handle {
 
 struct Helper<'a> {
     handles: [Option<Handle>; MAX_HANDLES],
-    /// Room for entries of a directory.
+    /// Room for entries of a directory, or for a piece of a copy.
     listing: &'a mut [u8],
 }
 
@@ -152,6 +152,9 @@ impl Helper<'_> {
             }
             Request::Statvfs(path) => output.file_system(Which::Path(one.set(path)?)),
             Request::Fsync(handle) => files::sync(self.file(handle)?),
+            Request::Copy { from, offset, length, to, at } => {
+                output.u64(self.copy((from, offset), length, (to, at))?)
+            }
         }
     }
 
@@ -178,6 +181,30 @@ impl Helper<'_> {
             Handle { directory: true, .. } => Err(kernel::EISDIR),
             Handle { fd, .. } => Ok(*fd),
         }
+    }
+
+    /// Copies from a place in one open file to one in another, and gives how many bytes that were: no
+    /// further than it went when this began, so that what is copied behind itself has an end.
+    fn copy(&mut self, from: (u32, u64), length: u64, to: (u32, u64)) -> Result<u64, Errno> {
+        if from.0 == to.0 {
+            return Err(kernel::EINVAL);
+        }
+        let (source, target) = (self.file(from.0)?, self.file(to.0)?);
+        let there = files::stat(Which::Open(source), true)?.size.saturating_sub(from.1);
+        let whole = if length == 0 { there } else { length.min(there) };
+        let mut done = 0;
+        while done < whole {
+            let most = usize::try_from(whole - done).unwrap_or(usize::MAX).min(self.listing.len());
+            let room = self.listing.get_mut(..most).ok_or(kernel::EINVAL)?;
+            let place = |start: u64| start.checked_add(done).ok_or(kernel::EFBIG);
+            let read = files::read_at(source, room, place(from.1)?)?;
+            if read == 0 {
+                break;
+            }
+            write(target, place(to.1)?, self.listing.get(..read).unwrap_or_default())?;
+            done += read as u64;
+        }
+        Ok(done)
     }
 
     /// Puts down the next entries; nothing at the end.

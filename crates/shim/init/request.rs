@@ -26,6 +26,7 @@ pub(crate) enum Request<'a> {
     Realpath(&'a [u8]),
     Statvfs(&'a [u8]),
     Fsync(u32),
+    Copy { from: u32, offset: u64, length: u64, to: u32, at: u64 },
 }
 
 /// What is to be changed of a file.
@@ -75,6 +76,13 @@ impl<'a> Request<'a> {
             19 => Self::Realpath(input.bytes()?),
             20 => Self::Statvfs(input.bytes()?),
             21 => Self::Fsync(input.u32()?),
+            22 => Self::Copy {
+                from: input.u32()?,
+                offset: input.u64()?,
+                length: input.u64()?,
+                to: input.u32()?,
+                at: input.u64()?,
+            },
             _ => return None,
         };
         input.0.is_empty().then_some(request)

@@ -29,6 +29,7 @@
 //! | realpath | 19 | path | bytes |
 //! | statvfs | 20 | path | block size, blocks, free, available, files, files free, name length (u64 each) |
 //! | fsync | 21 | handle u32 | |
+//! | copy | 22 | from handle u32, offset u64, length u64 (0: all there is), to handle u32, at u64 | bytes copied u64 |
 //!
 //! An answer's code is 0 (done) or 1 (refused, payload: errno u32). `flags` of open are Linux's
 //! `O_*`: access mode, `O_CREAT`, `O_EXCL`, `O_TRUNC`, `O_APPEND` and no other. Only regular files are
@@ -171,6 +172,19 @@ pub enum Request<'a> {
     Statvfs(&'a [u8]),
     /// Write through to the disk.
     Fsync(u32),
+    /// Copy from one open file to another.
+    Copy {
+        /// From which file.
+        from: u32,
+        /// Where in it.
+        offset: u64,
+        /// How much; 0: all there is now.
+        length: u64,
+        /// To which other file.
+        to: u32,
+        /// Where in that.
+        at: u64,
+    },
 }
 
 /// Helper → gateway: an answer whose payload is not looked at yet.
@@ -243,6 +257,13 @@ impl Request<'_> {
             Self::Realpath(path) => named(buf, 19, path),
             Self::Statvfs(path) => named(buf, 20, path),
             Self::Fsync(handle) => numbered(buf, 21, handle),
+            Self::Copy { from, offset, length, to, at } => {
+                numbered(buf, 22, from);
+                put64(buf, offset);
+                put64(buf, length);
+                put(buf, to);
+                put64(buf, at);
+            }
         }
         let length = u32::try_from(buf.len() - start - 4).unwrap_or(u32::MAX);
         buf[start..start + 4].copy_from_slice(&length.to_be_bytes());

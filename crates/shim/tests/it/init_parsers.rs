@@ -27,7 +27,7 @@ fn any_request() -> impl Strategy<Value = Vec<u8>> {
         any::<Option<(u32, u32)>>(),
         any::<Option<(u64, u64)>>(),
     );
-    let numbers = (1..=21_u8, any::<u32>(), any::<u32>(), any::<u64>());
+    let numbers = (1..=22_u8, any::<u32>(), any::<u32>(), any::<u64>());
     (numbers, bytes(), bytes(), change).prop_map(|((kind, a, b, c), one, other, change)| {
         let (size, mode, owner, times) = change;
         let change = files::Change { size, mode, owner, times };
@@ -53,7 +53,8 @@ fn any_request() -> impl Strategy<Value = Vec<u8>> {
             18 => files::Request::Link { from: one, to: other },
             19 => files::Request::Realpath(one),
             20 => files::Request::Statvfs(one),
-            _ => files::Request::Fsync(a),
+            21 => files::Request::Fsync(a),
+            _ => files::Request::Copy { from: a, offset: c, length: !c, to: b, at: c / 3 },
         };
         let mut frame = Vec::new();
         request.encode(a, &mut frame);
@@ -79,7 +80,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_request_or_none(code: u8, payload in prop::collection::vec(any::<u8>(), 0..80)) {
         let read = Request::parse(code, &payload);
-        prop_assert!(read.is_none() || (1..=21).contains(&code));
+        prop_assert!(read.is_none() || (1..=22).contains(&code));
     }
 
     #[test]

@@ -131,6 +131,45 @@ impl<'a> Files<'a> {
 }
 
 #[test]
+fn files_are_copied_inside() {
+    as_runner(|zygote| {
+        let shim = Shim::make(&zygote);
+        let house = House::new();
+        let mut gateway = house.open(&shim);
+        let mut files = Files::open(&mut gateway, 0);
+        let content: Vec<u8> = (0..100_000_u32).flat_map(u32::to_be_bytes).collect();
+        files.put(b"one", &content);
+        let from = files.open_file(b"one", READ).unwrap();
+        let to = files.open_file(b"other", WRITE | CREATE).unwrap();
+        let copy = |offset, length, at| Request::Copy { from, offset, length, to, at };
+        let count = |answer: Vec<u8>| Fields(&answer).u64().unwrap();
+        assert_eq!(files.ask(&copy(0, 0, 0)).map(count), Ok(400_000));
+        assert_eq!(files.get(b"other").unwrap(), content);
+        assert_eq!(files.ask(&copy(399_990, 30_000, 10)).map(count), Ok(10), "no more is there");
+        assert_eq!(files.ask(&copy(u64::MAX, 0, 0)).map(count), Ok(0));
+        let wanted = [&content[..10], &content[399_990..], &content[20..]].concat();
+        assert_eq!(files.get(b"other").unwrap(), wanted);
+        // Behind itself it is copied once.
+        let behind = files.open_file(b"one", WRITE).unwrap();
+        let twice = Request::Copy { from, offset: 0, length: 0, to: behind, at: 400_000 };
+        assert_eq!(files.ask(&twice).map(count), Ok(400_000));
+        assert_eq!(files.get(b"one").unwrap(), [&content[..], &content[..]].concat());
+        // Its own target; one that is not open for it; none; a directory.
+        let same = Request::Copy { from, offset: 0, length: 1, to: from, at: 9 };
+        assert_eq!(files.ask(&same), Err(22));
+        let backwards = Request::Copy { from: to, offset: 0, length: 1, to: from, at: 0 };
+        assert_eq!(files.ask(&backwards), Err(9));
+        let nowhere = Request::Copy { from, offset: 0, length: 1, to: 63, at: 0 };
+        assert_eq!(files.ask(&nowhere), Err(9));
+        let directory = files.handle(&Request::Opendir(b"/")).unwrap();
+        let listing = Request::Copy { from: directory, offset: 0, length: 1, to, at: 0 };
+        assert_eq!(files.ask(&listing), Err(21));
+        let far = Request::Copy { from, offset: 0, length: 1, to, at: u64::MAX };
+        assert!(files.ask(&far).is_err());
+    });
+}
+
+#[test]
 fn files_are_put_listed_changed_and_fetched() {
     as_runner(|zygote| {
         let shim = Shim::make(&zygote);

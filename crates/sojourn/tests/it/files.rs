@@ -126,6 +126,28 @@ fn sftp_puts_gets_lists_and_resumes() {
 }
 
 #[test]
+fn a_file_is_copied_inside_and_on_record() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let here = gateway.scratch().path();
+    let bytes = noise(3_000_000);
+    let big = gateway.scratch().file("big", &bytes);
+    let back = here.join("back");
+    let batch = format!("put {} a\ncp a b\nget b {}\n", big.display(), back.display());
+    let output = sftp(&gateway.alice(), &batch);
+    succeeds(&output);
+    assert!(!output.err.contains("does not support"), "{}", output.err);
+    assert_eq!(fs::read(&back).unwrap(), bytes);
+    let transfers = transfers(&gateway, 3);
+    let copied = &transfers[1]["details"];
+    assert_eq!((&copied["path"], &copied["copied"]), (&"/root/b".into(), &3_000_000.into()));
+    assert_eq!((&copied["bytes"], copied.get("sha256")), (&0.into(), None), "{copied}");
+    assert_eq!(transfers[2]["details"]["sha256"], sha256_of(&big));
+}
+
+#[test]
 fn a_cut_copy_is_taken_up_again() {
     if !can_make_sandboxes() {
         return;

@@ -57,6 +57,7 @@ impl<G: Gate> Ledger<G> {
             hash: Sha256::new(),
             run: Run::Unbegun,
             bytes: 0,
+            copied: None,
             error: None,
             short: false,
             whole: false,
@@ -109,6 +110,8 @@ pub(crate) struct Transfer<G: Gate> {
     hash: Sha256,
     run: Run,
     bytes: u64,
+    /// How much of it came from another file inside, if any did.
+    copied: Option<u64>,
     error: Option<String>,
     short: bool,
     whole: bool,
@@ -151,6 +154,11 @@ impl<G: Gate> Transfer<G> {
         }
     }
 
+    /// Some bytes came from another file inside; nobody here has seen them.
+    pub(crate) fn copied(&mut self, bytes: u64) {
+        self.copied = Some(self.copied.unwrap_or(0).saturating_add(bytes));
+    }
+
     /// What passed is not all that there was.
     pub(crate) fn not_whole(&mut self) {
         self.short = true;
@@ -179,6 +187,9 @@ impl<G: Gate> Transfer<G> {
         };
         let mut partial = !self.whole || self.short || self.error.is_some();
         match self.run {
+            _ if self.copied.is_some() => {
+                event = event.detail("copied", self.copied.unwrap_or_default());
+            }
             Run::Unbegun | Run::Ordered(0, _) => event = event.detail("sha256", digest()),
             Run::Ordered(offset, _) => {
                 partial = true;

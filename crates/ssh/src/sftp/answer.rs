@@ -125,6 +125,7 @@ impl<G: Gate, O: GateOutput> Answerer<'_, G, O> {
                 }
                 self.status(id, answer.map(drop));
             }
+            (Then::Copy(handle), answer) => self.copied(id, handle, answer)?,
             (_, Err(errno)) => self.status(id, Err(errno)),
             (Then::Open { path, flags }, Ok(payload)) => {
                 self.opened(id, &payload, path, Some(flags))?
@@ -226,6 +227,29 @@ impl<G: Gate, O: GateOutput> Answerer<'_, G, O> {
         desk.open.insert(handle, open);
         drop(desk);
         self.packet(Packet::handle(id, handle));
+        Ok(())
+    }
+
+    /// A copy was made inside, or broke off.
+    fn copied(
+        &mut self,
+        id: u32,
+        handle: wire::Handle,
+        answer: Result<Bytes, u32>,
+    ) -> Result<(), Broken> {
+        let bytes = match &answer {
+            Ok(payload) => Fields(payload).u64().map_err(HelperError::from)?,
+            Err(_) => 0,
+        };
+        if let Some(open) = lock(self.desk).open.get_mut(&handle)
+            && open.flags.is_some_and(|has| has & flags::WRITE != 0)
+        {
+            let begin = || self.ledger.begin(Direction::In, &open.path);
+            let transfer = open.written.get_or_insert_with(begin);
+            transfer.copied(bytes);
+            answer.as_ref().err().into_iter().for_each(|errno| transfer.failed(*errno));
+        }
+        self.status(id, answer.map(drop));
         Ok(())
     }
 

@@ -127,6 +127,20 @@ impl<G: Gate, I: GateInput> Asker<'_, G, I> {
                     None => self.refuse(id, Status::NoSuchFile).await,
                 }
             }
+            Request::Copy { from, offset, length, to, at } => {
+                let helpers = {
+                    let mut desk = lock(self.desk);
+                    let source = desk.open(from).map(|open| open.helper);
+                    source.zip(desk.open(to).map(|open| open.helper))
+                };
+                match helpers {
+                    Some((from, helper)) => {
+                        let ask = Ask::Copy { from, offset, length, to: helper, at };
+                        self.queue(id, Then::Copy(to), &[ask]).await
+                    }
+                    None => self.refuse(id, Status::NoSuchFile).await,
+                }
+            }
             Request::Limits => self.say(id, limits(id)).await,
             Request::Unknown => self.refuse(id, Status::Unsupported).await,
             other => match by_path(&other) {

@@ -67,6 +67,8 @@ enum Then {
         length: usize,
     },
     Write(Handle),
+    /// A copy to this file.
+    Copy(Handle),
     Attributes,
     Path,
     Names,

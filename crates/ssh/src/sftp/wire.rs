@@ -28,6 +28,7 @@ pub(super) const EXTENSIONS: &[(&str, &str)] = &[
     ("fsync@openssh.com", "1"),
     ("limits@openssh.com", "1"),
     ("expand-path@openssh.com", "1"),
+    ("copy-data", "1"),
     ("home-directory", "1"),
 ];
 
@@ -147,6 +148,14 @@ pub(super) enum Request<'a> {
     Limits,
     ExpandPath(&'a [u8]),
     HomeDirectory(&'a [u8]),
+    /// From one open file to another.
+    Copy {
+        from: Handle,
+        offset: u64,
+        length: u64,
+        to: Handle,
+        at: u64,
+    },
     /// One that is not known here.
     Unknown,
 }
@@ -214,6 +223,13 @@ fn extended<'a>(fields: &mut Fields<'a>) -> Option<Request<'a>> {
         b"fsync@openssh.com" => Request::Fsync(handle(fields)?),
         b"limits@openssh.com" => Request::Limits,
         b"expand-path@openssh.com" => Request::ExpandPath(path(fields)?),
+        b"copy-data" => Request::Copy {
+            from: handle(fields)?,
+            offset: fields.u64().ok()?,
+            length: fields.u64().ok()?,
+            to: handle(fields)?,
+            at: fields.u64().ok()?,
+        },
         b"home-directory" => Request::HomeDirectory(fields.string().ok()?),
         _ => Request::Unknown,
     })
