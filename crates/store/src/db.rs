@@ -257,6 +257,19 @@ impl Tx {
         }
     }
 
+    /// Whether a row can be changed without waiting for another's transaction, asked in PostgreSQL's own
+    /// words; then it is this one's. SQLite's transactions that write follow one another.
+    pub(crate) async fn is_free(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<bool, StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::Postgres(..) => Ok(self.one(sql, args).await?.is_some()),
+        }
+    }
+
     /// Runs statements of a schema, which take no arguments.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), StoreError> {
         match self {

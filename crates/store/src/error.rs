@@ -75,6 +75,9 @@ pub enum StoreError {
     /// Another program holds the database for too long.
     #[error("the database is locked by another program")]
     Locked,
+    /// Two changes waited for each other, and this one gave way.
+    #[error("the change got into the way of another; try again")]
+    Conflict,
     /// No room left.
     #[error("the disk is full: the database cannot be written")]
     Full,
@@ -166,7 +169,8 @@ pub(crate) fn of_server(error: sqlx::Error, at: &str) -> StoreError {
         "25006" => StoreError::ReadOnly,
         "28000" | "28P01" => StoreError::NotLetIn { server: server(), source: Box::new(error) },
         "3D000" => StoreError::NoDatabase { server: server(), source: Box::new(error) },
-        "40001" | "40P01" | "55P03" | "57014" => StoreError::Locked,
+        "40001" | "40P01" => StoreError::Conflict,
+        "55P03" | "57014" => StoreError::Locked,
         "42501" => StoreError::NotAllowed { source: Box::new(error) },
         "53100" => StoreError::Full,
         // No more connections, and a server that starts or stops.

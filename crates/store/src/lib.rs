@@ -112,6 +112,19 @@ pub enum Location<'a> {
     Postgres(&'a str),
 }
 
+impl Location<'_> {
+    /// Says what is wrong with it as it stands, without going there.
+    ///
+    /// # Errors
+    /// When it is no address.
+    pub fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(_) => Ok(()),
+            Self::Postgres(url) => url.parse::<Server>().map(drop),
+        }
+    }
+}
+
 impl fmt::Debug for Location<'_> {
     /// Shows no address: there is a password in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -30,6 +30,11 @@ const MOST_OF_ONE: i64 = 10_000;
 /// The most rows of one answer.
 const MAX_ROWS: u32 = 10_000;
 
+/// How often a login that got into another's way is tried.
+const TRIES: usize = 4;
+/// PostgreSQL's own words for a row that nobody is changing.
+const LOGIN_IF_FREE: &str = "SELECT id FROM logins WHERE id = $1 FOR UPDATE SKIP LOCKED";
+
 /// A login as it is kept.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
@@ -198,6 +203,17 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn begin_login(&self, new: &Beginning<'_>) -> Result<Option<Begun>, StoreError> {
+        for _ in 1..TRIES {
+            match self.try_to_begin_login(new).await {
+                // Two people take each other's places: one goes first, and then it is this one's turn.
+                Err(StoreError::Conflict) => {}
+                done => return done,
+            }
+        }
+        self.try_to_begin_login(new).await
+    }
+
+    async fn try_to_begin_login(&self, new: &Beginning<'_>) -> Result<Option<Begun>, StoreError> {
         let login = new.login;
         for text in [&login.methods, &login.address, &login.device] {
             bounded("a text of the login", text, LONGEST_TEXT)?;
@@ -289,7 +305,11 @@ impl Store {
     pub async fn touch_logins(&self, seen: &[(LoginId, Wall)]) -> Result<(), StoreError> {
         let mut change = self.change().await?;
         for (id, at) in seen {
-            change.tx.run(sql::TOUCH_LOGIN, args![id.to_string(), at.0]).await?;
+            // One that is being changed just now is seen there, and is not waited for: whoever changes
+            // it may wait for another of these.
+            if change.tx.is_free(LOGIN_IF_FREE, args![id.to_string()]).await? {
+                change.tx.run(sql::TOUCH_LOGIN, args![id.to_string(), at.0]).await?;
+            }
         }
         change.commit().await
     }
@@ -346,6 +366,8 @@ impl Store {
         event: &(dyn Fn(LoginId) -> Event + Send + Sync),
     ) -> Result<Vec<LoginId>, StoreError> {
         let mut change = self.change().await?;
+        // Whoever changes more than one login of a user has the user first.
+        change.tx.run(sql::HOLD_ACCOUNT, args![user.to_string()]).await?;
         let ids = live_ids(&mut change, user).await?;
         let ids: Vec<LoginId> = ids.into_iter().filter(|id| Some(*id) != but).collect();
         for id in &ids {

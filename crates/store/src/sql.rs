@@ -139,6 +139,7 @@ statements! {
     LOGIN_BY_TOKEN = "SELECT * FROM logins WHERE token_hash = $1";
     HOLD_USER = "UPDATE users SET epoch = epoch
         WHERE id = $1 AND epoch = $2 AND disabled_at IS NULL";
+    HOLD_ACCOUNT = "UPDATE users SET epoch = epoch WHERE id = $1";
     ADD_LOGIN = "INSERT INTO logins (token_hash, id, user_id, epoch, created_at, authenticated_at,
         last_seen_at, idle_timeout, lifetime_ends_at, methods, address, device)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";

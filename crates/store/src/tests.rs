@@ -4,6 +4,7 @@ mod accounts;
 mod engines;
 mod file;
 mod idempotency;
+mod logins;
 mod outbox;
 mod server;
 mod sessions;

@@ -81,8 +81,8 @@ async fn what_the_server_reports_is_told_in_our_words() {
     for (code, name) in [
         ("23505", "Taken"),
         ("25006", "ReadOnly"),
-        ("40001", "Locked"),
-        ("40P01", "Locked"),
+        ("40001", "Conflict"),
+        ("40P01", "Conflict"),
         ("42501", "NotAllowed"),
         ("53100", "Full"),
         ("53300", "Unreachable"),
