@@ -43,6 +43,7 @@ use crate::profiles::Forward;
 use crate::profiles::Profiles;
 use crate::rates::Rates;
 use crate::records::Records;
+use crate::repeats::Repeats;
 use crate::runner_link::RunnerError;
 use crate::runner_link::RunnerLink;
 use crate::screens::Screens;
@@ -61,6 +62,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How long the end of a session waits until its shim knows who ended it.
 const NOTE: Duration = Duration::from_millis(250);
+
+/// How soon the end of a session is put on record again that could not be.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a session that was being opened at the end is there.
 const NEWCOMERS: Duration = Duration::from_millis(50);
@@ -193,6 +197,12 @@ impl Engine {
     #[must_use]
     pub fn tokens(&self) -> &Tokens {
         &self.inner.tokens
+    }
+
+    /// Requests that may be sent again.
+    #[must_use]
+    pub fn repeats(&self) -> Repeats {
+        Repeats::new(self.inner.records.store().clone(), Arc::clone(&self.inner.clock))
     }
 
     /// The audit log.
@@ -413,7 +423,7 @@ impl Inner {
     }
 
     /// Puts a session's end on record, then lets the runner forget it.
-    pub(crate) async fn finish(&self, shared: &Shared, summary: Summary) {
+    pub(crate) async fn finish(self: &Arc<Self>, shared: &Shared, summary: Summary) {
         let id = shared.id;
         // Its start goes on record before its end, however quick it was.
         let mut recorded = shared.recorded.clone();
@@ -424,7 +434,22 @@ impl Inner {
         lock(&self.live).remove(&id);
         if kept {
             let _gone = self.runner.ask(Request::Forget { session: id }).await;
+        } else {
+            let later = Arc::clone(self).finish_later(summary, by);
+            self.tasks.spawn(later);
         }
+    }
+
+    /// Puts an end on record that could not be, as soon as it can be. When the gateway goes down before
+    /// that, the runner still knows of it, and the next gateway hears.
+    async fn finish_later(self: Arc<Self>, summary: Summary, by: Option<EndedBy>) {
+        while !self.records.keep_end(&summary, by.as_ref()).await {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+        let _gone = self.runner.ask(Request::Forget { session: summary.session }).await;
     }
 
     /// The runner says what became of a session.

@@ -8,6 +8,7 @@
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`tokens`]: what programs and runners come with instead.
 //! - [`login`]: people signed in at the web door, until when, and what ends with that.
+//! - [`repeats`]: requests that may be sent again.
 //! - [`audit`]: the one writer of the audit log.
 //! - [`watching`]: looking on at a terminal, and driving it, by how much was printed.
 //! - [`extend`]: moves a deadline later.
@@ -38,6 +39,7 @@ pub mod profiles;
 pub mod rates;
 pub mod records;
 pub mod remains;
+pub mod repeats;
 pub mod runner_link;
 pub mod secret;
 pub mod session;

@@ -200,6 +200,15 @@ impl Records {
     /// A session is over and its tree gone. False when that could not be kept: then whoever knows of it
     /// must not forget it.
     pub(crate) async fn ended(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
+        tracing::info!(
+            session = %summary.session, reason = summary.reason.name(), bytes = summary.output_bytes,
+            event = "session_ended", "session ended",
+        );
+        self.keep_end(summary, by).await
+    }
+
+    /// The same once more, where it could not be kept.
+    pub(crate) async fn keep_end(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
         let id = summary.session;
         let recording = summary.recordings.first();
         // So many fit a line of the audit log, many times over.
@@ -207,10 +216,6 @@ impl Records {
             .map(|facts| json!({"file": facts.file, "bytes": facts.bytes, "sha256": facts.sha256}))
             .collect();
         let exit = summary.exit.as_ref().map(|exit| json!(exit));
-        tracing::info!(
-            session = %id, reason = summary.reason.name(), bytes = summary.output_bytes,
-            event = "session_ended", "session ended",
-        );
         let end = SessionEnd {
             at: summary.ended_at,
             reason: summary.reason,

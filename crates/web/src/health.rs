@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
-use sojourn_engine::listing::SessionQuery;
 use utoipa::ToSchema;
 
 use crate::caller::FromClient;
@@ -57,15 +56,10 @@ async fn read(
     MaybeCaller(caller): MaybeCaller,
 ) -> Response {
     let health = gate.engine().health().await;
-    let one = SessionQuery { limit: 1, ..SessionQuery::default() };
-    let status = match gate.engine().sessions(&one).await {
-        Ok(_) => StatusCode::OK,
-        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
-    };
+    let status = if health.store_gone { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let more = (caller.is_some() || client.address().is_loopback()).then_some(More {
         version: env!("CARGO_PKG_VERSION"),
-        // Runners that dial in are not there yet.
-        runners_connected: 0,
+        runners_connected: health.runners_connected,
         active_sessions: health.active_sessions,
         uptime_seconds: health.uptime.as_secs(),
         reasons: health.reasons,

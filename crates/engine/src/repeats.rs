@@ -1,0 +1,235 @@
+//! Requests that may be sent again: the work is done once, and whoever repeats a request with the same
+//! key gets the first one's answer for a day.
+//!
+//! Work that has begun is finished though its caller has gone: a caller who lost the connection is the
+//! very one who will ask again. No answer with a secret in it belongs here, for answers are kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use sha2::Digest;
+use sha2::Sha256;
+use sojourn_store::Asked;
+use sojourn_store::Store;
+use sojourn_store::StoreError;
+use tokio::time::MissedTickBehavior;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+
+/// How often old answers are forgotten.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// The lowest status of an answer that says nothing about the request.
+const SERVER_ERROR: u16 = 500;
+/// The status that tells somebody to come later.
+const TOO_MANY: u16 = 429;
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// What comes of a request with a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// The work was done now.
+    First(Reply),
+    /// It was done before, with this answer.
+    Again(Reply),
+    /// It is being done.
+    InFlight,
+    /// The key was used for another request.
+    Mismatch,
+    /// The work broke off without an answer.
+    Broken,
+}
+
+/// Requests with their answers. Cheap to clone.
+#[derive(Clone)]
+pub struct Repeats {
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Repeats {
+    /// Keeps answers in `store`.
+    #[must_use]
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Does `work`, unless the owner of this key had it done before. `request` is all that makes a
+    /// request another one: method, path, body.
+    ///
+    /// An answer that is the gateway's own failure, or says to come later, is not kept.
+    ///
+    /// # Errors
+    /// When the key is too long, its owner has used too many, or the store does not answer; then
+    /// nothing is done.
+    pub async fn once<F>(
+        &self,
+        owner: &str,
+        key: &str,
+        request: &[&[u8]],
+        work: F,
+    ) -> Result<Repeat, StoreError>
+    where
+        F: Future<Output = Reply> + Send + 'static,
+    {
+        let digest = digest(request);
+        match self.store.begin_request(owner, key, &digest, self.clock.wall()).await? {
+            Asked::InFlight => return Ok(Repeat::InFlight),
+            Asked::Mismatch => return Ok(Repeat::Mismatch),
+            Asked::Done { status, body } => return Ok(Repeat::Again(Reply { status, body })),
+            Asked::Fresh => {}
+        }
+        let (store, owner, key) = (self.store.clone(), owner.to_owned(), key.to_owned());
+        let done = tokio::spawn(async move {
+            let reply = work.await;
+            let says_something = reply.status < SERVER_ERROR && reply.status != TOO_MANY;
+            let kept = if says_something {
+                store.finish_request(&owner, &key, reply.status, &reply.body).await
+            } else {
+                store.drop_request(&owner, &key).await
+            };
+            if let Err(error) = kept {
+                tracing::error!(%error, "an answer is not kept for who asks again");
+            }
+            reply
+        });
+        Ok(done.await.map_or(Repeat::Broken, Repeat::First))
+    }
+}
+
+/// Tells requests apart, wherever one part ends and the next begins.
+fn digest(request: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in request {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    HEXLOWER.encode(&digest.finalize())
+}
+
+impl Engine {
+    /// Forgets, until the gateway goes down, what nobody may ask for any more; first what the gateway
+    /// before this one began and did not finish.
+    pub async fn keep_house(&self) {
+        let (store, clock) = (self.inner.records.store(), self.clock());
+        match store.drop_unanswered_requests().await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "requests were left unanswered by the last gateway"),
+            Err(error) => tracing::warn!(%error, "unanswered requests are not forgotten"),
+        }
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.shutdown().cancelled() => return,
+                _ = sweep.tick() => {}
+            }
+            if let Err(error) = store.purge_requests(clock.wall()).await {
+                tracing::warn!(%error, "old answers are not forgotten yet");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+
+    use tempfile::TempDir;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    struct House {
+        _dir: TempDir,
+        clock: Arc<ManualClock>,
+        repeats: Repeats,
+        done: Arc<AtomicUsize>,
+    }
+
+    impl House {
+        async fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let store = Store::open(dir.path()).await.unwrap();
+            let clock = Arc::new(ManualClock::new());
+            let repeats = Repeats::new(store, clock.clone());
+            Self { _dir: dir, clock, repeats, done: Arc::default() }
+        }
+
+        async fn ask(&self, key: &str, request: &[&[u8]], status: u16) -> Repeat {
+            let done = self.done.clone();
+            let work = async move {
+                let body = done.fetch_add(1, Ordering::SeqCst).to_string();
+                Reply { status, body }
+            };
+            self.repeats.once("alice", key, request, work).await.unwrap()
+        }
+    }
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, body: body.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_again_is_done_once() {
+        let house = House::new().await;
+        let request: &[&[u8]] = &[b"POST", b"/api/sessions", b"{}"];
+        assert_eq!(house.ask("k", request, 201).await, Repeat::First(reply(201, "0")));
+        assert_eq!(house.ask("k", request, 201).await, Repeat::Again(reply(201, "0")));
+        let other: &[&[u8]] = &[b"POST", b"/api/sessions{", b"}"];
+        assert_eq!(house.ask("k", other, 201).await, Repeat::Mismatch);
+        assert_eq!(house.ask("another", request, 201).await, Repeat::First(reply(201, "1")));
+        house.clock.advance(Duration::from_secs(24 * 3600));
+        assert_eq!(house.ask("k", other, 201).await, Repeat::First(reply(201, "2")));
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_ours_may_be_tried_again_and_a_refusal_stands() {
+        let house = House::new().await;
+        for (status, body) in [(503, "0"), (429, "1"), (422, "2")] {
+            let first = house.ask("k", &[b"x"], status).await;
+            assert_eq!(first, Repeat::First(reply(status, body)));
+        }
+        assert_eq!(house.ask("k", &[b"x"], 201).await, Repeat::Again(reply(422, "2")));
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_finds_the_answer() {
+        let house = House::new().await;
+        let (go, gone) = oneshot::channel::<()>();
+        let (start, started) = oneshot::channel::<()>();
+        let work = async move {
+            start.send(()).unwrap();
+            gone.await.unwrap();
+            reply(201, "made")
+        };
+        let repeats = house.repeats.clone();
+        let caller =
+            tokio::spawn(async move { repeats.once("alice", "k", &[b"x"], work).await.unwrap() });
+        started.await.unwrap();
+        assert_eq!(house.ask("k", &[b"x"], 500).await, Repeat::InFlight);
+        caller.abort();
+        assert!(caller.await.unwrap_err().is_cancelled());
+        go.send(()).unwrap();
+        let found = loop {
+            let found = house.ask("k", &[b"x"], 500).await;
+            if found != Repeat::InFlight {
+                break found;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(found, Repeat::Again(reply(201, "made")));
+    }
+}
