@@ -24,6 +24,7 @@ use super::later;
 use crate::cli::Common;
 use crate::cli::Key;
 use crate::cli::User as Command;
+use crate::config::Database;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
@@ -40,7 +41,8 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Logins(_) => return later::refuse("sojourn user logins"),
         command => command,
     };
-    let data = super::data_dir(common)?;
+    let config = super::load(common)?.config;
+    let data = DataDir::open(&config.data_dir.0)?;
     // What comes from outside is read first, with the rights of whoever calls.
     let input = Input::of(&todo)?;
     let actor = Actor::local(rustix::process::getuid().as_raw());
@@ -50,7 +52,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         .build()
         .map_err(Failure::refused)?;
     runtime.block_on(async {
-        let office = Office::open(&data, actor).await?;
+        let office = Office::open(&data, &config.store.url, actor).await?;
         let outcome = office.run(common, todo, input).await;
         office.close().await;
         outcome
@@ -135,8 +137,10 @@ struct Office {
 }
 
 impl Office {
-    async fn open(data: &DataDir, actor: Actor) -> Result<Self, Failure> {
-        let store = Store::open(data.path()).await.map_err(|error| Failure::caused(&error))?;
+    async fn open(data: &DataDir, database: &Database, actor: Actor) -> Result<Self, Failure> {
+        let store = Store::open_at(database.location(data.path()))
+            .await
+            .map_err(|error| Failure::caused(&error))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let data_dir = data.path().to_owned();
         let accounts = Accounts::new(store.clone(), clock.clone(), data_dir.clone());

@@ -4,6 +4,7 @@
 //! What a key is stands in one place, [`sections`] and [`profile`]; the rest here reads them.
 
 mod check;
+mod database;
 mod keys;
 mod kinds;
 mod node;
@@ -23,6 +24,7 @@ use sojourn_core::limits::Limits;
 
 pub(crate) use report::nearest;
 
+pub(crate) use database::Database;
 pub(crate) use profile::Network;
 pub(crate) use profile::Profile;
 pub(crate) use profile::SandboxKind;

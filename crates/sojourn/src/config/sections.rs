@@ -14,6 +14,7 @@ use sojourn_sandbox::docker::engine::Address as Engine;
 use sojourn_ssh::Algorithms;
 use sojourn_web::Origin;
 
+use super::database::Database;
 use super::keys::keys;
 use super::node::Kind;
 use super::node::Node;
@@ -482,7 +483,7 @@ keys! {
     /// Accounts and sessions on record.
     pub(crate) struct Store {
         /// "sqlite", in the data directory, or postgres://…
-        url: String = "sqlite".to_owned(), later;
+        url: Database = Database::Sqlite;
     }
 }
 

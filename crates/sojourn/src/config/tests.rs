@@ -118,13 +118,32 @@ fn what_is_not_toml_is_told_with_its_line() {
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
     for (text, key) in [
         ("[login]\nmax_per_user = 11", "login.max_per_user"),
-        ("[store]\nurl = \"postgres://db\"", "store.url"),
         ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {
         let told = errors(text);
         assert_eq!(told.len(), 1, "{text}: {told:?}");
         assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
+    }
+}
+
+#[test]
+fn a_database_is_named_and_its_password_shown_nowhere() {
+    let (config, _) =
+        read_ok("[store]\nurl = \"postgres://sojourn:se:cr@et@db/x?sslmode=require\"");
+    let shown = toml::to_string(&config.to_toml()).unwrap();
+    assert!(shown.contains("postgres://sojourn:***@db/x?sslmode=require"), "{shown}");
+    let everything = format!("{shown} {config:?}");
+    assert!(!everything.contains("cr@et"), "{everything}");
+    for (url, wanted) in [
+        ("secret", "neither \"sqlite\" nor"),
+        ("mysql://u:secret@db/x", "begins with postgres://"),
+        ("postgres://u:secret@db:port/x", "not the address of a database"),
+        ("postgres://u@db/x?secret=1", "sslmode"),
+    ] {
+        let told = errors(&format!("[store]\nurl = {url:?}"));
+        assert!(told[0].contains(wanted) && told[0].contains("store.url"), "{told:?}");
+        assert!(!told[0].contains("secret"), "{told:?}");
     }
 }
 

@@ -16,6 +16,7 @@ use sojourn_engine::identity::Identity;
 use sojourn_engine::login::Logins;
 use sojourn_engine::records::Records;
 use sojourn_engine::tokens::Tokens;
+use sojourn_store::Claim;
 use sojourn_store::Store;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -43,7 +44,9 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     let clock = clock::from_environment()
         .map_err(|error| Failure::refused(format!("no clock: {error}")))?;
     let data_dir = config.data_dir.0.clone();
-    let store = Store::open(&data_dir).await.map_err(|error| Failure::caused(&error))?;
+    let (store, mut claim) = Store::open_alone(config.store.url.location(&data_dir))
+        .await
+        .map_err(|error| Failure::caused(&error))?;
     let options = AuditOptions {
         data_dir: data_dir.clone(),
         on_failure: match config.audit.on_failure {
@@ -85,7 +88,8 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
         build: convert::BUILD.to_owned(),
     });
     engine.rates().set(convert::rates(&config));
-    let outcome = serve(&config, &engine, runners, &store, clock.as_ref()).await;
+    let place = Place { store: &store, claim: &mut claim, clock: clock.as_ref() };
+    let outcome = serve(&config, &engine, runners, place).await;
     log.record_soon(Event::new(clock.wall(), Action::GatewayStopped, Actor::SYSTEM));
     last.cancel();
     let _crashed = keeper.await;
@@ -93,13 +97,20 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     outcome
 }
 
+/// Where a gateway keeps what it knows.
+struct Place<'a> {
+    store: &'a Store,
+    claim: &'a mut Claim,
+    clock: &'a dyn Clock,
+}
+
 async fn serve(
     config: &Config,
     engine: &Engine,
     runners: RunnerSource,
-    store: &Store,
-    clock: &dyn Clock,
+    place: Place<'_>,
 ) -> Outcome {
+    let Place { store, claim, clock } = place;
     let started = Event::new(clock.wall(), Action::GatewayStarted, Actor::SYSTEM)
         .detail("version", env!("CARGO_PKG_VERSION"));
     engine.audit().record(started).await.map_err(|error| Failure::caused(&error))?;
@@ -111,7 +122,7 @@ async fn serve(
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
         first_admin::welcome(&listening, admin);
-        engine.watch_accounts().await;
+        tokio::join!(engine.watch_accounts(), engine.keep_house());
         Ok(())
     };
     let outcome = tokio::select! {
@@ -120,6 +131,7 @@ async fn serve(
             tracing::info!(signal, event = "stopping", "stopping");
             Ok(())
         }
+        lost = claim.lost() => Err(Failure::caused(&lost)),
         ended = &mut runner => match ended {
             Ok(Err(failure)) => Err(failure),
             _ => Err(Failure::refused("the runner cannot be reached any more")),

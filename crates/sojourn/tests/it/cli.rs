@@ -104,10 +104,14 @@ fn help_lists_what_works_within_80_columns() {
 
 #[test]
 fn accounts_are_kept_with_the_gateway_running_and_stopped() {
-    if !can_make_sandboxes() {
-        return;
+    if can_make_sandboxes() {
+        accounts_are_kept(&Options::default());
     }
-    let mut gateway = gateway(&Options::default());
+}
+
+/// Accounts are made and changed with the gateway running and stopped.
+pub(crate) fn accounts_are_kept(options: &Options) {
+    let mut gateway = gateway(options);
     let (status, _, err) = gateway.try_cli(&["user", "add", "bob", "--password-stdin"], "short\n");
     assert_eq!(status.code(), Some(1));
     assert!(err.contains("15 characters"), "{err}");
@@ -136,10 +140,14 @@ fn accounts_are_kept_with_the_gateway_running_and_stopped() {
 
 #[test]
 fn a_session_is_listed_shown_ended_and_replayed() {
-    if !can_make_sandboxes() {
-        return;
+    if can_make_sandboxes() {
+        a_session_is_listed(&Options::default());
     }
-    let gateway = gateway(&Options::default());
+}
+
+/// A session, from its start to its replay, by commands.
+pub(crate) fn a_session_is_listed(options: &Options) {
+    let gateway = gateway(options);
     let mut shell = gateway.alice().with("-tt").start(&[]);
     shell.expect("# ");
     shell.write(b"printf 'mark%s\\n' one\n");

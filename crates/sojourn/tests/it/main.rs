@@ -5,6 +5,7 @@ mod bait;
 mod cli;
 mod clients;
 mod crashes;
+mod database;
 mod detach;
 mod disguise;
 mod docker;
