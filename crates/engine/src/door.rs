@@ -268,8 +268,9 @@ pub enum Refusal {
     /// No such profile, or not for this user: the answer is the same.
     #[error("there is no profile {0:?} for you")]
     UnknownProfile(String),
-    /// The account was closed, or its password changed, since they signed in.
-    #[error("your account does not let you start a session any more; sign in again")]
+    /// The account was closed, or its password changed, since they signed in; or its role is one that
+    /// only looks on.
+    #[error("your account does not let you start a session; if it should, sign in again")]
     Account,
     /// The profile wants a reason.
     #[error("this profile wants a reason: set SOJOURN_WHY (ssh -o SetEnv=SOJOURN_WHY=...)")]

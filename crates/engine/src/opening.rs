@@ -7,6 +7,8 @@ use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use sojourn_core::authz::General;
+use sojourn_core::authz::may_in_general;
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
@@ -82,6 +84,9 @@ impl Engine {
         let unknown = || Refusal::UnknownProfile(name.to_owned());
         let (policy, slot) = match &stay.who {
             Who::User(principal) => {
+                if !may_in_general(principal.asker(), General::StartSession).is_allowed() {
+                    return Err(Refusal::Account);
+                }
                 match inner.identity.may_begin(principal).await {
                     Ok(true) => {}
                     Ok(false) => return Err(Refusal::Account),

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use serde::Serialize;
+use sojourn_engine::identity::ResetError;
 use sojourn_engine::login::ChangeError;
 use sojourn_engine::login::LoginEnd;
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ use super::add_cookie;
 use crate::answer::Code;
 use crate::answer::Refused;
 use crate::caller::Caller;
+use crate::caller::FromClient;
 use crate::caller::ONLY_A_PERSON;
 use crate::cookie;
 use crate::cookie::Kind;
@@ -34,6 +36,17 @@ struct Change {
     confirm_password: String,
 }
 
+/// What a link is used with.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document; the body is read field by field")]
+struct Reset {
+    /// The token of the link.
+    token: String,
+    new_password: String,
+    /// The new one once more.
+    confirm_password: String,
+}
+
 /// It is done.
 #[derive(Serialize, ToSchema)]
 struct Done {
@@ -46,17 +59,30 @@ struct Done {
 pub(super) fn routes() -> Vec<Route> {
     let may_fail =
         [Code::Invalid, Code::RateLimited, Code::AuditUnavailable, Code::StoreUnavailable];
-    vec![Route::post(
-        "/api/auth/change-password",
-        Access::Login,
-        Activity::Counts,
-        change,
-        Doc::of("changePassword", "Changes one's password. Every login of the account ends.")
-            .takes::<Change>(Required::True)
-            .gives::<Done>(200, "It is changed.")
-            .refuses(&may_fail)
-            .refuses(&[Code::CurrentPasswordWrong]),
-    )]
+    vec![
+        Route::post(
+            "/api/auth/change-password",
+            Access::Login,
+            Activity::Counts,
+            change,
+            Doc::of("changePassword", "Changes one's password. Every login of the account ends.")
+                .takes::<Change>(Required::True)
+                .gives::<Done>(200, "It is changed.")
+                .refuses(&may_fail)
+                .refuses(&[Code::CurrentPasswordWrong]),
+        ),
+        Route::post(
+            "/api/auth/reset",
+            Access::SignIn,
+            Activity::Passive,
+            reset,
+            Doc::of("resetPassword", "Sets a password by a one-time link; nobody is signed in.")
+                .takes::<Reset>(Required::True)
+                .gives::<Done>(200, "It is set.")
+                .refuses(&may_fail)
+                .refuses(&[Code::InvalidCredentials]),
+        ),
+    ]
 }
 
 /// `POST /api/auth/change-password`
@@ -76,6 +102,21 @@ async fn change(
     Ok(response)
 }
 
+/// `POST /api/auth/reset`
+async fn reset(
+    State(gate): State<Gate>,
+    FromClient(client): FromClient,
+    fields: Fields,
+) -> Result<Json<Done>, Refused> {
+    fields.only(&["token", "new_password", "confirm_password"])?;
+    let token = fields.needed("token")?;
+    let (new, again) = (fields.needed("new_password")?, fields.needed("confirm_password")?);
+    gate.engine().identity().reset(token, new, again, &client).await?;
+    // The account's logins are good for nothing already; this tells those who wait for their end.
+    gate.logins().recheck().await.map_err(|_| Refused::Store)?;
+    Ok(Json(Done { success: true, message: "Password set; please sign in." }))
+}
+
 /// The new password, which is to be there twice.
 fn twice(fields: &Fields) -> Result<&str, Refused> {
     let new = fields.needed("new_password")?;
@@ -83,6 +124,17 @@ fn twice(fields: &Fields) -> Result<&str, Refused> {
         return Err(Refused::invalid("confirm_password", "not the same as the new password"));
     }
     Ok(new)
+}
+
+impl From<ResetError> for Refused {
+    fn from(error: ResetError) -> Self {
+        match &error {
+            ResetError::Link => Self::InvalidCredentials("this link is not good any more"),
+            ResetError::Confirmation => Self::invalid("confirm_password", error),
+            ResetError::Password(why) => Self::invalid("new_password", why),
+            ResetError::Unavailable(why) => (*why).into(),
+        }
+    }
 }
 
 impl From<ChangeError> for Refused {

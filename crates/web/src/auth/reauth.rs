@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use sojourn_engine::identity::SignIn;
+use sojourn_engine::identity::Again;
 use sojourn_engine::login::Rotation;
 use utoipa::ToSchema;
 use utoipa::openapi::Required;
@@ -53,14 +53,14 @@ async fn prove(
 ) -> Result<Response, Refused> {
     fields.only(&["password", "code"])?;
     let login = caller.login().ok_or(Refused::Forbidden(ONLY_A_PERSON))?;
-    let (password, _) = (fields.needed("password")?, fields.text("code")?);
-    let client = caller.client();
-    let who = match gate.engine().identity().sign_in(login.name(), password, client, None).await {
-        SignIn::Done(who, _) => who,
-        SignIn::SecondFactor(_) => return Ok(next_step()),
-        SignIn::Refused | SignIn::Over => return Err(Refused::InvalidCredentials(WRONG)),
-        SignIn::Throttled { retry_after } => return Err(Refused::RateLimited { retry_after }),
-        SignIn::Unavailable(why) => return Err(why.into()),
+    let (password, code) = (fields.needed("password")?, fields.text("code")?);
+    let (user, client) = (login.user(), caller.client());
+    let who = match gate.engine().identity().prove_again(user, password, code, client).await {
+        Again::Proved(who) => who,
+        Again::CodeNeeded => return Ok(next_step()),
+        Again::Wrong => return Err(Refused::InvalidCredentials(WRONG)),
+        Again::Throttled { retry_after } => return Err(Refused::RateLimited { retry_after }),
+        Again::Unavailable(why) => return Err(why.into()),
     };
     let proved = gate.logins().rotate(login, Rotation::Reauthenticated(who), client).await;
     let (secret, login) = proved?;

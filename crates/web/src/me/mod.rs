@@ -4,6 +4,7 @@ mod keys;
 mod login;
 mod logins;
 mod tokens;
+mod totp;
 
 use axum::Json;
 use axum::extract::State;
@@ -58,7 +59,7 @@ pub(crate) fn routes() -> Vec<Route> {
         read,
         Doc::of("readMe", "Who one is.").gives::<Me>(200, "This one."),
     );
-    [vec![own], login::routes(), logins::routes(), keys::routes(), tokens::routes()]
+    [vec![own], login::routes(), logins::routes(), keys::routes(), totp::routes(), tokens::routes()]
         .into_iter()
         .flatten()
         .collect()
@@ -66,12 +67,16 @@ pub(crate) fn routes() -> Vec<Route> {
 
 /// `GET /api/me`
 async fn read(State(gate): State<Gate>, caller: Caller) -> Result<Json<Me>, Refused> {
+    let second_factor = match caller.user() {
+        Some(user) => gate.engine().identity().second_factor_of(user).await?.is_some(),
+        None => false,
+    };
     let login = caller.login();
     Ok(Json(Me {
         user: caller.name().map(str::to_owned),
         role: role(caller.asker()).name(),
         must_change: login.is_some_and(|login| login.must_change()),
-        second_factor: false,
+        second_factor,
         csrf_token: login.map(|login| login.csrf_token()),
         login: login.map(|login| LoginShown::of(&gate, login)),
         scopes: match caller.who() {

@@ -1,6 +1,7 @@
 //! `/api/users`: accounts, for admins.
 
 mod change;
+mod links;
 mod logins;
 
 use axum::Json;
@@ -24,6 +25,7 @@ use crate::request::Fields;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
+use links::Link;
 
 /// Who may use these routes.
 const ADMINS: Access = Access::Role(Scope::Admin, General::ManageUsers);
@@ -74,6 +76,8 @@ struct MadeAccount {
     #[serde(flatten)]
     #[schema(inline)]
     account: Account,
+    /// Where its person sets a password.
+    link: Option<Link>,
 }
 
 /// The routes of this directory.
@@ -99,6 +103,7 @@ pub(crate) fn routes() -> Vec<Route> {
         ),
     ];
     routes.extend(change::routes());
+    routes.extend(links::routes());
     routes.extend(logins::routes());
     routes
 }
@@ -122,8 +127,12 @@ async fn create(
     let password = fields.text("password")?;
     let accounts = gate.engine().accounts();
     accounts.add(name, role.unwrap_or(Role::Member), password, caller.actor()).await?;
+    let link = match password {
+        Some(_) => None,
+        None => Some(links::issue(&gate, &caller, name).await?),
+    };
     let account = shown(&accounts.get(name).await?);
-    Ok((StatusCode::CREATED, Json(MadeAccount { account })))
+    Ok((StatusCode::CREATED, Json(MadeAccount { account, link })))
 }
 
 fn parsed_role(role: &str) -> Result<Role, Refused> {
