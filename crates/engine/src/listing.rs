@@ -223,6 +223,20 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// How a session's lease stands, as its shim says now; none where it does not.
+    pub async fn lease_of(&self, session: &Session) -> Option<LeaseView> {
+        session.lease().await.map(|lease| lease_view(&lease, self.clock().wall()))
+    }
+
+    /// How a session's lease stood when its shim last said it.
+    #[must_use]
+    pub fn lease_told(&self, session: &Session) -> Option<LeaseView> {
+        let lease = session.shared.progress.borrow().lease.clone();
+        lease.map(|lease| lease_view(&lease, self.clock().wall()))
+    }
+}
+
 fn lease_view(lease: &LeaseState, now: Wall) -> LeaseView {
     LeaseView {
         deadline: lease.remaining.map(|left| now.after(left)),

@@ -9,10 +9,14 @@ use sojourn_core::audit::Actor;
 use sojourn_core::audit::ActorKind;
 use sojourn_core::authz::Asker;
 use sojourn_core::ids::UserId;
+use sojourn_engine::door::Who as Stays;
 use sojourn_engine::ending::EndedBy;
 use sojourn_engine::identity::Client;
+use sojourn_engine::identity::How;
+use sojourn_engine::identity::Principal;
 use sojourn_engine::login::Login;
 use sojourn_engine::tokens::ApiToken;
+use sojourn_engine::visiting::Person;
 
 use crate::answer::Refused;
 
@@ -94,6 +98,34 @@ impl Caller {
             Who::Login(login) => Some(login.name()),
             Who::Token(token) => Some(&token.name),
             Who::Local { .. } => None,
+        }
+    }
+
+    /// As somebody at a terminal.
+    pub(crate) fn person(&self) -> Person {
+        let (who, token) = match &self.who {
+            Who::Login(login) => (Stays::User(login.principal()), None),
+            Who::Token(token) => {
+                let principal = Principal {
+                    id: token.user,
+                    name: token.name.clone(),
+                    role: token.role,
+                    how: How::Token,
+                    fingerprint: None,
+                    epoch: 0,
+                    login: None,
+                };
+                (Stays::User(principal), Some(token.id.to_string()))
+            }
+            Who::Local { .. } => (Stays::Local, None),
+        };
+        Person {
+            who,
+            asker: self.asker(),
+            actor: self.actor(),
+            token,
+            address: self.client.address(),
+            client: self.client.user_agent().to_owned(),
         }
     }
 

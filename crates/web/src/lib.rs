@@ -13,10 +13,13 @@
 #![expect(dead_code, reason = "accounts' and sign-in's routes use the rest of what is here")]
 
 mod answer;
+mod attach;
+mod audit;
 mod auth;
 mod caller;
 mod cookie;
 mod files;
+mod follow;
 mod forwarded;
 mod gate;
 mod guards;
@@ -33,6 +36,8 @@ mod request;
 mod route;
 mod sessions;
 mod settings;
+mod starting;
+mod steering;
 mod table;
 mod users;
 

@@ -24,6 +24,7 @@ use tokio_util::io::ReaderStream;
 use crate::answer::Code;
 use crate::answer::Refused;
 use crate::caller::Caller;
+use crate::follow;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Asked;
@@ -43,9 +44,10 @@ pub(crate) fn routes() -> Vec<Route> {
         read,
         Doc::of("readRecording", "What a channel of the session showed, as asciicast.")
             .query::<u16>("channel", "The channel, 0 where none is named.")
-            .query::<String>("follow", "Not in this version.")
+            .query::<u8>("follow", "1: what comes is sent as well, until it is complete.")
             .gives_bytes(200, "application/x-asciicast", "The recording up to here.")
-            .refuses(&[Code::NotFound, Code::Conflict, Code::Gone, Code::Invalid]),
+            .refuses(&[Code::NotFound, Code::Conflict, Code::Gone, Code::Invalid])
+            .refuses(&[Code::AuditUnavailable]),
     )]
 }
 
@@ -57,9 +59,11 @@ async fn read(
     asked: Asked,
 ) -> Result<Response, Refused> {
     let channel: u16 = asked.parsed("channel")?.unwrap_or(0);
-    if asked.get("follow").is_some_and(|follow| follow != "0") {
-        return Err(Refused::invalid("follow", "not in this version"));
-    }
+    let to_the_end = match asked.get("follow") {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err(Refused::invalid("follow", "0 or 1")),
+    };
     let session = gate.admit(&caller, Deed::Read, &typed).await?;
     let none = || match &session.recording_removed {
         Some(gone) => {
@@ -74,8 +78,15 @@ async fn read(
         .session(session.id)
         .detail("channel", channel);
     // Root reads the file whether or not the log can be written.
-    if gate.engine().audit().record(event).await.is_err() {
-        tracing::warn!(session = %session.id, "a recording was read and that is not on record");
+    if let Err(error) = gate.engine().audit().record(event).await {
+        tracing::warn!(session = %session.id, "a recording is read and that is not on record");
+        if caller.user().is_some() {
+            return Err(Refused::Audit(error.to_string()));
+        }
+    }
+    if to_the_end {
+        let body = follow::follow(file, gate.engine().session(session.id));
+        return Ok(([(CONTENT_TYPE, "application/x-asciicast")], body).into_response());
     }
     let file = tokio::fs::File::from_std(file).take(length);
     let body = Body::from_stream(ReaderStream::with_capacity(file, 64 << 10));

@@ -1,5 +1,7 @@
 //! Reading what was asked: bodies and query strings, each field known by name.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -58,6 +60,56 @@ impl Fields {
             }
             Some(_) => Err(not()),
         }
+    }
+
+    /// A whole number from this range.
+    pub(crate) fn whole(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>, Refused> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64().filter(|number| range.contains(number)) {
+                Some(number) => Ok(Some(number)),
+                None => {
+                    let (from, to) = (range.start(), range.end());
+                    Err(Refused::invalid(
+                        name,
+                        format_args!("not a whole number from {from} to {to}"),
+                    ))
+                }
+            },
+        }
+    }
+
+    /// Fields within this one.
+    pub(crate) fn object(&self, name: &'static str) -> Result<Option<Self>, Refused> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(Self(fields.clone()))),
+            Some(_) => Err(Refused::invalid(name, "not an object")),
+        }
+    }
+
+    /// Texts by name: at most so many, each name and text at most so long in bytes.
+    pub(crate) fn words(
+        &self,
+        name: &'static str,
+        most: usize,
+        longest: usize,
+    ) -> Result<BTreeMap<String, String>, Refused> {
+        let Some(Self(fields)) = self.object(name)? else { return Ok(BTreeMap::new()) };
+        if fields.len() > most {
+            return Err(Refused::invalid(name, format_args!("more than {most}")));
+        }
+        let word = |(key, value): (String, Value)| match value {
+            Value::String(text) if key.len() <= longest && text.len() <= longest => Ok((key, text)),
+            _ => {
+                Err(Refused::invalid(name, format_args!("texts, {longest} bytes at most, by name")))
+            }
+        };
+        fields.into_iter().map(word).collect()
     }
 
     /// True or false, where it is there.
@@ -171,19 +223,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
     }
 }
 
+/// The fields of a body, in tests.
+#[cfg(test)]
+pub(crate) async fn fields(kind: Option<&str>, body: &str) -> Result<Fields, Refused> {
+    let mut request = Request::builder();
+    if let Some(kind) = kind {
+        request = request.header(CONTENT_TYPE, kind);
+    }
+    Fields::from_request(request.body(body.to_owned().into()).unwrap(), &()).await
+}
+
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
-
-    async fn fields(kind: Option<&str>, body: &str) -> Result<Fields, Refused> {
-        let mut request = Request::builder();
-        if let Some(kind) = kind {
-            request = request.header(CONTENT_TYPE, kind);
-        }
-        Fields::from_request(request.body(Body::from(body.to_owned())).unwrap(), &()).await
-    }
 
     #[tokio::test]
     async fn a_body_is_a_json_object_or_nothing() {

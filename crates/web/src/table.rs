@@ -8,6 +8,8 @@ use axum::middleware;
 use tower_http::compression::CompressionLayer;
 
 use crate::answer::Refused;
+use crate::attach;
+use crate::audit;
 use crate::auth;
 use crate::files;
 use crate::gate::Gate;
@@ -19,6 +21,8 @@ use crate::pages;
 use crate::recording;
 use crate::route::Route;
 use crate::sessions;
+use crate::starting;
+use crate::steering;
 use crate::users;
 
 /// Every route there is. A part adds its own lines here.
@@ -30,6 +34,10 @@ pub(crate) fn all() -> Vec<Route> {
     all.extend(me::routes());
     all.extend(users::routes());
     all.extend(sessions::routes());
+    all.extend(starting::routes());
+    all.extend(steering::routes());
+    all.extend(attach::routes());
+    all.extend(audit::routes());
     all.extend(recording::routes());
     all.extend(files::routes());
     all

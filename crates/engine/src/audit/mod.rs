@@ -16,6 +16,7 @@ mod handle;
 mod keys;
 mod opening;
 mod read;
+mod search;
 mod verify;
 mod writer;
 
@@ -34,6 +35,10 @@ pub use keys::KeyError;
 pub use read::Line;
 pub use read::LogReader;
 pub use read::Query;
+pub use search::Found;
+pub use search::MAX_PAGE;
+pub use search::SearchError;
+pub use search::search;
 pub use verify::Finding;
 pub use verify::Findings;
 pub use verify::verify;

@@ -77,6 +77,11 @@ impl LogReader {
         Ok(Self { dir: dir.to_owned(), open: None, next })
     }
 
+    /// Reads from the first line of this file on.
+    pub(super) fn at(dir: &Path, number: u64) -> Self {
+        Self { dir: dir.to_owned(), open: None, next: number }
+    }
+
     /// The next whole line; none at the end, for now.
     ///
     /// # Errors

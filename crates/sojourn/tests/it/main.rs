@@ -30,6 +30,7 @@ mod share;
 mod ssh;
 mod storm;
 mod straits;
+mod terminals;
 mod web;
 
 use std::fs;

@@ -1,0 +1,57 @@
+//! A recording as it grows: what there is, then what comes, until it is complete.
+
+use std::fs::File;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use sojourn_engine::session::Session;
+use tokio::io::AsyncReadExt;
+
+/// So much is read at once.
+const PART: usize = 64 << 10;
+
+/// How often it is looked whether there is more.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A recording, followed.
+struct Following {
+    file: tokio::fs::File,
+    /// None: it is complete, or was when this was last asked.
+    session: Option<Session>,
+    over: bool,
+}
+
+/// The file's bytes as they come, until the session is over; `session` is none when it is already.
+pub(crate) fn follow(file: File, session: Option<Session>) -> Body {
+    let over = session.is_none();
+    let following = Following { file: tokio::fs::File::from_std(file), session, over };
+    Body::from_stream(stream::try_unfold(following, |mut following| async move {
+        let part = following.next().await?;
+        Ok::<_, std::io::Error>(part.map(|part| (part, following)))
+    }))
+}
+
+impl Following {
+    async fn next(&mut self) -> std::io::Result<Option<Bytes>> {
+        let mut part = vec![0; PART];
+        loop {
+            let length = self.file.read(&mut part).await?;
+            if length > 0 {
+                part.truncate(length);
+                return Ok(Some(part.into()));
+            }
+            // What was written before its end was known is read after it.
+            if self.over {
+                return Ok(None);
+            }
+            if let Some(session) = &self.session {
+                tokio::select! {
+                    () = session.over() => self.over = true,
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+        }
+    }
+}

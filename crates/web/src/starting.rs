@@ -1,0 +1,283 @@
+//! `POST /api/sessions`: a session with a terminal, which waits for whoever attaches.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use sojourn_core::authz::General;
+use sojourn_core::ids::SessionId;
+use sojourn_core::limits::Lower;
+use sojourn_core::scope::Scope;
+use sojourn_core::status::Status;
+use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::door::Refusal;
+use sojourn_engine::records::SHELL;
+use sojourn_engine::view::BUILT_IN_RUNNER;
+use sojourn_engine::visiting::Wish;
+use utoipa::ToSchema;
+use utoipa::openapi::Required;
+
+use crate::answer::Code;
+use crate::answer::Refused;
+use crate::caller::Caller;
+use crate::caller::Who;
+use crate::gate::Gate;
+use crate::openapi::Doc;
+use crate::request::Fields;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+
+/// The size of a terminal whose browser gives none.
+const USUAL: WindowSize = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
+
+/// The largest side of a terminal, in characters.
+const LARGEST_SIDE: u64 = 1000;
+
+/// The longest reason, and the longest label, in bytes.
+const LONGEST_WHY: usize = 1000;
+const LONGEST_LABEL: usize = 64;
+
+/// The most labels of one session.
+const MOST_LABELS: usize = 32;
+
+/// A session to start.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document; the body is read field by field")]
+struct NewSession {
+    /// What runs in it: `shell`.
+    harness: String,
+    /// The profile's name; the default one where it is left out.
+    profile: Option<String>,
+    /// The runner's name; the built-in one where it is left out.
+    runner: Option<String>,
+    /// Columns of the terminal.
+    #[schema(minimum = 1, maximum = 1000)]
+    cols: Option<u16>,
+    /// Its rows.
+    #[schema(minimum = 1, maximum = 1000)]
+    rows: Option<u16>,
+    /// Limits lower than the profile's.
+    limits: Option<LowerLimits>,
+    /// The reason, where the profile wants one.
+    why: Option<String>,
+    /// Words to put on it.
+    labels: Option<std::collections::BTreeMap<String, String>>,
+    /// For agents.
+    cwd: Option<String>,
+    /// For agents.
+    prompt: Option<String>,
+    /// For agents.
+    model: Option<String>,
+    /// For agents.
+    permission_mode: Option<String>,
+}
+
+/// Limits that only lower.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "for the document; the body is read field by field")]
+struct LowerLimits {
+    /// From when it starts.
+    #[schema(minimum = 0)]
+    max_runtime_seconds: Option<f64>,
+    /// Since something last happened.
+    #[schema(minimum = 0)]
+    idle_timeout_seconds: Option<f64>,
+    /// Bytes that it prints.
+    #[schema(minimum = 1)]
+    max_output_bytes: Option<u64>,
+}
+
+/// A session that starts.
+#[derive(Serialize, ToSchema)]
+struct Started {
+    #[schema(value_type = String, format = "uuid")]
+    session_id: SessionId,
+    #[schema(value_type = String)]
+    status: Status,
+    harness: &'static str,
+}
+
+/// The routes of this file.
+pub(crate) fn routes() -> Vec<Route> {
+    vec![Route::post(
+        "/api/sessions",
+        Access::Role(Scope::Sessions, General::StartSession),
+        Activity::Counts,
+        start,
+        Doc::of("startSession", "Starts a session, which waits for whoever attaches.")
+            .takes::<NewSession>(Required::True)
+            .gives::<Started>(201, "It starts.")
+            .refuses(&[
+                Code::Invalid,
+                Code::RateLimited,
+                Code::LimitReached,
+                Code::RunnerUnavailable,
+                Code::AuditUnavailable,
+                Code::StoreUnavailable,
+            ]),
+    )]
+}
+
+async fn start(
+    State(gate): State<Gate>,
+    caller: Caller,
+    fields: Fields,
+) -> Result<(StatusCode, Json<Started>), Refused> {
+    let wish = wish(&fields)?;
+    let engine = gate.engine();
+    // Root's own are nobody's tries.
+    let address = match caller.who() {
+        Who::Local { .. } => None,
+        Who::Login(_) | Who::Token(_) => Some(caller.client().address()),
+    };
+    let admitted = engine
+        .rates()
+        .start(caller.user(), address, &caller.actor())
+        .map_err(|refused| Refused::RateLimited { retry_after: refused.retry_after })?;
+    match engine.start_terminal(&caller.person(), wish).await {
+        Ok(session_id) => {
+            drop(admitted);
+            let started = Started { session_id, status: Status::Starting, harness: SHELL };
+            Ok((StatusCode::CREATED, Json(started)))
+        }
+        Err(refusal) => {
+            admitted.give_back();
+            Err(refusal.into())
+        }
+    }
+}
+
+fn wish(fields: &Fields) -> Result<Wish, Refused> {
+    fields.only(&[
+        "harness",
+        "profile",
+        "runner",
+        "cols",
+        "rows",
+        "limits",
+        "why",
+        "labels",
+        "cwd",
+        "prompt",
+        "model",
+        "permission_mode",
+    ])?;
+    match fields.text("harness")? {
+        Some(SHELL) => {}
+        Some(other) => {
+            let line = format!("there is no harness {other:?}; this version has {SHELL:?}");
+            return Err(Refused::invalid("harness", line));
+        }
+        None => return Err(Refused::invalid("harness", format_args!("say which: {SHELL:?}"))),
+    }
+    match fields.text("runner")? {
+        None | Some(BUILT_IN_RUNNER) => {}
+        Some(other) => {
+            let line = format!("there is no runner {other:?} but {BUILT_IN_RUNNER:?}");
+            return Err(Refused::invalid("runner", line));
+        }
+    }
+    for name in ["cwd", "prompt", "model", "permission_mode"] {
+        if fields.text(name)?.is_some() {
+            return Err(Refused::invalid(name, "a shell takes none; it is for agents"));
+        }
+    }
+    let why = fields.text("why")?;
+    if why.is_some_and(|why| why.len() > LONGEST_WHY) {
+        return Err(Refused::invalid("why", format_args!("longer than {LONGEST_WHY} bytes")));
+    }
+    let side = |name, usual: u16| {
+        let side = fields.whole(name, 1..=LARGEST_SIDE)?;
+        Ok::<_, Refused>(side.and_then(|side| u16::try_from(side).ok()).unwrap_or(usual))
+    };
+    let (cols, rows) = (side("cols", USUAL.cols)?, side("rows", USUAL.rows)?);
+    Ok(Wish {
+        profile: fields.text("profile")?.map(ToOwned::to_owned),
+        lower: lower(fields)?,
+        why: why.map(ToOwned::to_owned),
+        labels: fields.words("labels", MOST_LABELS, LONGEST_LABEL)?,
+        size: WindowSize { cols, rows, ..USUAL },
+    })
+}
+
+fn lower(fields: &Fields) -> Result<Lower, Refused> {
+    let Some(limits) = fields.object("limits")? else { return Ok(Lower::default()) };
+    limits.only(&["max_runtime_seconds", "idle_timeout_seconds", "max_output_bytes"])?;
+    // As in the configuration: no limit is no wish to have one.
+    let some = |time: Option<std::time::Duration>| time.filter(|time| !time.is_zero());
+    Ok(Lower {
+        max_runtime: some(limits.seconds("max_runtime_seconds")?),
+        idle_timeout: some(limits.seconds("idle_timeout_seconds")?),
+        max_output: limits.whole("max_output_bytes", 0..=u64::MAX)?.filter(|bytes| *bytes > 0),
+    })
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let line = refusal.to_string();
+        let full = |limit, max: usize| Self::LimitReached {
+            limit,
+            max_sessions: u64::try_from(max).unwrap_or(u64::MAX),
+            line: line.clone(),
+        };
+        match refusal {
+            Refusal::GatewayFull { max, .. } => full("max_concurrent_sessions", max),
+            Refusal::UserFull { max, .. } => full("max_sessions_per_user", max),
+            Refusal::PotFull { max } => full("max_sessions", max),
+            Refusal::UnknownProfile(_) => Self::Invalid { field: "profile", why: line },
+            Refusal::WhyRequired => Self::invalid("why", "this profile wants a reason"),
+            Refusal::Account => Self::Forbidden("your account may not start a session any more"),
+            Refusal::MayNotType => Self::Forbidden("you may look on, and no more"),
+            Refusal::Sandbox { .. } | Refusal::Start(_) | Refusal::ShuttingDown => {
+                Self::Runner(line)
+            }
+            Refusal::Audit => Self::Audit(line),
+            Refusal::Store => Self::Store,
+            Refusal::NoSession(_)
+            | Refusal::TakenOver(_)
+            | Refusal::Over
+            | Refusal::NoTerminal
+            | Refusal::Watchers(_)
+            | Refusal::Listen(_)
+            | Refusal::Channels(_) => Self::Conflict(line),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::fields;
+
+    #[tokio::test]
+    async fn what_is_wished_for_is_bounded() {
+        let read = async |body: &str| wish(&fields(Some("application/json"), body).await?);
+        let wish = read(
+            r#"{"harness": "shell", "cols": 100, "labels": {"ticket": "42"}, "why": "to see",
+                "limits": {"max_runtime_seconds": 1.5, "max_output_bytes": 9}}"#,
+        );
+        let wish = wish.await.unwrap();
+        assert_eq!((wish.size.cols, wish.size.rows), (100, 24));
+        assert_eq!(wish.lower.max_output, Some(9));
+        assert_eq!(wish.labels["ticket"], "42");
+        for (field, body) in [
+            ("harness", r#"{}"#),
+            ("harness", r#"{"harness": "claude"}"#),
+            ("runner", r#"{"harness": "shell", "runner": "laptop"}"#),
+            ("prompt", r#"{"harness": "shell", "prompt": "hello"}"#),
+            ("cols", r#"{"harness": "shell", "cols": 0}"#),
+            ("rows", r#"{"harness": "shell", "rows": 1001}"#),
+            ("rows", r#"{"harness": "shell", "rows": "24"}"#),
+            ("labels", r#"{"harness": "shell", "labels": {"a": 1}}"#),
+            ("labels", r#"{"harness": "shell", "labels": []}"#),
+            ("limits", r#"{"harness": "shell", "limits": 7}"#),
+            ("max_output_bytes", r#"{"harness": "shell", "limits": {"max_output_bytes": -1}}"#),
+        ] {
+            match read(body).await {
+                Err(Refused::Invalid { field: found, .. }) => assert_eq!(found, field, "{body}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+    }
+}
