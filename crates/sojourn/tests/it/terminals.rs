@@ -5,6 +5,7 @@ mod api;
 mod onlookers;
 
 use std::time::Duration;
+use std::time::Instant;
 
 use serde_json::Value;
 use serde_json::json;
@@ -81,7 +82,9 @@ impl Seen {
     /// Reads until this was printed.
     #[track_caller]
     fn until(&mut self, socket: &mut Socket, text: &str) {
+        let began = Instant::now();
         while !String::from_utf8_lossy(&self.bytes).contains(text) {
+            assert!(began.elapsed() < PATIENCE, "no {text:?}");
             self.take(socket.next());
         }
     }
@@ -147,10 +150,10 @@ fn a_terminal_is_started_typed_into_resized_and_left_from_a_browser() {
     let errors: Vec<_> = seen.told.iter().filter(|told| told["type"] == "error").collect();
     assert_eq!((&errors[0]["code"], &errors[1]["code"]), (&"MALFORMED".into(), &"INVALID".into()));
 
-    socket.input(b"sleep 600; echo status-$?\n").unwrap();
-    seen.until(&mut socket, "sleep 600");
+    socket.input(b"sleep 600\n").unwrap();
     until("the sleep", PATIENCE, || (!crate::processes_with("sleep 600").is_empty()).then_some(()));
     socket.json(&json!({"type": "interrupt"})).unwrap();
+    socket.input(b"echo status-$?\n").unwrap();
     seen.until(&mut socket, "status-130");
     socket.input(b"exit 7\n").unwrap();
     let ended = loop {
@@ -253,7 +256,7 @@ fn the_end_of_a_login_closes_its_sockets_and_leaves_the_session() {
     watcher.wait_for("snapshot");
     alice.post("/api/auth/logout", &json!({})).expect(204);
     for socket in [&mut socket, &mut watcher] {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let (code, told) = socket.wait_for_close();
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(code, 4401);

@@ -1,8 +1,6 @@
 //! Many people at one terminal: those who look on slow nothing down, and the keyboard goes from one to
 //! the other, also between a browser and SSH.
 
-use std::time::Instant;
-
 use super::*;
 use crate::memory_of;
 
