@@ -2,15 +2,24 @@
 //! key gets the first one's answer for a day.
 //!
 //! Work that has begun is finished though its caller has gone: a caller who lost the connection is the
-//! very one who will ask again. No answer with a secret in it belongs here, for answers are kept.
+//! very one who will ask again.
+//!
+//! An answer may show a secret that is shown once, so the store must not be able to tell it: it has a
+//! digest of the caller's key, and the answer sealed with that key. Whoever reads the database has
+//! neither.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::BASE64URL_NOPAD;
 use data_encoding::HEXLOWER;
+use hmac::Hmac;
+use hmac::KeyInit;
+use hmac::Mac;
 use sha2::Digest;
 use sha2::Sha256;
 use sojourn_store::Asked;
+use sojourn_store::MAX_ANSWER;
 use sojourn_store::Store;
 use sojourn_store::StoreError;
 use tokio::time::MissedTickBehavior;
@@ -21,10 +30,13 @@ use crate::engine::Engine;
 /// How often old answers are forgotten.
 const SWEEP: Duration = Duration::from_secs(3600);
 
-/// The lowest status of an answer that says nothing about the request.
-const SERVER_ERROR: u16 = 500;
-/// The status that tells somebody to come later.
-const TOO_MANY: u16 = 429;
+/// The longest answer that is kept, in bytes: what is left of the store's when it is sealed.
+pub const LONGEST_ANSWER: usize = MAX_ANSWER / 4 * 3;
+/// The longest key, in bytes.
+pub const LONGEST_KEY: usize = 255;
+
+/// The lowest status of a refusal. Nothing was done then, so it may be tried again.
+const REFUSED: u16 = 400;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +44,7 @@ pub struct Reply {
     /// The HTTP status.
     pub status: u16,
     /// The body.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 /// What comes of a request with a key.
@@ -67,7 +79,7 @@ impl Repeats {
     /// Does `work`, unless the owner of this key had it done before. `request` is all that makes a
     /// request another one: method, path, body.
     ///
-    /// An answer that is the gateway's own failure, or says to come later, is not kept.
+    /// A refusal is not kept: with the same key it may be tried again.
     ///
     /// # Errors
     /// When the key is too long, its owner has used too many, or the store does not answer; then
@@ -82,19 +94,22 @@ impl Repeats {
     where
         F: Future<Output = Reply> + Send + 'static,
     {
-        let digest = digest(request);
-        match self.store.begin_request(owner, key, &digest, self.clock.wall()).await? {
+        let seal = Seal { key: key.to_owned(), owner: owner.to_owned(), digest: digest(request) };
+        let key = seal.name();
+        match self.store.begin_request(owner, &key, &seal.digest, self.clock.wall()).await? {
             Asked::InFlight => return Ok(Repeat::InFlight),
             Asked::Mismatch => return Ok(Repeat::Mismatch),
-            Asked::Done { status, body } => return Ok(Repeat::Again(Reply { status, body })),
+            Asked::Done { status, body } => {
+                let body = seal.open(&body).ok_or(StoreError::Impossible("answer"))?;
+                return Ok(Repeat::Again(Reply { status, body }));
+            }
             Asked::Fresh => {}
         }
-        let (store, owner, key) = (self.store.clone(), owner.to_owned(), key.to_owned());
+        let (store, owner) = (self.store.clone(), owner.to_owned());
         let done = tokio::spawn(async move {
             let reply = work.await;
-            let says_something = reply.status < SERVER_ERROR && reply.status != TOO_MANY;
-            let kept = if says_something {
-                store.finish_request(&owner, &key, reply.status, &reply.body).await
+            let kept = if reply.status < REFUSED {
+                store.finish_request(&owner, &key, reply.status, &seal.close(&reply.body)).await
             } else {
                 store.drop_request(&owner, &key).await
             };
@@ -104,6 +119,42 @@ impl Repeats {
             reply
         });
         Ok(done.await.map_or(Repeat::Broken, Repeat::First))
+    }
+}
+
+/// What lies over an answer in the store: HMACs under the caller's key, for this one message.
+struct Seal {
+    key: String,
+    owner: String,
+    digest: String,
+}
+
+impl Seal {
+    /// What the store has in place of the key.
+    fn name(&self) -> String {
+        HEXLOWER.encode(&Sha256::digest(self.key.as_bytes()))
+    }
+
+    fn close(&self, body: &[u8]) -> String {
+        BASE64URL_NOPAD.encode(&self.over(body.to_vec()))
+    }
+
+    fn open(&self, sealed: &str) -> Option<Vec<u8>> {
+        BASE64URL_NOPAD.decode(sealed.as_bytes()).ok().map(|sealed| self.over(sealed))
+    }
+
+    fn over(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for (number, block) in (0_u64..).zip(bytes.chunks_mut(32)) {
+            // An HMAC takes a key of any length.
+            let Ok(mut pad) = Hmac::<Sha256>::new_from_slice(self.key.as_bytes()) else { continue };
+            pad.update(b"sojourn answer\0");
+            pad.update(self.owner.as_bytes());
+            pad.update(self.digest.as_bytes());
+            pad.update(&number.to_be_bytes());
+            let pad = pad.finalize().into_bytes();
+            block.iter_mut().zip(pad).for_each(|(byte, pad)| *byte ^= pad);
+        }
+        bytes
     }
 }
 
@@ -172,14 +223,14 @@ mod tests {
             let done = self.done.clone();
             let work = async move {
                 let body = done.fetch_add(1, Ordering::SeqCst).to_string();
-                Reply { status, body }
+                Reply { status, body: body.into_bytes() }
             };
             self.repeats.once("alice", key, request, work).await.unwrap()
         }
     }
 
     fn reply(status: u16, body: &str) -> Reply {
-        Reply { status, body: body.to_owned() }
+        Reply { status, body: body.as_bytes().to_vec() }
     }
 
     #[tokio::test]
@@ -196,13 +247,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_of_ours_may_be_tried_again_and_a_refusal_stands() {
+    async fn what_was_refused_may_be_tried_again() {
         let house = House::new().await;
         for (status, body) in [(503, "0"), (429, "1"), (422, "2")] {
             let first = house.ask("k", &[b"x"], status).await;
             assert_eq!(first, Repeat::First(reply(status, body)));
         }
-        assert_eq!(house.ask("k", &[b"x"], 201).await, Repeat::Again(reply(422, "2")));
+        assert_eq!(house.ask("k", &[b"x"], 201).await, Repeat::First(reply(201, "3")));
+        assert_eq!(house.ask("k", &[b"x"], 201).await, Repeat::Again(reply(201, "3")));
+    }
+
+    #[test]
+    fn what_the_store_has_tells_nothing_and_the_key_opens_it() {
+        let seal = |key: &str, digest: &str| Seal {
+            key: key.to_owned(),
+            owner: "alice".to_owned(),
+            digest: digest.to_owned(),
+        };
+        let body = b"{\"token\":\"sjt1_secret\"}".repeat(100);
+        let closed = seal("k-1", "d").close(&body);
+        assert_ne!(closed[..43], closed[43..86], "each block has a pad of its own");
+        assert_eq!(seal("k-1", "d").open(&closed), Some(body.clone()));
+        assert_ne!(seal("k-2", "d").open(&closed), Some(body.clone()));
+        assert_ne!(seal("k-1", "e").open(&closed), Some(body));
+        assert!(!seal("k-1", "d").name().contains("k-1"));
     }
 
     #[tokio::test]

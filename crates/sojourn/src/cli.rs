@@ -8,6 +8,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap_complete::Shell;
 use sojourn_core::authz::Role;
+use sojourn_core::scope::Scope;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
 use sojourn_core::units::Span;
@@ -47,7 +48,7 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run the gateway, with its built-in runner
     Serve,
-    /// See, end and replay sessions
+    /// Start, see, attach to, end and replay sessions
     #[command(subcommand)]
     Session(Session),
     /// Manage accounts; the gateway may be running or stopped
@@ -70,8 +71,9 @@ pub(crate) enum Command {
     Runner(Later),
     #[command(hide = true)]
     Runners(Later),
-    #[command(hide = true)]
-    Token(Later),
+    /// Make, list and revoke tokens of programs and runners
+    #[command(subcommand)]
+    Token(Token),
 }
 
 /// Whatever comes: the command is not built yet.
@@ -117,16 +119,111 @@ pub(crate) enum Session {
     Replay(Replay),
     /// List what a session changed in its sandbox, or fetch it as a tar
     Files(Files),
-    #[command(hide = true)]
-    Start(Later),
-    #[command(hide = true)]
-    Attach(Later),
-    #[command(hide = true)]
-    Interrupt(Later),
-    #[command(hide = true)]
-    Resume(Later),
-    #[command(hide = true)]
-    Export(Later),
+    /// Start a session, and attach to it on a terminal
+    Start(Start),
+    /// Attach this terminal to a session; Ctrl-] leaves it running
+    Attach(Attach),
+    /// Interrupt what runs in front, as Ctrl-C does
+    Interrupt {
+        #[command(flatten)]
+        id: SessionName,
+    },
+    /// Take up an agent's conversation again
+    Resume {
+        #[command(flatten)]
+        id: SessionName,
+    },
+    /// Write all that is known of a session to a directory
+    Export(Export),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// What runs in it: shell, or an agent
+    #[arg(long, value_name = "NAME", default_value = "shell")]
+    pub(crate) harness: String,
+    /// On which runner; without, the gateway's own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) runner: Option<String>,
+    /// From which profile
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// In which directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<String>,
+    /// Say why; some profiles want to know
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) why: Option<String>,
+    /// Do not attach to it
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// What an agent is to do
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    #[command(flatten)]
+    pub(crate) id: SessionName,
+    /// Only look on
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// When watching: also what acts on your terminal, as clipboard, title, queries
+    #[arg(long, requires = "watch")]
+    pub(crate) raw: bool,
+    /// Take the keyboard from whoever has it
+    #[arg(long, conflicts_with = "watch")]
+    pub(crate) take_over: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) id: SessionName,
+    /// The directory, which is made [default: sojourn-ID]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token, and print it this once
+    Create(NewToken),
+    /// List tokens, newest first
+    #[command(alias = "list")]
+    Ls {
+        /// Only those of this user
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
+    /// Revoke a token
+    Revoke {
+        /// Its id, or the last 4 characters of it or more
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewToken {
+    /// For a runner of this name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["user", "scope"])]
+    pub(crate) runner: Option<String>,
+    /// Whose runner it is [default: the only user, where there is one]
+    #[arg(long, value_name = "USER", requires = "runner")]
+    pub(crate) owner: Option<String>,
+    /// For programs of this user
+    #[arg(long, value_name = "NAME", required_unless_present = "runner")]
+    pub(crate) user: Option<String>,
+    /// What it is good for: read, sessions or admin [default: read]
+    #[arg(long, value_name = "SCOPE")]
+    pub(crate) scope: Vec<Scope>,
+    /// What to call it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// How long it is good, like 30d [default: until it is revoked]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) expires: Option<Span>,
 }
 
 /// Which session.
@@ -244,8 +341,14 @@ pub(crate) enum User {
         /// Whose
         name: String,
     },
-    #[command(hide = true)]
-    Logins(Later),
+    /// List where somebody is signed in, or end that
+    Logins {
+        /// Whose
+        name: String,
+        /// End them all
+        #[arg(long)]
+        end: bool,
+    },
     /// Make a one-time token, good for an hour, by which somebody sets their password themselves
     Reset {
         /// Whose

@@ -30,6 +30,9 @@ pub(crate) enum Failure {
     /// It was refused, or did not work; the line says what to do.
     #[error("{0}")]
     Refused(String),
+    /// A session's program ended so, and everything there is to say is said.
+    #[error("the session ended with status {0}")]
+    Status(u8),
     /// Whoever reads our output wants no more of it.
     #[error("the output was closed")]
     OutputClosed,
@@ -67,6 +70,7 @@ impl Failure {
             Self::Usage(_) | Self::Config(_) => EXIT_USAGE,
             Self::Unreachable(_) => EXIT_UNREACHABLE,
             Self::Refused(_) => EXIT_FAILED,
+            Self::Status(status) => *status,
             Self::OutputClosed => 0,
         }
     }
@@ -85,7 +89,7 @@ impl From<io::Error> for Failure {
 /// Ends the program: one line a thing that is wrong on standard error, and the exit status.
 pub(crate) fn end(outcome: Outcome) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    if !matches!(failure, Failure::OutputClosed) {
+    if !matches!(failure, Failure::OutputClosed | Failure::Status(_)) {
         for line in failure.to_string().lines() {
             complain(without_number(line));
         }

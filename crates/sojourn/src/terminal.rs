@@ -140,6 +140,30 @@ impl Keys {
     }
 }
 
+/// The terminal on standard input, as it is when every key goes elsewhere; as before once this is
+/// dropped.
+pub(crate) struct Raw {
+    before: Termios,
+}
+
+impl Raw {
+    /// Takes it; none when there is no terminal.
+    pub(crate) fn take() -> Option<Self> {
+        let before = termios::tcgetattr(io::stdin()).ok()?;
+        let mut after = before.clone();
+        after.make_raw();
+        termios::tcsetattr(io::stdin(), OptionalActions::Drain, &after).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no order.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
 /// Takes the last character off a line of UTF-8.
 fn drop_char(line: &mut Vec<u8>) {
     while let Some(byte) = line.pop() {

@@ -258,6 +258,12 @@ codes! {
     AuditUnavailable = 503 "AUDIT_UNAVAILABLE",
 }
 
+impl From<sojourn_engine::rates::Refused> for Refused {
+    fn from(refused: sojourn_engine::rates::Refused) -> Self {
+        Self::RateLimited { retry_after: refused.retry_after }
+    }
+}
+
 impl From<StoreUnavailable> for Refused {
     fn from(_: StoreUnavailable) -> Self {
         Self::Store

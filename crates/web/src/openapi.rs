@@ -38,6 +38,7 @@ use utoipa::openapi::security::SecurityScheme;
 
 use crate::answer::Code;
 use crate::guards;
+use crate::once;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -226,6 +227,16 @@ fn operation(route: Route) -> utoipa::openapi::path::Operation {
         operation = operation.response(status.to_string(), response);
     }
     let mut codes = doc.codes;
+    if rule.creates {
+        let parameter = ParameterBuilder::new()
+            .name(once::HEADER)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some("For a day the same answer, without being done again."))
+            .schema(Some(String::schema()));
+        operation = operation.parameter(parameter);
+        codes.extend([Code::Conflict, Code::Invalid]);
+    }
     codes.extend(implied(&method, rule.access));
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in codes {
@@ -257,8 +268,13 @@ fn schemes(access: Access) -> &'static [&'static str] {
 
 /// What the guards may answer in the handler's stead.
 fn implied(method: &Method, access: Access) -> Vec<Code> {
-    let mut codes =
-        vec![Code::Malformed, Code::Misdirected, Code::HeadersTooLarge, Code::Overloaded];
+    let mut codes = vec![
+        Code::Malformed,
+        Code::Misdirected,
+        Code::HeadersTooLarge,
+        Code::Overloaded,
+        Code::RateLimited,
+    ];
     if !matches!(access, Access::Public | Access::SignIn) {
         codes.extend([
             Code::LoginRequired,

@@ -54,6 +54,8 @@ pub(crate) struct Rule {
     pub(crate) activity: Activity,
     /// The longest body, in bytes.
     pub(crate) longest_body: usize,
+    /// Whether it creates something, so that it may be sent again with an `Idempotency-Key`.
+    pub(crate) creates: bool,
 }
 
 /// One line of the table.
@@ -110,6 +112,12 @@ impl Route {
         Self::new((Method::PATCH, MethodFilter::PATCH), path, (access, activity), handler, doc)
     }
 
+    /// The same, which creates something: sent again with an `Idempotency-Key`, it does so once.
+    pub(crate) fn creates(mut self) -> Self {
+        self.rule.creates = true;
+        self
+    }
+
     fn new<H: Handler<T, Gate>, T: 'static>(
         (method, filter): (Method, MethodFilter),
         path: &'static str,
@@ -121,7 +129,7 @@ impl Route {
             true => SMALL_BODY,
             false => USUAL_BODY,
         };
-        let rule = Rule { access, activity, longest_body };
+        let rule = Rule { access, activity, longest_body, creates: false };
         Self { method, path, rule, handler: on(filter, handler), doc }
     }
 }

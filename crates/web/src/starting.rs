@@ -100,23 +100,26 @@ struct Started {
 
 /// The routes of this file.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![Route::post(
-        "/api/sessions",
-        Access::Role(Scope::Sessions, General::StartSession),
-        Activity::Counts,
-        start,
-        Doc::of("startSession", "Starts a session, which waits for whoever attaches.")
-            .takes::<NewSession>(Required::True)
-            .gives::<Started>(201, "It starts.")
-            .refuses(&[
-                Code::Invalid,
-                Code::RateLimited,
-                Code::LimitReached,
-                Code::RunnerUnavailable,
-                Code::AuditUnavailable,
-                Code::StoreUnavailable,
-            ]),
-    )]
+    vec![
+        Route::post(
+            "/api/sessions",
+            Access::Role(Scope::Sessions, General::StartSession),
+            Activity::Counts,
+            start,
+            Doc::of("startSession", "Starts a session, which waits for whoever attaches.")
+                .takes::<NewSession>(Required::True)
+                .gives::<Started>(201, "It starts.")
+                .refuses(&[
+                    Code::Invalid,
+                    Code::RateLimited,
+                    Code::LimitReached,
+                    Code::RunnerUnavailable,
+                    Code::AuditUnavailable,
+                    Code::StoreUnavailable,
+                ]),
+        )
+        .creates(),
+    ]
 }
 
 async fn start(

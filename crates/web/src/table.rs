@@ -16,6 +16,7 @@ use crate::gate::Gate;
 use crate::guards;
 use crate::health;
 use crate::me;
+use crate::metrics;
 use crate::openapi;
 use crate::pages;
 use crate::recording;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> Vec<Route> {
     let mut all = pages::routes();
     all.extend(openapi::routes());
     all.extend(health::routes());
+    all.extend(metrics::routes());
     all.extend(auth::routes());
     all.extend(me::routes());
     all.extend(users::routes());
@@ -47,7 +49,8 @@ pub(crate) fn all() -> Vec<Route> {
 pub(crate) fn router(gate: &Gate, routes: Vec<Route>) -> Router {
     let mut router = Router::new();
     for route in routes {
-        let guard = guards::Guard { gate: gate.clone(), rule: route.rule };
+        let meter = gate.engine().metrics().route(route.path);
+        let guard = guards::Guard { gate: gate.clone(), rule: route.rule, meter };
         let guarded = route
             .handler
             .route_layer(DefaultBodyLimit::max(route.rule.longest_body))

@@ -30,6 +30,27 @@ use families::Families;
 pub use scrape::CONTENT_TYPE;
 pub(crate) use stay::Meter;
 
+/// Limits that there are in any case.
+const LIMITS: [&str; 11] = [
+    "max_runtime",
+    "idle_timeout",
+    "max_output",
+    "max_concurrent_sessions",
+    "max_sessions_per_user",
+    "max_sessions",
+    "starts_per_minute",
+    "messages_per_minute",
+    "sign_ins_per_minute",
+    "unknown_tokens_per_minute",
+    "requests_per_minute",
+];
+
+/// What can come of a try to sign in.
+const SIGN_INS: [&str; 3] = ["succeeded", "failed", "throttled"];
+
+/// How a login can end.
+const LOGIN_ENDS: [&str; 5] = ["logout", "revoked", "evicted", "lifetime", "inactivity"];
+
 /// All numbers. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -59,6 +80,16 @@ impl Metrics {
         let (families, registry) = Families::new();
         let version = labels::Build { version: env!("CARGO_PKG_VERSION") };
         families.build.get_or_create_owned(&version).set(1);
+        // So that a first one is seen as a rise, these are there from the start.
+        for limit in LIMITS {
+            let _zero = families.limits.get_or_create_owned(&labels::Limit { limit });
+        }
+        for outcome in SIGN_INS {
+            let _zero = families.sign_ins.get_or_create_owned(&labels::Outcome { outcome });
+        }
+        for outcome in LOGIN_ENDS {
+            let _zero = families.login_ends.get_or_create_owned(&labels::Outcome { outcome });
+        }
         Self { inner: Arc::new(Inner { families, registry }) }
     }
 

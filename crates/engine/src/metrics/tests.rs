@@ -140,9 +140,10 @@ fn the_text_is_what_every_scraper_reads() {
     metrics.limit_hit("max_runtime");
     let text = metrics.text();
     let wanted = "# HELP sojourn_limits_hit_total Limits that were reached, of leases, counts and \
-                  rates\n# TYPE sojourn_limits_hit_total counter\n\
-                  sojourn_limits_hit_total{limit=\"max_runtime\"} 1\n";
+                  rates\n# TYPE sojourn_limits_hit_total counter\nsojourn_limits_hit_total{";
     assert!(text.contains(wanted), "{text}");
+    assert_eq!(value(&metrics, "sojourn_limits_hit_total{limit=\"max_runtime\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "sojourn_limits_hit_total{limit=\"max_output\"}"), Some(0.0));
     assert!(!text.contains("EOF"));
     let version = format!("sojourn_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"));
     assert!(text.contains(&version));

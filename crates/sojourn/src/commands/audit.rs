@@ -1,4 +1,7 @@
-//! `sojourn audit`: the log as it lies in the data directory, with the gateway running or not.
+//! `sojourn audit`: the log as it lies in the data directory, with the gateway running or not; with
+//! `SOJOURN_URL` the one of a gateway elsewhere.
+
+mod remote;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +20,7 @@ use sojourn_engine::audit::Query;
 use crate::cli::Audit as Command;
 use crate::cli::Common;
 use crate::cli::Search;
+use crate::client::is_remote;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
@@ -30,6 +34,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const MOST_LINES: usize = 100_000;
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
+    if is_remote() {
+        return remote::run(common, command);
+    }
     let data = super::data_dir(common)?;
     data.become_owner()?;
     let log = Log { data, form: Form::of(common) };

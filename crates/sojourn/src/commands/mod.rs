@@ -1,11 +1,16 @@
 //! One file a command. Each is a function from its options to an [`Outcome`].
 
+mod attach;
 mod audit;
 mod config;
+mod export;
 mod files;
 mod later;
+mod logins;
 mod replay;
 mod session;
+mod start;
+mod token;
 mod user;
 mod verify;
 
@@ -42,7 +47,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Completions { shell } => completions(shell),
         Command::Runner(_) => later::refuse("sojourn runner"),
         Command::Runners(_) => later::refuse("sojourn runners"),
-        Command::Token(_) => later::refuse("sojourn token"),
+        Command::Token(command) => token::run(common, command),
     })
 }
 

@@ -20,7 +20,7 @@ use sojourn_term::sanitise::Sanitiser;
 use super::session;
 use crate::cli::Common;
 use crate::cli::Replay;
-use crate::client::Client;
+use crate::client::is_remote;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
@@ -45,12 +45,11 @@ pub(super) fn run(common: &Common, options: &Replay) -> Outcome {
 
 /// The recording, from the gateway when it runs, else from its file.
 fn open(common: &Common, options: &Replay) -> Result<Box<dyn Read>, Failure> {
-    let loaded = super::load(common)?;
     let path = format!("{}/recording?channel={}", session::path(&options.id.id)?, options.channel);
-    match Client::new(&loaded.config.data_dir.0)?.stream(&path) {
+    match session::client(common)?.stream(&path) {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(Failure::Unreachable(_)) => {
-            let data = DataDir::open(&loaded.config.data_dir.0)?;
+        Err(Failure::Unreachable(_)) if !is_remote() => {
+            let data = super::data_dir(common)?;
             Ok(Box::new(open_file(&data, options)?))
         }
         Err(failure) => Err(failure),

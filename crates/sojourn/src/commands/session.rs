@@ -16,9 +16,12 @@ use sojourn_engine::view::GoneView;
 use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
+use super::attach;
+use super::export;
 use super::files;
 use super::later;
 use super::replay;
+use super::start;
 use crate::cli::Common;
 use crate::cli::EndAll;
 use crate::cli::List;
@@ -41,17 +44,17 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::EndAll(options) => end_all(common, &options),
         Command::Extend { id, by, why } => extend(common, &id.id, by, why.as_deref()),
         Command::Replay(options) => replay::run(common, &options),
-        Command::Start(_) => later::refuse("sojourn session start"),
-        Command::Attach(_) => later::refuse("sojourn session attach"),
-        Command::Interrupt(_) => later::refuse("sojourn session interrupt"),
-        Command::Resume(_) => later::refuse("sojourn session resume"),
+        Command::Start(options) => start::run(common, &options),
+        Command::Attach(options) => attach::run(common, &options),
+        Command::Interrupt { id } => order(common, &id.id, "interrupt", "interrupted"),
+        Command::Resume { id } => order(common, &id.id, "resume", "is taken up again"),
         Command::Files(options) => files::run(common, &options),
-        Command::Export(_) => later::refuse("sojourn session export"),
+        Command::Export(options) => export::run(common, &options),
     }
 }
 
 pub(super) fn client(common: &Common) -> Result<Client, Failure> {
-    Client::new(&super::load(common)?.config.data_dir.0)
+    Client::new(|| Ok(super::load(common)?.config.data_dir.0))
 }
 
 /// The path of a session in the API.
@@ -62,6 +65,13 @@ pub(super) fn path(id: &str) -> Result<String, Failure> {
     }
     let id = output::foreign(id);
     Err(Failure::Usage(format!("\"{id}\" is not an id, nor the last 4 characters of one or more")))
+}
+
+/// Has something done to a session that needs no more words.
+fn order(common: &Common, id: &str, what: &str, done: &str) -> Outcome {
+    let path = format!("{}/{what}", path(id)?);
+    let answer: Json = client(common)?.call(Method::POST, &path, Some(&json!({})))?;
+    if common.json { output::json(&answer) } else { output::say(format_args!("{id} {done}")) }
 }
 
 /// A page of sessions, as the API gives it.
@@ -125,7 +135,7 @@ fn query(options: &List, limit: u32, cursor: Option<&str>) -> String {
 }
 
 /// A value as a query string has it.
-fn percent(value: &str) -> String {
+pub(super) fn percent(value: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
     value
         .bytes()

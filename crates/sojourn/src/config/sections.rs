@@ -491,7 +491,7 @@ keys! {
     /// Numbers for Prometheus.
     pub(crate) struct Metrics {
         /// Address and port of a listener of their own; empty: none.
-        listen: MaybeAddress = MaybeAddress(None), later;
+        listen: MaybeAddress = MaybeAddress(None);
     }
 }
 

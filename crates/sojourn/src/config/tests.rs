@@ -118,7 +118,6 @@ fn what_is_not_toml_is_told_with_its_line() {
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
     for (text, key) in [
         ("[login]\nmax_per_user = 11", "login.max_per_user"),
-        ("[metrics]\nlisten = \"127.0.0.1:9\"", "metrics.listen"),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {
         let told = errors(text);

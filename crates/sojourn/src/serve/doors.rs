@@ -86,6 +86,9 @@ pub(super) async fn open(
         }
         tasks.spawn(door.serve(engine.shutdown().clone()));
     }
+    if let Some(numbers) = numbers(config).await? {
+        tasks.spawn(sojourn_web::serve_metrics(numbers, engine.clone(), engine.shutdown().clone()));
+    }
     if let Some(tls) = &tls {
         tasks.spawn(tls.clone().watch(engine.shutdown().clone()));
     }
@@ -118,6 +121,16 @@ async fn web(config: &Config) -> Result<(TcpListener, Origin), Failure> {
     let origin = config.web.origin(address.port());
     tracing::info!(%address, door = "web", url = %origin, event = "listening", "listening");
     Ok((listener, origin))
+}
+
+/// Listens for scrapers, where that is wanted.
+async fn numbers(config: &Config) -> Result<Option<TcpListener>, Failure> {
+    let Some(wanted) = config.metrics.listen.0 else { return Ok(None) };
+    let failed = |error: io::Error| Failure::refused(format!("metrics on {wanted}: {error}"));
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, door = "metrics", event = "listening", "listening");
+    Ok(Some(listener))
 }
 
 fn listener(section: &Ssh, host_keys: &HostKeys, data_dir: &Path) -> Result<SshListener, Failure> {

@@ -78,8 +78,10 @@ fn every_failure_is_one_line_and_has_its_status() {
         (&["session", "ls"], 3, "no gateway runs here"),
         (&["user", "ls"], 1, "there is no data directory"),
         (&["runner", "--gateway", "https://x"], 1, "not in this version"),
-        (&["session", "attach", "3f2a91c0", "--watch"], 1, "not in this version"),
-        (&["token", "--help"], 1, "not in this version"),
+        (&["session", "attach", "3f2a91c0", "--watch"], 3, "no gateway runs here"),
+        (&["session", "start"], 3, "no gateway runs here"),
+        (&["token", "create"], 2, "--user"),
+        (&["token", "create", "--user", "a", "--scope", "all"], 2, "scope"),
     ] {
         let (got, out, err) = told(&run(&scratch, arguments));
         assert_eq!((got, out.as_str()), (Some(code), ""), "{arguments:?}: {err}");
@@ -91,11 +93,13 @@ fn every_failure_is_one_line_and_has_its_status() {
 #[test]
 fn help_lists_what_works_within_80_columns() {
     let scratch = Scratch::new();
-    for arguments in [&["--help"][..], &["session", "--help"], &["user", "--help"]] {
+    let commands = ["session", "user", "token", "audit"];
+    let helps = commands.map(|command| vec![command, "--help"]);
+    for arguments in helps.iter().map(Vec::as_slice).chain([&["--help"][..]]) {
         let (code, out, _) = told(&run(&scratch, arguments));
         assert_eq!(code, Some(0));
         assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
-        assert!(!out.contains("\n  runner") && !out.contains("\n  attach"), "{out}");
+        assert!(!out.contains("\n  runner"), "{out}");
     }
     let (code, script, _) = told(&run(&scratch, &["completions", "bash"]));
     assert_eq!(code, Some(0));

@@ -6,13 +6,16 @@
 //! 2. the length of the body;
 //! 3. [`cross_origin`]: that no other site's page sent it;
 //! 4. [`credentials`]: who asks, which refuses nobody;
-//! 5. [`access`]: whether they may call this route, and whether our own page sent it;
-//! 6. activity, where the route counts as such.
+//! 5. [`rates`]: how often nobody in particular asks;
+//! 6. [`access`]: whether they may call this route, and whether our own page sent it;
+//! 7. that what is sent again is done once, see [`crate::once`];
+//! 8. activity, where the route counts as such.
 
 pub(crate) mod access;
 pub(crate) mod credentials;
 pub(crate) mod cross_origin;
 pub(crate) mod outer;
+pub(crate) mod rates;
 
 use std::sync::Arc;
 
@@ -25,21 +28,26 @@ use axum::middleware::Next;
 use axum::response::IntoResponse;
 use axum::response::Response;
 use sojourn_engine::identity::Client;
+use sojourn_engine::metrics::RouteMeter;
+use tokio::time::Instant;
 
 use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::Who;
 use crate::gate::Gate;
 use crate::notices::Why;
+use crate::once;
 use crate::peer::Peer;
 use crate::route::Activity;
 use crate::route::Rule;
 use credentials::Credentials;
+use rates::Tried;
 
 /// What guards a route.
 pub(crate) struct Guard {
     pub(crate) gate: Gate,
     pub(crate) rule: Rule,
+    pub(crate) meter: RouteMeter,
 }
 
 /// Whether a request with this method may change anything.
@@ -53,21 +61,32 @@ pub(crate) async fn pass(
     request: Request,
     next: Next,
 ) -> Response {
+    let began = Instant::now();
     let (mut parts, body) = request.into_parts();
-    match guard.caller(&parts).await {
+    let method = parts.method.clone();
+    let response = match guard.caller(&parts).await {
         Ok(caller) => {
-            if let Some(caller) = caller {
-                parts.extensions.insert(caller);
+            let Rule { creates, longest_body, .. } = guard.rule;
+            if let Some(caller) = &caller {
+                parts.extensions.insert(caller.clone());
             }
-            next.run(Request::from_parts(parts, body)).await
+            let request = Request::from_parts(parts, body);
+            match caller.filter(|_| creates) {
+                Some(caller) => {
+                    once::run(guard.gate.engine(), &caller, request, longest_body, next).await
+                }
+                None => next.run(request).await,
+            }
         }
         Err(refused) => refused.into_response(),
-    }
+    };
+    guard.meter.answered(method.as_str(), response.status().as_u16(), began.elapsed());
+    response
 }
 
 impl Guard {
     async fn caller(&self, parts: &Parts) -> Result<Option<Caller>, Refused> {
-        let Self { gate, rule } = self;
+        let Self { gate, rule, .. } = self;
         let (Some(peer), Some(client)) =
             (parts.extensions.get::<Peer>(), parts.extensions.get::<Client>())
         else {
@@ -91,6 +110,15 @@ impl Guard {
             gate.note(Why::TwoCookies, client);
         }
         let asking = credentials.resolve(gate, client).await;
+        let tried = Tried {
+            method: &parts.method,
+            access: rule.access,
+            asking: &asking,
+            cookie: credentials.has_cookie(),
+            peer,
+            client,
+        };
+        rates::check(gate.engine().rates(), &tried)?;
         let caller = access::admit(gate, rule.access, asking)?;
         let login = caller.as_ref().map(Caller::who);
         if let Some(Who::Login(login)) = login {

@@ -68,7 +68,8 @@ pub(super) fn routes() -> Vec<Route> {
                 .takes::<NewKey>(Required::True)
                 .gives::<Key>(201, "It is added.")
                 .refuses(&[Code::Invalid, Code::Conflict, Code::AuditUnavailable]),
-        ),
+        )
+        .creates(),
         Route::delete(
             "/api/me/keys/{id}",
             Access::Fresh,

@@ -30,6 +30,11 @@ pub(crate) use login::LoginShown;
 pub(crate) use logins::EndedLogins;
 pub(crate) use logins::Logins;
 pub(crate) use logins::logins_of;
+pub(crate) use tokens::MadeToken;
+pub(crate) use tokens::NewToken;
+pub(crate) use tokens::Token;
+pub(crate) use tokens::shown_token;
+pub(crate) use tokens::wanted_token;
 
 /// Who asks.
 #[derive(Serialize, ToSchema)]

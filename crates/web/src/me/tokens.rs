@@ -35,7 +35,7 @@ const PAGE: u32 = 50;
 
 /// A token, without what it opens doors with.
 #[derive(Serialize, ToSchema)]
-struct Token {
+pub(crate) struct Token {
     #[schema(format = "uuid")]
     id: String,
     name: String,
@@ -63,18 +63,18 @@ struct Tokens {
 
 /// A token that was just made.
 #[derive(Serialize, ToSchema)]
-struct MadeToken {
+pub(crate) struct MadeToken {
     /// What goes into `Authorization: Bearer`; shown this once.
-    token: String,
+    pub(crate) token: String,
     #[serde(flatten)]
     #[schema(inline)]
-    view: Token,
+    pub(crate) view: Token,
 }
 
 /// A token to be made.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document; the body is read field by field")]
-struct NewToken {
+pub(crate) struct NewToken {
     name: String,
     /// `read`, `sessions`, `admin`.
     scopes: Vec<String>,
@@ -106,7 +106,8 @@ pub(super) fn routes() -> Vec<Route> {
                 .takes::<NewToken>(Required::True)
                 .gives::<MadeToken>(201, "It is made.")
                 .refuses(&[Code::Invalid, Code::Conflict, Code::AuditUnavailable]),
-        ),
+        )
+        .creates(),
         Route::delete(
             "/api/me/tokens/{id}",
             Access::Fresh,
@@ -131,7 +132,7 @@ async fn list(
     let tokens = tokens.map_err(TokenError::from)?;
     let is_full = u32::try_from(tokens.len()).is_ok_and(|count| count == PAGE);
     let next = tokens.last().filter(|_| is_full).map(|token| token.id.to_string());
-    Ok(Json(Tokens { items: tokens.iter().map(shown).collect(), next_cursor: next }))
+    Ok(Json(Tokens { items: tokens.iter().map(shown_token).collect(), next_cursor: next }))
 }
 
 /// `POST /api/me/tokens`
@@ -140,19 +141,24 @@ async fn create(
     caller: Caller,
     fields: Fields,
 ) -> Result<(StatusCode, Json<MadeToken>), Refused> {
+    let wanted = wanted_token(&gate, &fields)?;
+    let user = login(&caller)?.user();
+    let (secret, view) = gate.engine().tokens().create(user, wanted, &caller.actor()).await?;
+    let made = MadeToken { token: secret.expose().to_owned(), view: shown_token(&view) };
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// The token that a body asks for.
+pub(crate) fn wanted_token(gate: &Gate, fields: &Fields) -> Result<Wanted, Refused> {
     fields.only(&["name", "scopes", "expires_seconds", "runner"])?;
     let scopes = fields.texts("scopes")?.into_iter().map(str::parse).collect::<Result<Scopes, _>>();
     let lasts: Option<Duration> = fields.seconds("expires_seconds")?;
-    let wanted = Wanted {
+    Ok(Wanted {
         name: fields.needed("name")?.to_owned(),
         scopes: scopes.map_err(|error| Refused::invalid("scopes", error))?,
         expires_at: lasts.map(|lasts| gate.engine().clock().wall().after(lasts)),
         runner: fields.text("runner")?.map(str::to_owned),
-    };
-    let user = login(&caller)?.user();
-    let (secret, view) = gate.engine().tokens().create(user, wanted, &caller.actor()).await?;
-    let made = MadeToken { token: secret.expose().to_owned(), view: shown(&view) };
-    Ok((StatusCode::CREATED, Json(made)))
+    })
 }
 
 /// `DELETE /api/me/tokens/{id}`
@@ -191,7 +197,8 @@ impl From<TokenError> for Refused {
     }
 }
 
-fn shown(token: &TokenView) -> Token {
+/// A token, as it is shown.
+pub(crate) fn shown_token(token: &TokenView) -> Token {
     Token {
         id: token.id.to_string(),
         name: token.name.clone(),

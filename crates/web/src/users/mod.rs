@@ -3,6 +3,7 @@
 mod change;
 mod links;
 mod logins;
+mod tokens;
 
 use axum::Json;
 use axum::extract::State;
@@ -100,11 +101,13 @@ pub(crate) fn routes() -> Vec<Route> {
                 .gives::<MadeAccount>(201, "It is made.")
                 .refuses(&[Code::Invalid, Code::Conflict, Code::ReauthRequired])
                 .refuses(&[Code::AuditUnavailable]),
-        ),
+        )
+        .creates(),
     ];
     routes.extend(change::routes());
     routes.extend(links::routes());
     routes.extend(logins::routes());
+    routes.extend(tokens::routes());
     routes
 }
 
