@@ -16,12 +16,12 @@ use crate::honeypot::Place;
 #[derive(Clone, Debug)]
 pub(crate) struct Admission {
     counts: Arc<Mutex<Counts>>,
-    max: usize,
-    max_per_user: usize,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    max: usize,
+    max_per_user: usize,
     all: usize,
     by_user: HashMap<UserId, usize>,
 }
@@ -37,19 +37,26 @@ pub(crate) struct Slot {
 
 impl Admission {
     pub(crate) fn new(max: usize, max_per_user: usize) -> Self {
-        Self { counts: Arc::default(), max, max_per_user }
+        let counts = Counts { max, max_per_user, ..Counts::default() };
+        Self { counts: Arc::new(Mutex::new(counts)) }
+    }
+
+    /// How many there may be from now on.
+    pub(crate) fn set_max(&self, all: usize, of_one_user: usize) {
+        let mut counts = self.lock();
+        (counts.max, counts.max_per_user) = (all, of_one_user);
     }
 
     /// Takes a slot. Nobody's sessions count for the gateway alone.
     pub(crate) fn take(&self, user: Option<UserId>) -> Result<Slot, Refusal> {
         let mut counts = self.lock();
-        if counts.all >= self.max {
-            let (active, max) = (counts.all, self.max);
+        if counts.all >= counts.max {
+            let (active, max) = (counts.all, counts.max);
             return Err(Refusal::GatewayFull { active, max, detached: Detached::default() });
         }
         let active = user.and_then(|user| counts.by_user.get(&user)).copied().unwrap_or(0);
-        if user.is_some() && active >= self.max_per_user {
-            let max = self.max_per_user;
+        if user.is_some() && active >= counts.max_per_user {
+            let max = counts.max_per_user;
             return Err(Refusal::UserFull { active, max, detached: Detached::default() });
         }
         counts.add(user);

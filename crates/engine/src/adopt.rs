@@ -97,13 +97,8 @@ impl Engine {
             return true;
         }
         let kept = self.inner.records.store().session(id).await.ok().flatten();
-        let policy = self
-            .inner
-            .profiles
-            .0
-            .get(&held.profile)
-            .or_else(|| self.inner.profiles.0.get(DEFAULT))
-            .cloned();
+        let policy =
+            self.inner.profiles.get(&held.profile).or_else(|| self.inner.profiles.get(DEFAULT));
         if let (None, Some(policy)) = (&kept, &policy) {
             self.inner.records.found(held, &policy.limits).await;
         }

@@ -36,6 +36,7 @@ use crate::health;
 use crate::identity::Accounts;
 use crate::identity::Identity;
 use crate::identity::Principal;
+use crate::in_effect::ProfilesInEffect;
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::profiles::DEFAULT;
@@ -112,7 +113,7 @@ pub(crate) struct Inner {
     pub(crate) audit: AuditHandle,
     pub(crate) tokens: Tokens,
     pub(crate) records: Records,
-    pub(crate) profiles: Profiles,
+    pub(crate) profiles: ProfilesInEffect,
     pub(crate) runner: RunnerLink,
     pub(crate) admission: Admission,
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
@@ -160,7 +161,7 @@ impl Engine {
             audit: parts.audit,
             tokens: parts.tokens,
             records: parts.records,
-            profiles: parts.profiles,
+            profiles: ProfilesInEffect::new(parts.profiles),
             runner: RunnerLink::new(),
             admission: Admission::new(parts.max_sessions, parts.max_sessions_per_user),
             live: Mutex::new(HashMap::new()),
@@ -274,7 +275,7 @@ impl Engine {
         let (profiles, name) = (&self.inner.profiles, profile.unwrap_or(DEFAULT));
         let policy = match who {
             Who::User(principal) => profiles.usable(name, principal),
-            Who::Visitor(_) => profiles.0.get(name),
+            Who::Visitor(_) => profiles.get(name),
             Who::Local => profiles.usable_locally(name),
         };
         policy.is_some_and(|policy| policy.forward.contains(&kind))

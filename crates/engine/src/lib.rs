@@ -51,6 +51,7 @@ pub mod watching;
 mod admission;
 mod broker;
 mod coming_back;
+mod in_effect;
 mod opening;
 mod roster;
 mod screens;

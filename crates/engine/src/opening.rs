@@ -106,7 +106,7 @@ impl Engine {
             }
             // The operator has chosen the profile for everybody who comes.
             Who::Visitor(visitor) => {
-                let policy = inner.profiles.0.get(name).ok_or_else(unknown)?;
+                let policy = inner.profiles.get(name).ok_or_else(unknown)?;
                 let place = visitor.pot.take()?;
                 (policy, inner.admission.take(None)?.with(Some(place)))
             }

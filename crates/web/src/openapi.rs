@@ -339,3 +339,68 @@ fn more(code: Code) -> Vec<(&'static str, Value)> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn written() -> Value {
+        serde_json::to_value(document(table::all())).unwrap()
+    }
+
+    #[test]
+    fn the_document_has_every_route_and_nothing_else() {
+        let document = written();
+        let mut documented = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for method in operations.as_object().unwrap().keys() {
+                documented.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+        let api = table::all().into_iter().filter(|route| route.doc.id.is_some());
+        let routes: BTreeSet<_> =
+            api.map(|route| format!("{} {}", route.method, route.path)).collect();
+        assert_eq!(documented, routes);
+        let hidden = table::all().into_iter().filter(|route| route.doc.id.is_none());
+        assert!(hidden.into_iter().all(|route| !route.path.starts_with("/api/")));
+    }
+
+    #[test]
+    fn every_operation_has_a_name_of_its_own_and_an_answer() {
+        let document = written();
+        let mut names = BTreeSet::new();
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{name} is there twice");
+                let answers = operation["responses"].as_object().unwrap();
+                let good = answers.keys().any(|status| status.starts_with(['1', '2']));
+                assert!(good, "{method} {path}: {answers:?}");
+                for status in ["400", "421", "431", "503"] {
+                    assert!(answers.contains_key(status), "{method} {path}: {status}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_schema_that_is_named_is_there() {
+        let document = written();
+        let mut left = vec![&document];
+        while let Some(value) = left.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(name) = fields.get("$ref").and_then(Value::as_str) {
+                        let name = name.strip_prefix('#').unwrap();
+                        assert!(document.pointer(name).is_some(), "{name}");
+                    }
+                    left.extend(fields.values());
+                }
+                Value::Array(items) => left.extend(items),
+                _ => {}
+            }
+        }
+    }
+}

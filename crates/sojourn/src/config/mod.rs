@@ -44,6 +44,7 @@ pub(crate) use sections::Web;
 pub(crate) use source::ConfigError;
 pub(crate) use source::check_file;
 pub(crate) use source::load;
+pub(crate) use source::load_again;
 pub(crate) use value::Laid;
 
 use node::Node;
@@ -127,6 +128,19 @@ impl Config {
         }
     }
 
+    /// The keys in which two configurations differ, by their paths.
+    #[must_use]
+    pub(crate) fn keys_that_differ(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        let (ours, theirs) = (self.to_toml(), other.to_toml());
+        differences(&toml::Value::Table(ours), &toml::Value::Table(theirs), "", &mut keys);
+        // Secrets are hidden, and differ all the same.
+        if self.ssh != other.ssh && !keys.iter().any(|key| key.starts_with("ssh")) {
+            keys.push("ssh".to_owned());
+        }
+        keys
+    }
+
     /// The JSON Schema of the file.
     #[must_use]
     pub(crate) fn json_schema() -> Json {
@@ -137,5 +151,22 @@ impl Config {
             schema.insert("title".to_owned(), "sojourn.toml".into());
         }
         schema
+    }
+}
+
+fn differences(ours: &toml::Value, theirs: &toml::Value, path: &str, keys: &mut Vec<String>) {
+    match (ours, theirs) {
+        (toml::Value::Table(ours), toml::Value::Table(theirs)) => {
+            let names = ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name)));
+            for name in names {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match (ours.get(name), theirs.get(name)) {
+                    (Some(ours), Some(theirs)) => differences(ours, theirs, &path, keys),
+                    _ => keys.push(path),
+                }
+            }
+        }
+        _ if ours == theirs => {}
+        _ => keys.push(path.to_owned()),
     }
 }

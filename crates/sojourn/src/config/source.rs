@@ -77,6 +77,16 @@ pub(crate) fn load(
     Ok(loaded)
 }
 
+/// The configuration of a gateway that runs, read again from the file it was read from. `roots` is
+/// whether only root may be able to change that, as it was at the start.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_again(file: Option<&Path>, roots: bool) -> Result<Loaded, ConfigError> {
+    let text = file.map(|file| read_file(file, roots)).transpose()?;
+    parse(file.map(Path::to_owned), &text.unwrap_or_default(), &overrides(env::vars_os())?)
+}
+
 /// Checks a file for somebody who writes one, without the environment of this moment.
 ///
 /// # Errors

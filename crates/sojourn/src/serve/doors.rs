@@ -32,9 +32,12 @@ pub(super) const SOCKET: &str = "gateway.sock";
 /// The longest file of keys that sign users' certificates.
 const LONGEST_CA_FILE: u64 = 1 << 20;
 
-/// Where people come in.
-#[derive(Debug, Default)]
+/// Where people come in, and what can be changed there.
 pub(super) struct Listening {
+    /// The web door.
+    pub(super) gate: Gate,
+    /// What it encrypts with, where it does.
+    pub(super) tls: Option<Tls>,
     /// SSH, for people with an account.
     pub(super) ssh: Vec<SocketAddr>,
     /// Browsers.
@@ -62,6 +65,8 @@ pub(super) async fn open(
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;
     let mut keys_of_honeypots = None;
     let mut listening = Listening {
+        gate: gate.clone(),
+        tls: tls.clone(),
         ssh: Vec::new(),
         web: Some(origin),
         fingerprint: tls.as_ref().filter(|_| config.web.tls_self_signed).map(Tls::fingerprint),

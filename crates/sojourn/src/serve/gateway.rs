@@ -1,6 +1,7 @@
 //! The gateway's life once it has its own rights only.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sojourn_core::audit::Action;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use super::convert;
 use super::doors;
 use super::first_admin;
+use super::reload::Reloader;
 use super::runner_source::RunnerSource;
 use crate::config::Config;
 use crate::config::OnAuditFailure;
@@ -40,7 +42,7 @@ const RUNNER: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(20);
 
 /// Runs until a signal, or until a part that cannot be missed is gone.
-pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
+pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerSource) -> Outcome {
     let clock = clock::from_environment()
         .map_err(|error| Failure::refused(format!("no clock: {error}")))?;
     let data_dir = config.data_dir.0.clone();
@@ -89,7 +91,7 @@ pub(super) async fn live(config: Config, runners: RunnerSource) -> Outcome {
     });
     engine.rates().set(convert::rates(&config));
     let place = Place { store: &store, claim: &mut claim, clock: clock.as_ref() };
-    let outcome = serve(&config, &engine, runners, place).await;
+    let outcome = serve(&config, file, &engine, runners, place).await;
     log.record_soon(Event::new(clock.wall(), Action::GatewayStopped, Actor::SYSTEM));
     last.cancel();
     let _crashed = keeper.await;
@@ -106,6 +108,7 @@ struct Place<'a> {
 
 async fn serve(
     config: &Config,
+    file: Option<PathBuf>,
     engine: &Engine,
     runners: RunnerSource,
     place: Place<'_>,
@@ -117,11 +120,22 @@ async fn serve(
     let mut runner = tokio::spawn(runners.serve(engine.clone()));
     let doors = TaskTracker::new();
     let stop = stop_signal()?;
+    // Without this a closed terminal would kill the gateway, and its sessions would not be told.
+    let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let running = async {
         take_up(engine).await?;
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
         first_admin::welcome(&listening, admin);
+        let reloader = Reloader {
+            file,
+            started: config.clone(),
+            current: config.clone(),
+            engine: engine.clone(),
+            gate: listening.gate,
+            tls: listening.tls,
+        };
+        doors.spawn(reloader.run(hup));
         tokio::join!(engine.watch_accounts(), engine.keep_house());
         Ok(())
     };
@@ -170,20 +184,18 @@ async fn take_up(engine: &Engine) -> Outcome {
 
 /// The first of the signals that stop the gateway, by name.
 fn stop_signal() -> Result<impl Future<Output = &'static str>, Failure> {
-    let failed = |error: std::io::Error| Failure::refused(format!("no signals: {error}"));
-    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
-    // Without this a closed terminal would kill the gateway, and its sessions would not be told.
-    let mut hup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut term = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(no_signals)?;
     Ok(async move {
-        loop {
-            tokio::select! {
-                _ = term.recv() => return "TERM",
-                _ = int.recv() => return "INT",
-                _ = hup.recv() => tracing::warn!("HUP: reading the configuration again is not in this version"),
-            }
+        tokio::select! {
+            _ = term.recv() => "TERM",
+            _ = int.recv() => "INT",
         }
     })
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::refused(format!("no signals: {error}"))
 }
 
 fn remove_socket(data_dir: &Path) {

@@ -14,6 +14,7 @@ mod gateway;
 mod layout;
 mod lock;
 mod privileges;
+mod reload;
 mod runner_source;
 
 use rustix::process::geteuid;
@@ -64,7 +65,7 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
         .enable_all()
         .build()
         .map_err(|error| Failure::Refused(format!("no runtime: {error}")))?;
-    let outcome = runtime.block_on(gateway::live(config, runners));
+    let outcome = runtime.block_on(gateway::live(config, loaded.file, runners));
     // What still blocks a thread (a password being hashed) is not waited for.
     runtime.shutdown_background();
     outcome

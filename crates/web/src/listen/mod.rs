@@ -41,7 +41,7 @@ use tls::Tls;
 use wire::Wire;
 
 /// How long a client may take to send its headers, and to think of its next request.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+const HEADERS_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long it may take to agree on keys.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);

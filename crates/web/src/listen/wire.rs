@@ -21,6 +21,11 @@ use super::places::Place;
 /// How long somebody may take nothing of what is sent.
 const STALLED: Duration = Duration::from_secs(60);
 
+/// How long, and how much, is still read of what somebody goes on sending when the answer is given:
+/// hung up on in the midst of it, they would never see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const MOST_LINGERED: usize = 4 << 20;
+
 /// What is answered in the library's stead, by its status.
 pub(crate) type OwnWords = Box<dyn Fn(u16) -> Vec<u8> + Send + Sync>;
 
@@ -34,6 +39,7 @@ pub(crate) struct Wire<S> {
     /// What is still to be said of that.
     words: Option<Vec<u8>>,
     stalled: Option<Pin<Box<Sleep>>>,
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
     _counted: (Option<Place>, TaskTrackerToken),
 }
 
@@ -50,6 +56,7 @@ impl<S> Wire<S> {
             own_words,
             words: None,
             stalled: None,
+            lingering: None,
             _counted: (place, token),
         }
     }
@@ -100,7 +107,27 @@ fn status_of(buffer: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|status| (400..500).contains(status))
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + Unpin> Wire<S> {
+    /// Reads what is still coming, and forgets it, until that ends or has taken long enough.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (over, read) =
+            self.lingering.get_or_insert_with(|| (Box::pin(tokio::time::sleep(LINGER)), 0));
+        let mut bytes = [0; 8 << 10];
+        while *read < MOST_LINGERED && over.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *read += buffer.filled().len()
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -130,8 +157,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.io).poll_shutdown(cx);
-        this.in_time(cx, polled)
+        if this.lingering.is_none() {
+            let polled = Pin::new(&mut this.io).poll_shutdown(cx);
+            match this.in_time(cx, polled) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        this.linger(cx).map(Ok)
     }
 }
 
