@@ -21,6 +21,7 @@ mod leaving;
 mod left;
 mod limits;
 mod metrics;
+mod logins;
 mod multiplex;
 mod network;
 mod once;
@@ -35,6 +36,7 @@ mod ssh;
 mod storm;
 mod straits;
 mod terminals;
+mod walk;
 mod web;
 
 use std::fs;

@@ -1,0 +1,55 @@
+//! L-13: a sign-in that races a password change cannot outlive it.
+
+use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+#[test]
+fn l_13_no_login_by_the_old_password_outlives_its_change() {
+    let Some(gateway) = house() else { return };
+    let (many, rounds) = if crate::is_long_run() { (100, 100) } else { (10, 20) };
+    let (mut current, mut next) = (PASSWORD, OTHER);
+    let (mut let_in, mut turned_away) = (0, 0);
+    let port = gateway.web_port();
+    for round in 0..rounds {
+        let mut changer = gateway.signed_in("bob", current);
+        let barrier = Barrier::new(many + 1);
+        let is_changed = AtomicBool::new(false);
+        let raced: Vec<(Browser, u16)> = std::thread::scope(|scope| {
+            let racing: Vec<_> = (0..many)
+                .map(|_| {
+                    let (barrier, is_changed) = (&barrier, &is_changed);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        let mut tries = Vec::new();
+                        // Until one began after the change was answered.
+                        while !is_changed.load(Ordering::SeqCst) {
+                            let mut browser = Browser::new(port);
+                            let status = browser.sign_in("bob", current).status;
+                            tries.push((browser, status));
+                        }
+                        tries
+                    })
+                })
+                .collect();
+            barrier.wait();
+            changer.post("/api/auth/change-password", &change(current, next)).expect(200);
+            is_changed.store(true, Ordering::SeqCst);
+            racing.into_iter().flat_map(|racing| racing.join().expect("answers")).collect()
+        });
+        for (mut browser, status) in raced {
+            match status {
+                200 => let_in += 1,
+                401 | 429 | 503 => turned_away += 1,
+                _ => panic!("round {round}: {status}"),
+            }
+            assert!(!is_in(&mut browser), "round {round}: a login by the old password is alive");
+        }
+        std::mem::swap(&mut current, &mut next);
+        // What was refused counts against the name; that is not what is raced for here.
+        gateway.clock().advance("2h");
+    }
+    assert!(let_in > 0 && turned_away > 0, "{let_in} in, {turned_away} not: nothing was raced");
+}
