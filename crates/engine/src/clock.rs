@@ -118,6 +118,12 @@ impl ManualClock {
         self.wall.fetch_add(i64::try_from(by).unwrap_or(i64::MAX), Ordering::SeqCst);
         self.moves.send_modify(|count| *count += 1);
     }
+
+    /// Turns back the time people have, as somebody does who sets a clock.
+    pub fn set_back(&self, by: Duration) {
+        self.wall.fetch_sub(i64::try_from(micros(by)).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.moves.send_modify(|count| *count += 1);
+    }
 }
 
 impl Default for ManualClock {

@@ -232,11 +232,15 @@ impl Store {
         if let Some((id, event)) = new.replacing {
             replaced = end(&mut change, id, LoginEnd::Replaced, at, event).await?;
         }
-        for (id, seen) in new.seen {
+        let mut seen = new.seen.to_vec();
+        seen.sort_unstable();
+        for (id, seen) in seen {
             change.tx.run(sql::TOUCH_LOGIN, args![id.to_string(), seen.0]).await?;
         }
         let evicted = live_ids(&mut change, login.user).await?;
-        let evicted: Vec<LoginId> = evicted.into_iter().skip(new.max.saturating_sub(1)).collect();
+        let mut evicted: Vec<LoginId> =
+            evicted.into_iter().skip(new.max.saturating_sub(1)).collect();
+        evicted.sort_unstable();
         for id in &evicted {
             end(&mut change, *id, LoginEnd::Evicted, at, &(new.evicted)(*id)).await?;
         }
@@ -303,6 +307,9 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn touch_logins(&self, seen: &[(LoginId, Wall)]) -> Result<(), StoreError> {
+        // Everybody takes rows in this order, so that nobody waits for somebody who waits for them.
+        let mut seen = seen.to_vec();
+        seen.sort_unstable();
         let mut change = self.change().await?;
         for (id, at) in seen {
             // One that is being changed just now is seen there, and is not waited for: whoever changes
@@ -369,7 +376,8 @@ impl Store {
         // Whoever changes more than one login of a user has the user first.
         change.tx.run(sql::HOLD_ACCOUNT, args![user.to_string()]).await?;
         let ids = live_ids(&mut change, user).await?;
-        let ids: Vec<LoginId> = ids.into_iter().filter(|id| Some(*id) != but).collect();
+        let mut ids: Vec<LoginId> = ids.into_iter().filter(|id| Some(*id) != but).collect();
+        ids.sort_unstable();
         for id in &ids {
             end(&mut change, *id, over.why, over.at, &event(*id)).await?;
         }
@@ -391,7 +399,8 @@ impl Store {
         if change.tx.run(sql::HOLD_USER, args![&user, new.epoch]).await? == 0 {
             return Ok(None);
         }
-        let ids = live_ids(&mut change, new.user).await?;
+        let mut ids = live_ids(&mut change, new.user).await?;
+        ids.sort_unstable();
         let sessions = change.tx.one(sql::COUNT_SESSIONS_BY_PASSWORD, args![&user]).await?;
         let ended = Ended { logins: ids.len(), sessions: counted(sessions)? };
         let event = (new.event)(ended.logins, ended.sessions);
@@ -425,7 +434,9 @@ pub(crate) async fn end_with(
     why: LoginEnd,
     cause: &Event,
 ) -> Result<(), StoreError> {
-    for id in live_ids(change, user).await? {
+    let mut ids = live_ids(change, user).await?;
+    ids.sort_unstable();
+    for id in ids {
         let event = Event::new(cause.timestamp, why.action(), cause.actor.clone())
             .detail("login", id.to_string())
             .detail("reason", why.name());

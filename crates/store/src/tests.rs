@@ -5,6 +5,7 @@ mod engines;
 mod file;
 mod idempotency;
 mod logins;
+mod logins_and_accounts;
 mod outbox;
 mod server;
 mod sessions;

@@ -124,17 +124,22 @@ impl Inner {
     }
 
     async fn recheck(&self) -> Result<(), StoreError> {
+        // Whoever changes something from here on is looked at once more.
+        let changes = self.store.account_changes();
         for user in self.store.users().await? {
-            let Some(person) = self.shelf.person_by_id(user.id) else {
-                self.shelf.person(&user);
-                continue;
-            };
+            let person = self.shelf.person(&user);
             if person.standing() != Standing::from(&user) {
                 self.recheck_person(&person).await?;
             }
         }
+        self.rechecked.fetch_max(changes, Ordering::AcqRel);
         self.moved.notify_one();
         Ok(())
+    }
+
+    /// Whether this process has changed an account since it was looked.
+    pub(super) fn is_stale(&self) -> bool {
+        self.rechecked.load(Ordering::Acquire) != self.store.account_changes()
     }
 
     /// Makes memory tell of an account what the store does.

@@ -38,6 +38,7 @@ use std::sync::Mutex;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -133,6 +134,8 @@ struct Inner {
     timer: Timer,
     /// Set while it cannot be seen whether another process changed something: then nobody is let in.
     blind: AtomicBool,
+    /// The store's count of changes of accounts when it was last looked what they are.
+    rechecked: AtomicU64,
     /// Notified when sessions may have lost their ground.
     moved: Notify,
     /// When late uses were last put on record, by login.
@@ -155,7 +158,6 @@ impl Logins {
         let inner = Inner {
             data_dir: data_dir.to_owned(),
             csrf: CsrfKey::load_or_make(data_dir)?,
-            store,
             audit,
             identity,
             now: Now::new(clock),
@@ -163,8 +165,10 @@ impl Logins {
             shelf: Shelf::default(),
             timer: Timer::default(),
             blind: AtomicBool::new(false),
+            rechecked: AtomicU64::new(store.account_changes()),
             moved: Notify::new(),
             late_uses: Mutex::default(),
+            store,
         };
         inner.load().await?;
         Ok(Self { inner: Arc::new(inner) })

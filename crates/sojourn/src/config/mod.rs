@@ -7,6 +7,7 @@ mod check;
 mod database;
 mod keys;
 mod kinds;
+mod login;
 mod node;
 mod profile;
 mod report;
@@ -108,6 +109,7 @@ impl Config {
 
     /// Fills in what depends on other keys.
     fn settle(&mut self, root: &Node, report: &mut Report) {
+        self.login.settle(root, report);
         for (index, listener) in self.ssh.iter_mut().enumerate() {
             listener.settle();
             let Some(profile) = &listener.profile else { continue };

@@ -16,6 +16,7 @@ use sojourn_web::Origin;
 
 use super::database::Database;
 use super::keys::keys;
+use super::login::Login;
 use super::node::Kind;
 use super::node::Node;
 use super::profile::BAIT;
@@ -247,46 +248,6 @@ impl Value for Credential {
 
     fn schema() -> Json {
         json!({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
-    }
-}
-
-choice! {
-    /// Limits for logins that a standard asks for.
-    pub(crate) enum Preset {
-        /// None of them.
-        None = "",
-        /// 24 h, 30 min idle.
-        Aal2 = "aal2",
-        /// 12 h, 15 min idle.
-        Aal3 = "aal3",
-    }
-}
-
-keys! {
-    /// Logins at the web door.
-    pub(crate) struct Login {
-        /// Limits a standard asks for: "", "aal2" (24 h / 30 min), "aal3" (12 h / 15 min).
-        preset: Preset = Preset::None, later;
-        /// The longest a login lasts.
-        max_lifetime: Span = Span::seconds(7 * 86_400), later;
-        /// It ends after so long without activity.
-        idle_timeout: Span = Span::seconds(1800), later;
-        /// How long before its end the person is told.
-        remind_before: Span = Span::seconds(300), later;
-        /// Logins a user may have; the least recently seen makes room.
-        max_per_user: u32 = 10, later;
-        /// Whether a login's sessions end with it.
-        end_sessions: bool = false, later;
-        /// Whether a key at the SSH door is not enough for a user with a second factor.
-        ssh_key_needs_totp: bool = false;
-        /// Memory that a password's hash takes. When it is raised, each hash is made anew at the next
-        /// sign-in.
-        hash_memory: Size = Size::mib(19), from Size::mib(19), to Size::mib(256);
-        /// How often a password's hash goes over that memory.
-        hash_passes: u32 = 2, from 2, to 16;
-        /// A new password is refused below this estimate, from 0 (none is) to 4 (found by no less than
-        /// ten thousand million guesses). 2: a million guesses do not find it.
-        least_password_score: u32 = 2, from 0, to 4;
     }
 }
 

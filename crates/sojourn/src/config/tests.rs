@@ -117,7 +117,8 @@ fn what_is_not_toml_is_told_with_its_line() {
 #[test]
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
     for (text, key) in [
-        ("[login]\nmax_per_user = 11", "login.max_per_user"),
+        ("[audit]
+forward = \"syslog\"", "audit.forward"),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {
         let told = errors(text);
@@ -393,4 +394,37 @@ fn what_may_be_forwarded_is_named_and_x11_is_not_there_yet() {
         ["s.toml:2: profiles.default.forward: \"x11\" is not in this version; leave it out"]
     );
     assert_eq!(errors(&forward("\"everything\"")).len(), 1);
+}
+
+#[test]
+fn a_preset_of_logins_is_kept_to() {
+    let limits = |text: &str| {
+        let (config, _) = read_ok(&format!("[login]\n{text}"));
+        let login = config.login;
+        format!("{} {}", login.max_lifetime, login.idle_timeout)
+    };
+    assert_eq!(limits(""), "7d 30m");
+    assert_eq!(limits("preset = \"aal2\""), "1d 30m");
+    assert_eq!(limits("preset = \"aal3\""), "12h 15m");
+    assert_eq!(limits("preset = \"aal2\"\nidle_timeout = \"5m\""), "1d 5m");
+    assert_eq!(limits("idle_timeout = \"2s\"\nmax_lifetime = \"6s\""), "6s 2s");
+    let told = errors("[login]\npreset = \"aal3\"\nidle_timeout = \"30m\"\nmax_lifetime = \"1d\"");
+    assert_eq!(
+        told,
+        [
+            "s.toml:3: login.idle_timeout: 30m is longer than preset \"aal3\" allows, which is 15m; \
+             leave it out, or leave the preset out",
+            "s.toml:4: login.max_lifetime: 1d is longer than preset \"aal3\" allows, which is 12h; \
+             leave it out, or leave the preset out",
+        ]
+    );
+    for (text, key) in [
+        ("idle_timeout = \"0\"", "login.idle_timeout"),
+        ("max_lifetime = \"0\"", "login.max_lifetime"),
+        ("max_per_user = 0", "login.max_per_user"),
+        ("preset = \"aal4\"", "login.preset"),
+    ] {
+        let told = errors(&format!("[login]\n{text}"));
+        assert!(told.len() == 1 && told[0].contains(key), "{told:?}");
+    }
 }

@@ -11,7 +11,7 @@ on_both! {
     changes_of_one_account_do_not_get_in_each_others_way,
 }
 
-fn key(user: UserId, fingerprint: &str) -> UserKey {
+pub(super) fn key(user: UserId, fingerprint: &str) -> UserKey {
     UserKey {
         id: KeyId::new(),
         user,

@@ -9,7 +9,7 @@ on_both! {
     what_is_kept_and_removed_is_told_once,
 }
 
-fn stay(user: Option<UserId>) -> NewSession {
+pub(super) fn stay(user: Option<UserId>) -> NewSession {
     NewSession {
         id: SessionId::new(),
         user,
