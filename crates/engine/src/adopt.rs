@@ -4,15 +4,19 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use sojourn_core::authz::Role;
 use sojourn_core::end::EndReason;
 use sojourn_core::ids::SessionId;
 use sojourn_core::wire::runner::Held;
 use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
+use sojourn_store::NewSession;
 use tokio::sync::watch;
 
 use crate::door::Door;
 use crate::engine::Engine;
+use crate::identity::How;
+use crate::identity::Principal;
 use crate::metrics::Meter;
 use crate::opening::Arrival;
 use crate::profiles::DEFAULT;
@@ -110,10 +114,11 @@ impl Engine {
             // Whose it is says our own record alone: a honeypot's visitor may have given any name.
             let came_by = kept.as_ref().map(|session| session.new.door == Door::Web.name());
             let door = if came_by == Some(true) { Door::Web } else { Door::Ssh };
-            let owner = kept.and_then(|session| session.new.user);
+            let owner = kept.as_ref().and_then(|session| session.new.user);
+            let opener = kept.as_ref().and_then(|session| opener(&session.new));
             let arrival = Arrival {
                 id,
-                principal: None,
+                principal: opener,
                 owner,
                 profile: held.profile.clone(),
                 policy,
@@ -169,4 +174,19 @@ impl Engine {
         }
         closed
     }
+}
+
+/// Who opened a session of the gateway before this one, as far as it is on record: with what it stands
+/// and falls.
+fn opener(new: &NewSession) -> Option<Principal> {
+    Some(Principal {
+        id: new.user?,
+        name: new.user_name.clone()?,
+        // It opens nothing any more.
+        role: Role::Auditor,
+        how: How::from_name(new.auth_method.as_deref()?)?,
+        fingerprint: new.auth_key.clone(),
+        epoch: new.auth_epoch?,
+        login: new.login.as_deref().and_then(|id| id.parse().ok()),
+    })
 }

@@ -133,8 +133,7 @@ pub(crate) struct Inner {
 /// A session in motion.
 pub(crate) struct Live {
     pub(crate) session: Session,
-    /// Who opened it; none for a honeypot's visitor, and for a session of the gateway before this
-    /// one.
+    /// Who opened it, as far as it is on record; none for a honeypot's visitor.
     pub(crate) principal: Option<Principal>,
     /// Whose it is, and so who may come back to it.
     pub(crate) owner: Option<UserId>,

@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    async fn end_what_does_not_stand(&self) {
+    pub(crate) async fn end_what_does_not_stand(&self) {
         for (session, principal) in self.inner.principals() {
             let stands = !self.has_lost_login(&principal)
                 && !matches!(self.identity().still_stands(&principal).await, Ok(false));

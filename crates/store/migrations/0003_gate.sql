@@ -120,6 +120,7 @@ CREATE INDEX idempotency_by_creation ON idempotency (created_at);
 
 -- By which login or token a session was started: what ends with a login.
 ALTER TABLE sessions ADD COLUMN login_id TEXT;
+ALTER TABLE sessions ADD COLUMN auth_epoch BIGINT;
 ALTER TABLE sessions ADD COLUMN token_id TEXT;
 ALTER TABLE sessions ADD COLUMN runner TEXT;
 ALTER TABLE sessions ADD COLUMN model TEXT;

@@ -39,6 +39,10 @@ impl Row {
         self.get(name)
     }
 
+    pub(crate) fn maybe_number(&self, name: &'static str) -> Result<Option<i64>, StoreError> {
+        self.get(name)
+    }
+
     pub(crate) fn size(&self, name: &'static str) -> Result<Option<u64>, StoreError> {
         let number: Option<i64> = self.get(name)?;
         number.map(u64::try_from).transpose().map_err(|_| StoreError::Impossible(name))

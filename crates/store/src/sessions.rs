@@ -60,6 +60,8 @@ pub struct NewSession {
     pub auth_method: Option<String>,
     /// The fingerprint of the key that was used.
     pub auth_key: Option<String>,
+    /// Their account's epoch then: what a password opened ends when it moves on.
+    pub auth_epoch: Option<i64>,
     /// The login it was started by.
     pub login: Option<String>,
     /// The token it was started by.
@@ -154,6 +156,7 @@ impl Store {
                     &new.client,
                     &new.auth_method,
                     &new.auth_key,
+                    new.auth_epoch,
                     &new.login,
                     &new.token,
                     new.created_at.0
@@ -354,6 +357,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         client: row.maybe_text("client")?,
         auth_method: row.maybe_text("auth_method")?,
         auth_key: row.maybe_text("auth_key")?,
+        auth_epoch: row.maybe_number("auth_epoch")?,
         login: row.maybe_text("login_id")?,
         token: row.maybe_text("token_id")?,
         created_at: row.time("created_at")?,

@@ -42,9 +42,9 @@ statements! {
     REMOVE_KEY = "DELETE FROM user_keys WHERE user_id = $1 AND id = $2";
 
     ADD_SESSION = "INSERT INTO sessions (id, user_id, user_name, door, harness, profile, cwd,
-        status, why, labels, limits, peer, client, auth_method, auth_key, login_id, token_id,
-        created_at, output_bytes)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0)";
+        status, why, labels, limits, peer, client, auth_method, auth_key, auth_epoch, login_id,
+        token_id, created_at, output_bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+        $13, $14, $15, $16, $17, $18, $19, 0)";
     START_SESSION = "UPDATE sessions SET status = $2, started_at = $3
         WHERE id = $1 AND started_at IS NULL AND ended_at IS NULL";
     SET_STATUS = "UPDATE sessions SET status = $2 WHERE id = $1 AND ended_at IS NULL";

@@ -1,5 +1,7 @@
 //! Sessions in motion, with a runner and shims that are the test.
 
+mod standing;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 

@@ -25,6 +25,7 @@ pub(super) fn stay(user: Option<UserId>) -> NewSession {
         client: Some("SSH-2.0-OpenSSH_9.2".to_owned()),
         auth_method: Some("password".to_owned()),
         auth_key: None,
+        auth_epoch: Some(3),
         login: Some("l1".to_owned()),
         token: None,
         created_at: Wall(3000),
@@ -66,6 +67,7 @@ async fn a_session_goes_from_start_to_one_end(house: House) {
 
     let kept = store.session(new.id).await.unwrap().unwrap();
     assert_eq!((kept.status, kept.started_at), (Status::Ended, Some(Wall(4000))));
+    assert_eq!(kept.new.auth_epoch, Some(3));
     assert_eq!((&kept.new.labels, &kept.new.limits), (&new.labels, &new.limits));
     let kept_end = kept.end.unwrap();
     assert_eq!(kept_end.reason, EndReason::MaxRuntime);

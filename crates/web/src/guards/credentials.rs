@@ -83,7 +83,7 @@ impl<'a> Credentials<'a> {
         }
         // Of two with one name, one is not ours: it is not known which.
         let Carried::Once(token) = self.cookie else { return Asking::Nobody };
-        match gate.logins().resolve(token).await {
+        match gate.logins().resolve_from(token, Some(client)).await {
             Ok(Found::Login(login)) => known(Who::Login(login)),
             Ok(Found::Ended(why)) => Asking::Ended(why),
             Ok(Found::Nobody) => Asking::Nobody,

@@ -86,7 +86,7 @@ async fn a_password_that_is_not_good_enough_changes_nothing() {
     let refused = async |new: &str| {
         house.logins.change_password(&login, PASSWORD, new, &client()).await.unwrap_err()
     };
-    assert_eq!(refused("short").await, ChangeError::Bad(BadPassword::TooShort));
+    assert_eq!(refused("short").await, ChangeError::Bad(BadPassword::TooShort { least: 15 }));
     assert_eq!(refused(PASSWORD).await, ChangeError::Same);
     assert_eq!(house.found(&token).await, Ok(()));
     let user = house.store.user_by_id(house.alice).await.unwrap().unwrap();
