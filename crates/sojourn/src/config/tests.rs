@@ -117,8 +117,11 @@ fn what_is_not_toml_is_told_with_its_line() {
 #[test]
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
     for (text, key) in [
-        ("[audit]
-forward = \"syslog\"", "audit.forward"),
+        (
+            "[audit]
+forward = \"syslog\"",
+            "audit.forward",
+        ),
         ("[runner]\nnotify = false", "runner.notify"),
     ] {
         let told = errors(text);

@@ -213,7 +213,7 @@ async fn l_31_a_changed_password_touches_no_other_table(house: House) {
     store.add_user(&bob, &event(Action::UserAdded)).await.unwrap();
     store.add_key(&key(alice, "SHA256:0"), &event(Action::KeyAdded)).await.unwrap();
     let mut by_key = stay(Some(alice));
-    by_key.auth_method = Some("publickey".to_owned());
+    (by_key.auth_method, by_key.login) = (Some("publickey".to_owned()), None);
     for session in [&stay(Some(alice)), &by_key, &stay(Some(bob.id)), &stay(None)] {
         store.add_session(session).await.unwrap();
     }

@@ -14,6 +14,8 @@ use crate::login::Rules;
 
 /// The frame that tells a shim to end.
 const END: u8 = 0x0a;
+/// The one that has it start a program.
+const START: u8 = 0x02;
 
 impl House {
     /// From now on, sessions are opened through a login of alice's.
@@ -36,10 +38,23 @@ impl House {
     }
 
     /// Nothing ends it, once all that is to be looked at has been.
-    async fn lets_go_on(&self, session: &Session) {
+    async fn lets_go_on(&self, session: &Session, shim: &Shim) {
         self.engine.logins().recheck().await.unwrap();
         self.engine.end_what_does_not_stand().await;
-        assert!(session.is_going_on());
+        // What is said to a shim comes in order.
+        let asked = session.start(ChannelRequest::new(Program::Shell));
+        let heard = async {
+            loop {
+                match shim.hear().await {
+                    END => panic!("it is ended"),
+                    START => break,
+                    _ => {}
+                }
+            }
+            shim.say(&FromShim::Started(0)).await;
+        };
+        let (started, ()) = tokio::join!(asked, heard);
+        started.unwrap();
     }
 }
 
@@ -61,14 +76,14 @@ impl Shim {
 #[tokio::test]
 async fn sessions_of_a_login_end_with_the_password_and_those_of_a_key_go_on() {
     let mut house = House::new(4).await;
-    let (by_key, _shim) = house.open().await;
+    let (by_key, its_shim) = house.open().await;
     house.sign_in().await;
     let (_session, shim) = house.open().await;
     house.watch();
     let new = Some("plum orbit cartwheel nine");
     house.commands().set_password("alice", new, Actor::local(0)).await.unwrap();
     shim.is_ended().await;
-    house.lets_go_on(&by_key).await;
+    house.lets_go_on(&by_key, &its_shim).await;
 }
 
 #[tokio::test]
@@ -88,7 +103,7 @@ async fn sessions_outlive_their_login_unless_they_are_not_to() {
     let (session, shim) = house.open().await;
     let by = login.actor(&client());
     house.engine.logins().end(login.id(), LoginEnd::Logout, &by).await.unwrap();
-    house.lets_go_on(&session).await;
+    house.lets_go_on(&session, &shim).await;
 
     house.engine.logins().set_rules(Rules { end_sessions: true, ..Rules::default() });
     house.watch();
