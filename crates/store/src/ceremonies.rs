@@ -9,7 +9,7 @@ use crate::db::args;
 use crate::sql;
 
 /// The most ceremonies of one account; the oldest goes.
-pub const MAX_CEREMONIES: usize = 8;
+pub const MAX_CEREMONIES: usize = 32;
 
 /// A ceremony that begins.
 #[derive(Clone, Copy, Debug)]

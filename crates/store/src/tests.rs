@@ -7,6 +7,7 @@ mod idempotency;
 mod logins;
 mod logins_and_accounts;
 mod outbox;
+mod proofs;
 mod server;
 mod sessions;
 mod tokens;

@@ -1,5 +1,11 @@
 //! Who gets in, who does not, and what goes on record.
 
+mod canary;
+mod doors;
+mod factors;
+mod links;
+mod web;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::audit;
 use crate::clock::ManualClock;
+use crate::secret::Secret;
 
 const PASSWORD: &str = "plum orbit cartwheel nine";
 const KEY: &str = include_str!("testdata/ed25519.pub");
@@ -38,10 +45,35 @@ impl House {
         };
         let (audit, writer) = audit::start(&options, store.clone(), clock.clone()).await.unwrap();
         let writer = tokio::spawn(writer.run(CancellationToken::new()));
-        let identity = Identity::new(store.clone(), audit.clone(), clock.clone());
-        let accounts = Accounts::new(store.clone(), clock.clone(), dir.path().to_owned());
+        let identity = opened(&dir, &store, &audit, &clock, cheap());
+        let accounts = identity.accounts();
         accounts.add("alice", Role::Member, Some(PASSWORD), Actor::local(0)).await.unwrap();
         Self { dir, store, clock, identity, accounts, audit, writer }
+    }
+
+    /// The same gateway after it was started anew.
+    fn restarted(&self) -> Identity {
+        self.with(cheap())
+    }
+
+    /// The same with other settings.
+    fn with(&self, settings: Settings) -> Identity {
+        opened(&self.dir, &self.store, &self.audit, &self.clock, settings)
+    }
+
+    /// Somebody signs in at the web door.
+    async fn sign_in(&self, name: &str, password: &str, client: &Client) -> SignIn {
+        self.identity.sign_in(name, password, client, None).await
+    }
+
+    async fn alice(&self) -> User {
+        self.store.user_by_name("alice").await.unwrap().unwrap()
+    }
+
+    /// The actions of the log so far, those of one kind.
+    async fn told(&self, prefix: &str) -> Vec<String> {
+        let entries = self.entries().await.into_iter().map(|entry| entry.action);
+        entries.filter(|action| action.starts_with(prefix)).collect()
     }
 
     async fn try_password(&self, name: &str, password: &str) -> Verdict {
@@ -67,6 +99,36 @@ impl House {
         });
         texts.collect()
     }
+}
+
+fn opened(
+    dir: &TempDir,
+    store: &Store,
+    audit: &AuditHandle,
+    clock: &Arc<ManualClock>,
+    settings: Settings,
+) -> Identity {
+    Identity::open(store.clone(), audit.clone(), clock.clone(), dir.path(), settings).unwrap()
+}
+
+fn cheap() -> Settings {
+    Settings { cost: Cost::CHEAP, ..Settings::default() }
+}
+
+/// A browser at an address.
+fn at(address: &str) -> Client {
+    Client::new(address.parse().unwrap(), "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
+}
+
+fn done(came: SignIn) -> (SignedIn, Option<Secret>) {
+    match came {
+        SignIn::Done(signed_in, cookie) => (signed_in, cookie),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_refused(came: &SignIn) -> bool {
+    matches!(came, SignIn::Refused)
 }
 
 fn peer() -> Peer {

@@ -41,7 +41,8 @@ fn guesses_are_slowed_and_a_key_gets_in_at_once() {
     }
     let gateway = with_password(&Options::default());
     let guess = |passwords: &[&str]| {
-        gateway.alice().passwords(passwords).with("-oNumberOfPasswordPrompts=3").run("echo in")
+        let ssh = gateway.alice().passwords(passwords).with("-oNumberOfPasswordPrompts=3");
+        ssh.with("-oPreferredAuthentications=password").run("echo in")
     };
     // From another address the right one, so that not only the name is known.
     for _ in 0..2 {

@@ -31,6 +31,7 @@ mod relay;
 mod remote;
 mod retention;
 mod screens;
+mod second_factor;
 mod share;
 mod ssh;
 mod storm;
