@@ -16,6 +16,7 @@ use super::claim::Browser;
 use super::claim::may_use_password;
 use super::claim::store_gone;
 use super::factors::Proof;
+use super::hash::Permit;
 use super::hash::Queue;
 use super::hash::Verified;
 use super::signed_in::Client;
@@ -73,7 +74,7 @@ impl Identity {
             self.audit.record_soon(event.detail("retry_after", retry_after.as_secs()));
             return Ok(Again::Throttled { retry_after });
         }
-        let matches = self.matches(found.as_ref(), password).await?;
+        let (matches, _counted) = self.matches(found.as_ref(), password).await?;
         let failed = |why: &str| {
             let event = self.at_web(Action::LoginFailed, &name, client);
             event.detail("reason", why).detail("again", true)
@@ -100,18 +101,20 @@ impl Identity {
         Ok(Again::Proved(SignedIn::new(&user, methods)))
     }
 
-    /// Whether this is the account's password, after the same work in any case.
+    /// Whether this is the account's password, after the same work in any case. The permit is to be
+    /// kept until a no is counted.
     pub(super) async fn matches(
         &self,
         user: Option<&User>,
         password: &str,
-    ) -> Result<bool, Unavailable> {
+    ) -> Result<(bool, Permit), Unavailable> {
         let permit = self.hasher.permit(Queue::Web).await.map_err(|_| Unavailable::Busy)?;
         let length_fits = !password.is_empty() && password.len() <= MAX_PASSWORD_BYTES;
         let usable = user.filter(|user| length_fits && may_use_password(user));
         let stored = usable.and_then(|user| user.password.clone());
         let tried = if length_fits { password } else { "" };
         let verified = self.hasher.verify(permit, tried.as_bytes(), stored).await;
-        Ok(verified.map_err(|_| Unavailable::Busy)? != Verified::No)
+        let (verified, permit) = verified.map_err(|_| Unavailable::Busy)?;
+        Ok((verified != Verified::No, permit))
     }
 }

@@ -18,6 +18,7 @@ use super::Identity;
 use super::MAX_PASSWORD_BYTES;
 use super::Unavailable;
 use super::cut;
+use super::hash::Permit;
 use super::hash::Queue;
 use super::hash::Verified;
 use super::is_open;
@@ -84,45 +85,47 @@ impl Identity {
         found.await.map_err(|error| store_gone(&error))
     }
 
-    /// Checks a password. What comes of it is not counted yet.
+    /// Checks a password. What comes of it is not counted yet; until it is, the permit is to be kept.
     pub(super) async fn check(
         &self,
         claim: &Claim,
         password: &[u8],
         queue: Queue,
-    ) -> Result<Checked, Unavailable> {
+    ) -> Result<(Checked, Option<Permit>), Unavailable> {
         // Before the queue, so that who is throttled takes no place in it; and after it, so that a
         // hundred tries at once are not a hundred tries before the first counts.
         if let Some(wait) = self.wait_of_origin(claim).await? {
-            return Ok(Checked::Throttled(wait));
+            return Ok((Checked::Throttled(wait), None));
         }
         let permit = self.hasher.permit(queue).await.map_err(|_| Unavailable::Busy)?;
         if let Some(wait) = self.wait_of_origin(claim).await? {
-            return Ok(Checked::Throttled(wait));
+            return Ok((Checked::Throttled(wait), None));
         }
         if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
-            return Ok(Checked::Wrong("length"));
+            return Ok((Checked::Wrong("length"), Some(permit)));
         }
         let held = self.wait(&claim.bucket).await?;
         let usable = claim.user.as_ref().filter(|user| held.is_none() && may_use_password(user));
         let stored = usable.and_then(|user| user.password.clone());
         let verified = self.hasher.verify(permit, password, stored).await;
-        match (held, verified.map_err(|_| Unavailable::Busy)?) {
-            (Some(wait), _) => Ok(Checked::Held(wait)),
-            (None, Verified::No) => Ok(Checked::Wrong(match &claim.user {
+        let (verified, permit) = verified.map_err(|_| Unavailable::Busy)?;
+        let checked = match (held, verified) {
+            (Some(wait), _) => Checked::Held(wait),
+            (None, Verified::No) => Checked::Wrong(match &claim.user {
                 None => "unknown user",
                 Some(user) if !is_open(user) => "disabled",
                 Some(user) if user.password.is_none() => "no password",
                 Some(user) if !may_use_password(user) => "password disabled",
                 Some(_) => "password",
-            })),
+            }),
             (None, Verified::Yes { better }) => {
                 if let (Some(user), Some(better)) = (&claim.user, better) {
                     self.rehash(user, &better).await;
                 }
-                Ok(Checked::Right)
+                Checked::Right
             }
-        }
+        };
+        Ok((checked, Some(permit)))
     }
 
     /// Counts a failure, and puts it on the record.

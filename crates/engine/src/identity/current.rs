@@ -52,7 +52,7 @@ impl Identity {
         wrong: &Event,
     ) -> Result<Current, Unavailable> {
         let found = self.store.user_by_id(user).await.map_err(|error| store_gone(&error))?;
-        let matches = self.matches(found.as_ref(), password).await?;
+        let (matches, _counted) = self.matches(found.as_ref(), password).await?;
         match found {
             Some(user) if matches => Ok(Current::Right(Box::new(user))),
             found => {

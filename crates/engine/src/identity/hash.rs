@@ -162,17 +162,17 @@ impl Hasher {
     /// trusted, the same work is done and the answer is no.
     ///
     /// The permit goes into the thread: a caller who leaves does not stop the work, and must not
-    /// make room for more of it.
+    /// make room for more of it. It comes back with the answer, to be kept until that is counted:
+    /// else the next try would begin before this one counts.
     pub(super) async fn verify(
         &self,
         permit: Permit,
         password: &[u8],
         stored: Option<String>,
-    ) -> Result<Verified, HashError> {
+    ) -> Result<(Verified, Permit), HashError> {
         let password = normal(password);
         let cost = self.cost;
         let work = spawn_blocking(move || {
-            let _permit = permit;
             // Made by whoever comes first, so that the first unknown name does not take longer.
             let dummy = dummy(cost);
             let real = stored.as_deref().and_then(acceptable);
@@ -180,10 +180,10 @@ impl Hasher {
             let (hash, params) = real.or_else(|| acceptable(dummy)).ok_or(HashError::Broken)?;
             let matches = cost.argon2()?.verify_password(&password, &hash).is_ok();
             if !matches || !is_real {
-                return Ok(Verified::No);
+                return Ok((Verified::No, permit));
             }
             let better = cost.exceeds(&params).then(|| cost.phc(&password));
-            Ok(Verified::Yes { better: better.transpose()? })
+            Ok((Verified::Yes { better: better.transpose()? }, permit))
         });
         work.await.map_err(|_| HashError::Broken)?
     }
@@ -269,7 +269,7 @@ mod tests {
 
     async fn verify(hasher: &Hasher, password: &str, stored: Option<&str>) -> Verified {
         let permit = hasher.permit(Queue::Web).await.unwrap();
-        hasher.verify(permit, password.as_bytes(), stored.map(str::to_owned)).await.unwrap()
+        hasher.verify(permit, password.as_bytes(), stored.map(str::to_owned)).await.unwrap().0
     }
 
     async fn check(password: &str, stored: Option<&str>) -> bool {

@@ -119,7 +119,7 @@ impl Identity {
         device: Option<&str>,
     ) -> Result<SignIn, Unavailable> {
         let claim = self.claim(name, client.address(), device).await?;
-        let checked = self.check(&claim, password.as_bytes(), Queue::Web).await?;
+        let (checked, _counted) = self.check(&claim, password.as_bytes(), Queue::Web).await?;
         let user = match (checked, &claim.user) {
             (Checked::Right, Some(user)) => user,
             (Checked::Throttled(retry_after), _) => {

@@ -112,7 +112,8 @@ impl Identity {
     ) -> Result<Tried, Unavailable> {
         let claim = self.claim(attempt.name, attempt.peer.address, None).await?;
         let event = attempt.event.clone();
-        match (self.check(&claim, password, Queue::Ssh).await?, &claim.user) {
+        let (checked, _counted) = self.check(&claim, password, Queue::Ssh).await?;
+        match (checked, &claim.user) {
             (Checked::Right, Some(user)) => Ok(Tried::Right(user.clone(), claim.bucket)),
             (Checked::Throttled(wait), _) => {
                 let event = event.detail("outcome", "throttled");
