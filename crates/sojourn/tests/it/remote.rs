@@ -82,7 +82,7 @@ fn a_token_is_good_elsewhere_until_it_is_revoked() {
     let gateway = gateway(&Options::default());
     let remote = Remote::of(&gateway, "alice", &["sessions"]);
     assert!(remote.token.starts_with("sjt1_") && !remote.token.contains(char::is_whitespace));
-    let mut shell = gateway.alice().with("-tt").start(&["echo up; exec sleep 999"]);
+    let shell = gateway.alice().with("-tt").start(&["echo up; exec sleep 999"]);
     shell.expect("up");
     let (code, out, err) = remote.run(&["session", "ls", "--json"]);
     assert_eq!(code, Some(0), "{err}");
@@ -126,14 +126,19 @@ fn what_does_not_work_is_told_in_a_line_with_its_status() {
     };
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (url, token, code, says) in [
-        (format!("http://localhost:{nobody}").as_str(), "x", 3, "is the gateway running"),
-        (&format!("https://localhost:{}", gateway.web_port()), "x", 3, "no TLS is spoken there"),
-        ("gateway.example.org", "x", 2, "http:// or https://"),
-        ("https://gateway.example.org/path", "x", 2, "has no path"),
+        (format!("http://localhost:{nobody}").as_str(), "sjt1_none", 3, "is the gateway running"),
+        (
+            &format!("https://localhost:{}", gateway.web_port()),
+            "sjt1_none",
+            3,
+            "no TLS is spoken there",
+        ),
+        ("gateway.example.org", "sjt1_none", 2, "http:// or https://"),
+        ("https://gateway.example.org/path", "sjt1_none", 2, "has no path"),
         (&good.url, "two words", 2, "SOJOURN_TOKEN: not a token"),
         (&good.url, "", 1, "set SOJOURN_TOKEN"),
         (&good.url, "sjt1_wrong", 1, "SOJOURN_TOKEN was revoked"),
-        (&good.url.replace("localhost", "127.0.0.2"), "x", 3, "refused"),
+        (&good.url.replace("localhost", "127.0.0.2"), "sjt1_none", 3, "refused"),
     ] {
         let (status, line) = at(url, token);
         assert_eq!(status, Some(code), "{url}: {line}");

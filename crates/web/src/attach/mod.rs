@@ -172,6 +172,7 @@ async fn attach(
 
 impl Visit {
     async fn run(self, socket: WebSocket) {
+        let _counted = self.gate.engine().metrics().web_socket();
         let (sink, stream) = socket.split();
         let (mut out, shared) = (Out { sink }, Shared::default());
         let mut driving = None;
