@@ -205,6 +205,16 @@ fn l_29_the_eleventh_login_ends_the_one_that_was_away_longest() {
     assert_eq!(on_record(&gateway, "login_evicted").len(), 1);
 }
 
+#[test]
+fn l_29_one_login_a_user_is_what_the_original_had() {
+    let more = "[login]\nmax_per_user = 1\n".to_owned();
+    let Some(gateway) = house_with(Options { more, ..Options::default() }) else { return };
+    let mut former = bob(&gateway);
+    let mut latter = bob(&gateway);
+    former.get("/api/me").refused(401, "SESSION_REVOKED");
+    assert!(is_in(&mut latter));
+}
+
 /// L-32: what somebody who finds an open browser should not be able to do.
 #[test]
 fn l_32_what_matters_needs_a_proof_of_the_last_ten_minutes() {

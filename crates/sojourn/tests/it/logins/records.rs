@@ -33,6 +33,7 @@ fn l_56_each_deed_has_its_event_with_who_where_and_which_login() {
         "login_reauthenticated",
         "invalid_current_password",
         "login_revoked",
+        "login_used_after_end",
         "login_failed",
         "password_changed_all_sessions_invalidated",
         "login_ended",

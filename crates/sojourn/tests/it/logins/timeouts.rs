@@ -63,6 +63,33 @@ fn l_15_nothing_moves_the_end_after_seven_days() {
 }
 
 #[test]
+fn l_15_presets_are_shorter() {
+    for (preset, idle, lifetime) in [("aal2", "30m", "23h"), ("aal3", "15m", "11h")] {
+        let more = format!("[login]\npreset = \"{preset}\"\n");
+        let Some(gateway) = house_with(Options { more, ..Options::default() }) else { return };
+        let clock = gateway.clock();
+        clock.hold();
+        let mut browser = bob(&gateway);
+        let (now, idle_end, lifetime_end) = deadlines(&mut browser);
+        assert!(now < idle_end && idle_end < lifetime_end);
+        clock.advance(idle);
+        assert_eq!(expired(&mut browser), "inactivity", "{preset}");
+        let mut browser = bob(&gateway);
+        let hours: u32 = lifetime.trim_end_matches('h').parse().expect("hours");
+        for _ in 0..hours * 6 {
+            clock.advance("10m");
+            browser.get("/api/me/logins").expect(200);
+        }
+        for _ in 0..6 {
+            clock.advance("9m59s");
+            assert!(browser.get("/api/me/logins").status == 200, "{preset}");
+        }
+        clock.advance("6s");
+        assert_eq!(expired(&mut browser), "lifetime", "{preset}");
+    }
+}
+
+#[test]
 fn l_16_what_a_page_asks_by_itself_is_no_activity() {
     let Some(gateway) = house() else { return };
     let clock = gateway.clock();
