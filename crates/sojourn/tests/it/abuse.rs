@@ -51,7 +51,7 @@ fn guesses_are_slowed_and_a_key_gets_in_at_once() {
     let right = guess(&[PASSWORD]);
     assert_eq!(right.code, 255, "refused without a look: {}", right.text());
     assert!(right.err.contains("Permission denied (publickey,password,"), "{}", right.err);
-    assert!(outcomes(&gateway).contains(&"throttled".to_owned()), "{:?}", outcomes(&gateway));
+    gateway.wait_for_audit("a try that was held", |line| line["details"]["outcome"] == "throttled");
 
     // The connection is not refused, and a key that is right gets in at once.
     let key = gateway.alice().run("echo in");

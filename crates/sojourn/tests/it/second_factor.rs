@@ -170,6 +170,7 @@ fn people_at_a_terminal_are_asked_for_password_and_code() {
         "-P",
         &port,
         "-noagent",
+        "-no-antispoof",
         "bob@127.0.0.1",
         "echo in",
     ];
