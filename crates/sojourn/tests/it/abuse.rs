@@ -5,7 +5,6 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 
-use serde_json::Value;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::PATIENCE;
@@ -23,15 +22,6 @@ fn with_password(options: &Options) -> Gateway {
         gateway.try_cli(&["user", "passwd", "alice", "--password-stdin"], &format!("{PASSWORD}\n"));
     assert!(status.success(), "{err}");
     gateway
-}
-
-fn attempts(gateway: &Gateway) -> Vec<Value> {
-    gateway.audit().into_iter().filter(|line| line["action"] == "auth_attempt").collect()
-}
-
-fn outcomes(gateway: &Gateway) -> Vec<String> {
-    let outcome = |line: &Value| line["details"]["outcome"].as_str().unwrap_or("").to_owned();
-    attempts(gateway).iter().map(outcome).collect()
 }
 
 #[test]
