@@ -87,7 +87,9 @@ fn l_52_l_53_l_60_strangers_get_no_further_than_the_allow_list() {
         check_headers(&answer, &what);
         let is_open = OPEN.contains(&what.as_str());
         assert_eq!(answer.status == 401 && answer.code() == "LOGIN_REQUIRED", !is_open, "{what}");
-        assert_eq!(answer.header("set-cookie"), None, "{what}");
+        // Who signs out without having signed in is told to forget what there may be.
+        let forgets = what.ends_with("/logout");
+        assert!(forgets || answer.header("set-cookie").is_none(), "{what}: {answer:?}");
         let answer = ask(port, &method, &filled(&path), &[("Cookie", "sojourn=sjw1_made-up")]);
         check_headers(&answer, &what);
         // A dead cookie stands in nobody's way; with one, only our own page may change anything.
@@ -185,7 +187,7 @@ fn l_48_l_49_l_51_only_our_own_page_changes_anything() {
 fn l_06_l_20_cookies_that_are_none_adopt_nothing_and_block_nothing() {
     let gateway = super::gateway();
     let port = gateway.web_port();
-    for cookie in ["sojourn=", "sojourn=x", "sojourn=sjw1_x; sojourn=sjw1_y", "sojourn=\u{7f}"] {
+    for cookie in ["sojourn=", "sojourn=x", "sojourn=sjw1_x; sojourn=sjw1_y", "sojourn=\u{e4}"] {
         let answer = ask(port, "GET", "/api/sessions", &[("Cookie", cookie)]);
         assert_eq!((answer.status, answer.code().as_str()), (401, "LOGIN_REQUIRED"), "{cookie}");
         for path in ["/", "/api/health"] {
