@@ -11,11 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aes_gcm::Aes256Gcm;
+use aes_gcm::KeyInit;
+use aes_gcm::aead::Aead;
+use aes_gcm::aead::Payload;
 use data_encoding::BASE64URL_NOPAD;
 use data_encoding::HEXLOWER;
-use hmac::Hmac;
-use hmac::KeyInit;
-use hmac::Mac;
 use sha2::Digest;
 use sha2::Sha256;
 use sojourn_store::Asked;
@@ -30,8 +31,11 @@ use crate::engine::Engine;
 /// How often old answers are forgotten.
 const SWEEP: Duration = Duration::from_secs(3600);
 
+/// Bytes that make each sealing another one.
+const NONCE: usize = 12;
+
 /// The longest answer that is kept, in bytes: what is left of the store's when it is sealed.
-pub const LONGEST_ANSWER: usize = MAX_ANSWER / 4 * 3;
+pub const LONGEST_ANSWER: usize = MAX_ANSWER / 4 * 3 - 64;
 /// The longest key, in bytes.
 pub const LONGEST_KEY: usize = 255;
 
@@ -108,10 +112,10 @@ impl Repeats {
         let (store, owner) = (self.store.clone(), owner.to_owned());
         let done = tokio::spawn(async move {
             let reply = work.await;
-            let kept = if reply.status < REFUSED {
-                store.finish_request(&owner, &key, reply.status, &seal.close(&reply.body)).await
-            } else {
-                store.drop_request(&owner, &key).await
+            let sealed = seal.close(&reply.body).filter(|_| reply.status < REFUSED);
+            let kept = match sealed {
+                Some(body) => store.finish_request(&owner, &key, reply.status, &body).await,
+                None => store.drop_request(&owner, &key).await,
             };
             if let Err(error) = kept {
                 tracing::error!(%error, "an answer is not kept for who asks again");
@@ -122,7 +126,7 @@ impl Repeats {
     }
 }
 
-/// What lies over an answer in the store: HMACs under the caller's key, for this one message.
+/// Seals an answer under the caller's key, for its owner and this one request.
 struct Seal {
     key: String,
     owner: String,
@@ -135,26 +139,33 @@ impl Seal {
         HEXLOWER.encode(&Sha256::digest(self.key.as_bytes()))
     }
 
-    fn close(&self, body: &[u8]) -> String {
-        BASE64URL_NOPAD.encode(&self.over(body.to_vec()))
+    fn cipher(&self) -> Aes256Gcm {
+        // Another one than what the store has of the key.
+        let key = Sha256::new().chain_update(b"sojourn answer\0").chain_update(&self.key);
+        let key: [u8; 32] = key.finalize().into();
+        Aes256Gcm::new(&key.into())
+    }
+
+    fn belongs(&self) -> String {
+        format!("{}\0{}", self.owner, self.digest)
+    }
+
+    /// None when the system has no random bytes; then the answer is not kept.
+    fn close(&self, body: &[u8]) -> Option<String> {
+        let mut nonce = [0; NONCE];
+        getrandom::fill(&mut nonce).ok()?;
+        let belongs = self.belongs();
+        let payload = Payload { msg: body, aad: belongs.as_bytes() };
+        let sealed = self.cipher().encrypt(&nonce.into(), payload).ok()?;
+        Some(BASE64URL_NOPAD.encode(&[&nonce[..], &sealed].concat()))
     }
 
     fn open(&self, sealed: &str) -> Option<Vec<u8>> {
-        BASE64URL_NOPAD.decode(sealed.as_bytes()).ok().map(|sealed| self.over(sealed))
-    }
-
-    fn over(&self, mut bytes: Vec<u8>) -> Vec<u8> {
-        for (number, block) in (0_u64..).zip(bytes.chunks_mut(32)) {
-            // An HMAC takes a key of any length.
-            let Ok(mut pad) = Hmac::<Sha256>::new_from_slice(self.key.as_bytes()) else { continue };
-            pad.update(b"sojourn answer\0");
-            pad.update(self.owner.as_bytes());
-            pad.update(self.digest.as_bytes());
-            pad.update(&number.to_be_bytes());
-            let pad = pad.finalize().into_bytes();
-            block.iter_mut().zip(pad).for_each(|(byte, pad)| *byte ^= pad);
-        }
-        bytes
+        let bytes = BASE64URL_NOPAD.decode(sealed.as_bytes()).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE>()?;
+        let belongs = self.belongs();
+        let payload = Payload { msg: sealed, aad: belongs.as_bytes() };
+        self.cipher().decrypt(&(*nonce).into(), payload).ok()
     }
 }
 
@@ -258,19 +269,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_has_tells_nothing_and_the_key_opens_it() {
+    fn an_answer_is_read_with_its_own_key_and_request_alone() {
         let seal = |key: &str, digest: &str| Seal {
             key: key.to_owned(),
             owner: "alice".to_owned(),
             digest: digest.to_owned(),
         };
-        let body = b"{\"token\":\"sjt1_secret\"}".repeat(100);
-        let closed = seal("k-1", "d").close(&body);
-        assert_ne!(closed[..43], closed[43..86], "each block has a pad of its own");
-        assert_eq!(seal("k-1", "d").open(&closed), Some(body.clone()));
-        assert_ne!(seal("k-2", "d").open(&closed), Some(body.clone()));
-        assert_ne!(seal("k-1", "e").open(&closed), Some(body));
-        assert!(!seal("k-1", "d").name().contains("k-1"));
+        let body = vec![7_u8; 200];
+        let closed = seal("k-1", "d").close(&body).unwrap();
+        assert_ne!(seal("k-1", "d").close(&body).unwrap(), closed, "each sealing is another one");
+        assert_eq!(seal("k-1", "d").open(&closed), Some(body));
+        assert_eq!(seal("k-2", "d").open(&closed), None);
+        assert_eq!(seal("k-1", "e").open(&closed), None);
+        let mut changed = closed.into_bytes();
+        changed[40] = if changed[40] == b'A' { b'B' } else { b'A' };
+        assert_eq!(seal("k-1", "d").open(&String::from_utf8(changed).unwrap()), None);
     }
 
     #[tokio::test]
