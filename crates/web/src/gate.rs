@@ -74,11 +74,6 @@ impl Gate {
         self.inner.notices.note(why, client, &self.inner.engine);
     }
 
-    /// How often that has happened, by reason.
-    pub(crate) fn noted(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.inner.notices.counts().into_iter()
-    }
-
     /// Sessions, accounts, the audit log.
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine

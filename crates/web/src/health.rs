@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -10,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::caller::FromClient;
 use crate::caller::MaybeCaller;
+use crate::forwarded;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::route::Access;
@@ -54,10 +56,13 @@ async fn read(
     State(gate): State<Gate>,
     FromClient(client): FromClient,
     MaybeCaller(caller): MaybeCaller,
+    headers: HeaderMap,
 ) -> Response {
     let health = gate.engine().health().await;
     let status = if health.store_gone { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let more = (caller.is_some() || client.address().is_loopback()).then_some(More {
+    // What a proxy on this machine passed on is not from here, though nobody said it is a proxy.
+    let is_near = client.address().is_loopback() && !forwarded::is_passed_on(&headers);
+    let more = (caller.is_some() || is_near).then_some(More {
         version: env!("CARGO_PKG_VERSION"),
         runners_connected: health.runners_connected,
         active_sessions: health.active_sessions,

@@ -3,8 +3,6 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::audit::Action;
@@ -35,9 +33,6 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    const ALL: [Self; KINDS] =
-        [Self::CrossOrigin, Self::CsrfToken, Self::TwoCookies, Self::Crowded];
-
     const fn index(self) -> usize {
         match self {
             Self::CrossOrigin => 0,
@@ -67,10 +62,9 @@ impl Why {
     }
 }
 
-/// The counts, and what of them is still to be told.
+/// What is still to be told.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
-    counts: [AtomicU64; KINDS],
     untold: Mutex<[Untold; KINDS]>,
 }
 
@@ -82,21 +76,9 @@ struct Untold {
 }
 
 impl Notices {
-    /// How often that has happened since the start.
-    pub(crate) fn count(&self, why: Why) -> u64 {
-        self.counts.get(why.index()).map_or(0, |count| count.load(Ordering::Relaxed))
-    }
-
-    /// The same for every kind, by its name.
-    pub(crate) fn counts(&self) -> [(&'static str, u64); KINDS] {
-        Why::ALL.map(|why| (why.name(), self.count(why)))
-    }
-
     /// It has happened once more.
     pub(crate) fn note(&self, why: Why, client: &Client, engine: &Engine) {
-        if let Some(count) = self.counts.get(why.index()) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        engine.metrics().refused("web", why.name());
         let mut actor = Actor::new(ActorKind::Browser).with_user_agent(client.user_agent());
         actor.ip_address = Some(client.address());
         let Some((count, last)) = self.due(why, actor, engine.clock().mono()) else { return };
