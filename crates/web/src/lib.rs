@@ -10,12 +10,13 @@
 //!
 //! Handlers translate between HTTP and the engine, and decide nothing else. They never ask by which
 //! of the two somebody came.
-#![expect(dead_code, reason = "accounts' and sign-in's routes use the rest of what is here")]
 
 mod answer;
 mod attach;
 mod audit;
 mod auth;
+#[cfg(test)]
+mod bench;
 mod caller;
 mod cookie;
 mod files;

@@ -3,6 +3,8 @@
 //! Text is JSON with a `type`. Binary from the browser is what was typed; binary to it is output, after
 //! eight bytes that say how much the terminal had printed before.
 
+use std::net::IpAddr;
+
 use axum::extract::ws::Message;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -12,7 +14,6 @@ use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
 use sojourn_core::status::Status;
 use sojourn_engine::view::LeaseView;
-use std::net::IpAddr;
 
 /// The longest message that a browser may send, in bytes.
 pub(super) const LONGEST: usize = 128 << 10;

@@ -69,28 +69,18 @@ pub async fn serve_local(listener: UnixListener, gate: Gate, over: CancellationT
 
 /// Answers on a network until `over`, and until the last answer under way has been given.
 pub async fn serve(listener: TcpListener, gate: Gate, tls: Option<Tls>, over: CancellationToken) {
-    let server = Server::new(gate, over);
-    let places = Places::default();
-    while let Some(accepted) = server.next(listener.accept()).await {
-        let Ok((stream, address)) = accepted else { continue };
-        // Small frames of a terminal are not to wait for each other.
-        let _slower = stream.set_nodelay(true);
-        match server.place(&places, address) {
-            Some(place) => match &tls {
-                Some(tls) => server.spawn_tls(tls, stream, address, place),
-                None => server.spawn(stream, Peer::Net(address), Some(place)),
-            },
-            None => {
-                server.gate.note(Why::Crowded, &Client::new(address.ip(), ""));
-                if tls.is_none() {
-                    // As much as fits; who is turned away is not waited for.
-                    let words = outer::broken(server.gate.origin(), Refused::Overloaded);
-                    let _unread = stream.try_write(&words);
-                }
-            }
-        }
-    }
-    server.finish().await;
+    Server::new(gate, over).serve_network(listener, tls).await;
+}
+
+/// Answers with other routes than the program's.
+#[cfg(test)]
+pub(crate) async fn serve_routes(
+    listener: TcpListener,
+    gate: Gate,
+    router: axum::Router,
+    over: CancellationToken,
+) {
+    Server::with(gate, router, over).serve_network(listener, None).await;
 }
 
 #[derive(Clone)]
@@ -104,8 +94,36 @@ struct Server {
 impl Server {
     fn new(gate: Gate, over: CancellationToken) -> Self {
         let router = table::router(&gate, table::all());
+        Self::with(gate, router, over)
+    }
+
+    fn with(gate: Gate, router: axum::Router, over: CancellationToken) -> Self {
         let door = Arc::new(Door::new(gate.clone(), router));
         Self { gate, door, over, connections: TaskTracker::new() }
+    }
+
+    async fn serve_network(self, listener: TcpListener, tls: Option<Tls>) {
+        let places = Places::default();
+        while let Some(accepted) = self.next(listener.accept()).await {
+            let Ok((stream, address)) = accepted else { continue };
+            // Small frames of a terminal are not to wait for each other.
+            let _slower = stream.set_nodelay(true);
+            match self.place(&places, address) {
+                Some(place) => match &tls {
+                    Some(tls) => self.spawn_tls(tls, stream, address, place),
+                    None => self.spawn(stream, Peer::Net(address), Some(place)),
+                },
+                None => {
+                    self.gate.note(Why::Crowded, &Client::new(address.ip(), ""));
+                    if tls.is_none() {
+                        // As much as fits; who is turned away is not waited for.
+                        let words = outer::broken(self.gate.origin(), Refused::Overloaded);
+                        let _unread = stream.try_write(&words);
+                    }
+                }
+            }
+        }
+        self.finish().await;
     }
 
     /// The next connection, or none when it is over.

@@ -1,0 +1,198 @@
+//! What a login costs a request: the same handler, over TCP, open to anybody and behind the guards of
+//! a login, side by side in one run. Run by `make bench`; no part of the program.
+//!
+//! The open route passes the same router and the same outer guards; it is asked without a cookie, so
+//! nobody is looked up. Rounds alternate, so that what else the machine does meets both alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use axum::Json;
+use serde_json::Value;
+use serde_json::json;
+use sojourn_core::audit::Actor;
+use sojourn_core::authz::Role;
+use sojourn_engine::Engine;
+use sojourn_engine::audit;
+use sojourn_engine::audit::AuditOptions;
+use sojourn_engine::audit::OnFailure;
+use sojourn_engine::clock::Clock;
+use sojourn_engine::clock::SystemClock;
+use sojourn_engine::engine::Parts;
+use sojourn_engine::identity::Client;
+use sojourn_engine::identity::Identity;
+use sojourn_engine::identity::Settings as IdentitySettings;
+use sojourn_engine::identity::SignIn;
+use sojourn_engine::login::Logins;
+use sojourn_engine::login::Rules;
+use sojourn_engine::profiles::Profiles;
+use sojourn_engine::records::Records;
+use sojourn_engine::tokens::Tokens;
+use sojourn_store::Store;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::Gate;
+use crate::Settings;
+use crate::listen;
+use crate::openapi::Doc;
+use crate::route::Access;
+use crate::route::Activity;
+use crate::route::Route;
+use crate::table;
+
+/// Connections that ask at the same time.
+const CONNECTIONS: usize = 16;
+/// Logins there are beside the one that asks.
+const OTHERS: usize = 10_000;
+/// Rounds of each kind, and how long one is.
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_secs(2);
+
+const PASSWORD: &str = "a bench is to sit on, too";
+
+async fn handler() -> Json<Value> {
+    Json(json!({"answer": 42}))
+}
+
+fn routes() -> Vec<Route> {
+    let doc = || Doc::of("bench", "An answer.").gives::<Value>(200, "It.");
+    vec![
+        Route::get("/api/open", Access::Public, Activity::Passive, handler, doc()),
+        Route::get("/api/closed", Access::Login, Activity::Counts, handler, doc()),
+    ]
+}
+
+async fn engine(data_dir: &std::path::Path) -> Engine {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Store::open(data_dir).await.unwrap();
+    let options = AuditOptions { data_dir: data_dir.to_owned(), on_failure: OnFailure::Refuse };
+    let (log, writer) = audit::start(&options, store.clone(), clock.clone()).await.unwrap();
+    tokio::spawn(writer.run(CancellationToken::new()));
+    let identity = Identity::open(
+        store.clone(),
+        log.clone(),
+        clock.clone(),
+        data_dir,
+        IdentitySettings::default(),
+    )
+    .unwrap();
+    let rules = Rules { max_per_user: OTHERS + 1, ..Rules::default() };
+    let logins =
+        Logins::open(data_dir, rules, store.clone(), identity.clone(), log.clone(), clock.clone());
+    Engine::new(Parts {
+        clock: clock.clone(),
+        accounts: identity.accounts(),
+        logins: logins.await.unwrap(),
+        identity,
+        audit: log.clone(),
+        tokens: Tokens::new(store.clone(), log.clone(), clock.clone()),
+        records: Records::new(store, log, clock),
+        profiles: Profiles::default(),
+        max_sessions: 1,
+        max_sessions_per_user: 1,
+        recordings: data_dir.join("recordings"),
+        build: "bench".to_owned(),
+    })
+}
+
+/// A cookie of somebody who has signed in, with many others beside.
+async fn cookie(engine: &Engine) -> String {
+    let accounts = engine.identity().accounts();
+    accounts.add("alice", Role::Member, Some(PASSWORD), Actor::SYSTEM).await.unwrap();
+    let client = Client::new([127, 0, 0, 1].into(), "bench");
+    let SignIn::Done(alice, _) = engine.identity().sign_in("alice", PASSWORD, &client, None).await
+    else {
+        panic!("alice cannot sign in");
+    };
+    for _ in 0..OTHERS {
+        engine.logins().begin(&alice, &client, None).await.unwrap();
+    }
+    let (secret, _) = engine.logins().begin(&alice, &client, None).await.unwrap();
+    format!("sojourn={}", secret.expose())
+}
+
+/// Asks again and again until the time is over; how long each answer took.
+async fn ask(address: std::net::SocketAddr, request: Arc<str>, until: Instant) -> Vec<Duration> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut took = Vec::new();
+    let mut buffer = vec![0; 16 << 10];
+    while Instant::now() < until {
+        let begin = Instant::now();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut length = 0;
+        while !buffer[..length].ends_with(b"{\"answer\":42}") {
+            let read = stream.read(&mut buffer[length..]).await.unwrap();
+            let so_far = String::from_utf8_lossy(&buffer[..length + read]);
+            assert!(read > 0 && so_far.starts_with("HTTP/1.1 200 "), "{so_far}");
+            length += read;
+        }
+        took.push(begin.elapsed());
+    }
+    took
+}
+
+/// One round: answers a second, and how long they took.
+async fn round(address: std::net::SocketAddr, request: &str) -> (f64, Vec<Duration>) {
+    let request: Arc<str> = request.into();
+    let begin = Instant::now();
+    let asking: Vec<_> = (0..CONNECTIONS)
+        .map(|_| tokio::spawn(ask(address, request.clone(), begin + ROUND)))
+        .collect();
+    let mut took = Vec::new();
+    for one in asking {
+        took.extend(one.await.unwrap());
+    }
+    (took.len() as f64 / begin.elapsed().as_secs_f64(), took)
+}
+
+fn percentile(took: &mut [Duration], part: f64) -> Duration {
+    took.sort_unstable();
+    took[((took.len() - 1) as f64 * part) as usize]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: make bench"]
+async fn what_a_login_costs_a_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = engine(dir.path()).await;
+    let cookie = cookie(&engine).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let origin = format!("http://localhost:{}", address.port()).parse().unwrap();
+    let gate = Gate::new(engine, origin, dir.path().join("recordings"), Settings::default());
+    let router = table::router(&gate, routes());
+    let over = CancellationToken::new();
+    let serving = tokio::spawn(listen::serve_routes(listener, gate, router, over.clone()));
+
+    let host = format!("Host: localhost:{}\r\n", address.port());
+    let open = format!("GET /api/open HTTP/1.1\r\n{host}\r\n");
+    let closed = format!("GET /api/closed HTTP/1.1\r\n{host}Cookie: {cookie}\r\n\r\n");
+    let mut ratios = Vec::new();
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        let (anybody, mut took) = round(address, &open).await;
+        times[0].append(&mut took);
+        let (known, mut took) = round(address, &closed).await;
+        times[1].append(&mut took);
+        println!("open {anybody:.0}/s   with a login {known:.0}/s   {:.3}x", known / anybody);
+        ratios.push(known / anybody);
+    }
+    ratios.sort_by(f64::total_cmp);
+    let [anybody, known] = &mut times;
+    println!(
+        "median {:.3}x   p50 {:?} / {:?}   p99 {:?} / {:?}   {OTHERS} other logins",
+        ratios[ROUNDS / 2],
+        percentile(anybody, 0.5),
+        percentile(known, 0.5),
+        percentile(anybody, 0.99),
+        percentile(known, 0.99),
+    );
+    over.cancel();
+    serving.await.unwrap();
+}
