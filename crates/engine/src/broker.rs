@@ -31,6 +31,7 @@ use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_core::wire::shim::ShimHello;
+use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::Summary;
 use sojourn_core::wire::shim::ToShim;
 use tokio::sync::mpsc;
@@ -47,7 +48,6 @@ use crate::roster::Roster;
 use crate::session::Command;
 use crate::session::Progress;
 use crate::session::Shared;
-use sojourn_core::wire::shim::Stream;
 
 pub(crate) use onlookers::Onlookers;
 

@@ -13,6 +13,7 @@ mod edges;
 mod extend;
 mod files;
 mod forward;
+mod fuzzed;
 mod health;
 mod honeypot;
 mod host;
