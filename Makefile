@@ -18,10 +18,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install test test-long test-v2 lint fmt packages
+.PHONY: help run build install test test-long test-v2 bench lint fmt packages
 
 help: ## Shows this list
-	@printf '\n  Sojourn: ssh in, get a sandbox, be recorded, be shown out on time.\n\n'
+	@printf '\n  Sojourn: come in by ssh or a browser, get a sandbox, be recorded, be shown out on time.\n\n'
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "    make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n    PROFILE=dev builds faster and runs slower; ARGS="--config my.toml" goes to the gateway.\n\n'
 
@@ -46,6 +46,9 @@ test-long: test ## The same, then properties with many more cases and the loops 
 
 test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs QEMU)
 	@scripts/test-v2
+
+bench: ## Measures what a login costs a request, against the same handler open to anybody
+	$(CARGO) test --locked --release --package sojourn-web --lib -- --ignored --nocapture bench
 
 lint: ## Format, clippy, house rules, and dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check
