@@ -48,7 +48,7 @@ test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs 
 	@scripts/test-v2
 
 bench: ## Measures what a login costs a request, against the same handler open to anybody
-	$(CARGO) test --locked --release --package sojourn-web --lib -- --ignored --nocapture bench
+	$(CARGO) test --locked --release --package sojourn-web --features bench --lib -- --nocapture bench
 
 lint: ## Format, clippy, house rules, and dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check

@@ -157,7 +157,6 @@ fn percentile(took: &mut [Duration], part: f64) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: make bench"]
 async fn what_a_login_costs_a_request() {
     let dir = tempfile::tempdir().unwrap();
     let engine = engine(dir.path()).await;

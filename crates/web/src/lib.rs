@@ -15,7 +15,7 @@ mod answer;
 mod attach;
 mod audit;
 mod auth;
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 mod bench;
 mod caller;
 mod cookie;

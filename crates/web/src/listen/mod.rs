@@ -73,7 +73,7 @@ pub async fn serve(listener: TcpListener, gate: Gate, tls: Option<Tls>, over: Ca
 }
 
 /// Answers with other routes than the program's.
-#[cfg(test)]
+#[cfg(all(test, feature = "bench"))]
 pub(crate) async fn serve_routes(
     listener: TcpListener,
     gate: Gate,
