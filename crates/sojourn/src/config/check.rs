@@ -123,7 +123,10 @@ fn web(web: &Web, root: &Node, report: &mut Report) {
         _ => {}
     }
     if web.max_connections_per_address > web.max_connections {
-        let message = format_args!("more than max_connections, {}", web.max_connections);
+        let message = format_args!(
+            "max_connections_per_address is {}, more than max_connections, {}",
+            web.max_connections_per_address, web.max_connections
+        );
         report.problem(at("max_connections_per_address"), message);
     }
 }
