@@ -349,7 +349,7 @@ pub(crate) enum User {
         #[arg(long)]
         end: bool,
     },
-    /// Make a one-time token, good for an hour, by which somebody sets their password themselves
+    /// Make a one-time token to set a password with, good for an hour
     Reset {
         /// Whose
         name: String,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use axum::Json;
+use axum::extract::State;
 use axum::http::Method;
 use serde_json::Value;
 use serde_json::json;
@@ -28,6 +29,7 @@ use utoipa::openapi::path::ParameterBuilder;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::AdditionalProperties;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::ApiKey;
 use utoipa::openapi::security::ApiKeyValue;
@@ -37,6 +39,8 @@ use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::security::SecurityScheme;
 
 use crate::answer::Code;
+use crate::cookie;
+use crate::gate::Gate;
 use crate::guards;
 use crate::once;
 use crate::route::Access;
@@ -99,6 +103,10 @@ impl Doc {
     /// The body, a JSON object; it can be left out when all of its fields can.
     pub(crate) fn takes<T: ToSchema>(mut self, required: Required) -> Self {
         let schema = self.reference::<T>();
+        // A field that nobody knows is refused, and the document says so.
+        if let Some((_, RefOr::T(Schema::Object(fields)))) = self.schemas.last_mut() {
+            fields.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
         let content = ContentBuilder::new().schema(Some(schema)).build();
         let body = RequestBodyBuilder::new().content(JSON, content).required(Some(required));
         self.body = Some(body.build());
@@ -159,13 +167,17 @@ pub(crate) fn routes() -> Vec<Route> {
     )]
 }
 
-async fn read() -> Json<&'static OpenApi> {
-    static DOCUMENT: OnceLock<OpenApi> = OnceLock::new();
-    Json(DOCUMENT.get_or_init(|| document(table::all())))
+async fn read(State(gate): State<Gate>) -> Json<&'static OpenApi> {
+    // The cookie has one of two names, by where browsers see the gateway.
+    static SECURE: OnceLock<OpenApi> = OnceLock::new();
+    static PLAIN: OnceLock<OpenApi> = OnceLock::new();
+    let name = cookie::login_name(gate.origin());
+    let place = if name.starts_with("__Host-") { &SECURE } else { &PLAIN };
+    Json(place.get_or_init(|| document(table::all(), &name)))
 }
 
 /// The document of these routes.
-pub(crate) fn document(routes: Vec<Route>) -> OpenApi {
+pub(crate) fn document(routes: Vec<Route>, login_cookie: &str) -> OpenApi {
     let mut paths = Paths::new();
     let mut schemas = BTreeMap::new();
     for route in routes {
@@ -178,8 +190,8 @@ pub(crate) fn document(routes: Vec<Route>) -> OpenApi {
     components.add_security_scheme(
         "login",
         SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
-            "__Host-sojourn",
-            "A person's login; called \"sojourn\" where browsers come by http. What changes \
+            login_cookie,
+            "A person's login. What changes \
              anything needs the login's X-CSRF-Token as well.",
         ))),
     );
@@ -347,7 +359,7 @@ mod tests {
     use super::*;
 
     fn written() -> Value {
-        serde_json::to_value(document(table::all())).unwrap()
+        serde_json::to_value(document(table::all(), "__Host-sojourn")).unwrap()
     }
 
     #[test]

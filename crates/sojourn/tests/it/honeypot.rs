@@ -361,7 +361,8 @@ fn a_password_tried_at_a_users_listener_is_nowhere() {
     }
     let gateway = gateway(&with_pots(&["accept_after_failures = 1"]));
     let wrong = ["correct horse battery staple", "Tr0ub4dor&3-and-more"];
-    let refused = gateway.alice().passwords(&wrong).with("-oNumberOfPasswordPrompts=2").run("id");
+    let client = gateway.alice().passwords(&wrong).with("-oNumberOfPasswordPrompts=2");
+    let refused = client.with("-oKbdInteractiveAuthentication=no").run("id");
     assert_eq!(refused.code, 255);
     assert_eq!(gateway.alice().run("echo in").text(), "in\n");
     gateway.wait_for_audit("two attempts", |l| l["details"]["method"] == "publickey");

@@ -131,7 +131,7 @@ fn leaving_leaves_it_running_and_a_watcher_changes_nothing() {
     ssh.write(b"printf '\\033]52;c;aGVsbG8=\\007'; echo seen-$((1+1))\n");
     watcher.expect("seen-2");
     ssh.expect("seen-2");
-    assert!(!watcher.so_far().contains("]52;"), "a clipboard that is somebody else's");
+    assert!(!watcher.so_far().contains("\u{1b}]52;"), "a clipboard that is somebody else's");
     assert!(!ssh.so_far().contains("not-2-typed"));
     watcher.write(b"\x1d");
     let left = watcher.finish(PATIENCE);
@@ -140,9 +140,9 @@ fn leaving_leaves_it_running_and_a_watcher_changes_nothing() {
     assert!(!ssh.is_over());
     // It is hers: attaching takes the keyboard from her other terminal.
     let mut mine = remote.in_terminal((80, 24), &["session", "attach", &id[id.len() - 8..]]);
+    mine.expect("seen-2");
     let over = ssh.finish(PATIENCE);
     assert!(over.text().contains("Session taken over by alice"), "{}", over.text());
-    mine.expect("seen-2");
     mine.write(b"echo mine-$((2+2))\n");
     mine.expect("mine-4");
     gateway.cli(&["session", "end", &id, "--reason", "enough"]);
