@@ -43,7 +43,10 @@ impl House {
         let shell = self.gateway.alice().with("-tt");
         let shell = shell.start(&[&format!("exec -a {name} bash -c 'echo up; sleep 999; :'")]);
         shell.expect("up");
-        assert_eq!(crate::processes_with(&name).len(), 1);
+        // The shell's child has the shell's name until it is `sleep`.
+        until("one process of that name", PATIENCE, || {
+            (crate::processes_with(&name).len() == 1).then_some(())
+        });
         (shell, name)
     }
 

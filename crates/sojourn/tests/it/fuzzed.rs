@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(1500);
 fn fuzz(gateway: &Gateway, who: &str, auth: &str, headers: &[String], leave_out: &[&str]) {
     let port = gateway.web_port();
     let config = fs::read_to_string(CONFIG).expect("its configuration");
-    let config = gateway.scratch().file("schemathesis.toml", &format!("{config}\n{auth}"));
+    let config = gateway.scratch().file("schemathesis.toml", format!("{config}\n{auth}"));
     let examples = if std::env::var_os("SOJOURN_TEST_LONG").is_some() { "400" } else { "12" };
     let mut fuzz = Command::new(SCHEMATHESIS);
     fuzz.arg("--config-file")

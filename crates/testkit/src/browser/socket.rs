@@ -85,6 +85,7 @@ impl Socket {
     /// # Panics
     /// When none comes.
     #[track_caller]
+    #[expect(clippy::should_implement_trait, reason = "it waits, and says so when nothing comes")]
     pub fn next(&mut self) -> Frame {
         self.next_within(PATIENCE).expect("a frame in time")
     }

@@ -390,7 +390,7 @@ impl Telling<'_> {
         if silent > SILENT_FOR && !self.shared.busy.load(Ordering::Acquire) {
             return Err(Over::Gone);
         }
-        if beat % PING_EVERY == 0 {
+        if beat.is_multiple_of(PING_EVERY) {
             self.send(Message::Ping(Vec::new().into())).await?;
         }
         Ok(())

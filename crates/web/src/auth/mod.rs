@@ -54,7 +54,7 @@ struct SignedInAnswer {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Step {
-    SignedIn(SignedInAnswer),
+    SignedIn(Box<SignedInAnswer>),
     Next {
         /// `totp`: a code is asked for.
         step: &'static str,
@@ -70,7 +70,7 @@ fn signed_in(gate: &Gate, secret: &Secret, login: &Arc<Login>) -> Response {
         login: LoginShown::of(gate, login),
         csrf_token: login.csrf_token(),
     };
-    let mut response = Json(Step::SignedIn(answer)).into_response();
+    let mut response = Json(Step::SignedIn(Box::new(answer))).into_response();
     add_cookie(response.headers_mut(), cookie::set(gate.origin(), Kind::Login, secret.expose()));
     response
 }

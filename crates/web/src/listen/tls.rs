@@ -234,7 +234,7 @@ fn make(path: &Path, heading: &str, names: &[String], today: Wall) -> Result<(),
     let ymd = |wall: Wall| {
         let (year, month, day) = wall.date();
         let small = |n| u8::try_from(n).unwrap_or(1);
-        rcgen::date_time_ymd(i32::try_from(year).unwrap_or(1970), small(month), small(day))
+        rcgen::date_time_ymd(i32::from(year), small(month), small(day))
     };
     // Clocks of a LAN differ.
     params.not_before = ymd(Wall(today.0.saturating_sub(86_400_000_000)));

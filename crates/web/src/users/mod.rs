@@ -126,7 +126,7 @@ async fn create(
     proved_lately(&gate, &caller)?;
     fields.only(&["name", "role", "password"])?;
     let name = fields.needed("name")?;
-    let role = fields.text("role")?.map(|role| parsed_role(role)).transpose()?;
+    let role = fields.text("role")?.map(parsed_role).transpose()?;
     let password = fields.text("password")?;
     let accounts = gate.engine().accounts();
     accounts.add(name, role.unwrap_or(Role::Member), password, caller.actor()).await?;

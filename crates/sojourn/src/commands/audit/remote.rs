@@ -47,7 +47,10 @@ impl Remote {
     fn tail(&self, lines: usize, follow: bool) -> Outcome {
         let mut last = self.newest("", lines, 0)?;
         self.print(&last)?;
-        while follow {
+        if !follow {
+            return Ok(());
+        }
+        loop {
             std::thread::sleep(ASK_AGAIN);
             let known = last.last().and_then(|line| line["seq"].as_u64()).unwrap_or(0);
             let new = self.newest("", MOST_LINES, known)?;
@@ -56,7 +59,6 @@ impl Remote {
                 last = new;
             }
         }
-        Ok(())
     }
 
     fn search(&self, search: &Search) -> Outcome {
@@ -97,7 +99,7 @@ impl Remote {
             lines.extend(items.into_iter().filter(|line| line["seq"].as_u64() > Some(known)));
             let next = page["next_cursor"].as_str();
             match next {
-                Some(next) if count > 0 && lines.len() % PAGE == 0 => {
+                Some(next) if count > 0 && lines.len().is_multiple_of(PAGE) => {
                     cursor = format!("&cursor={}", session::percent(next));
                 }
                 _ => break,

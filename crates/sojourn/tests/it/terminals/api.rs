@@ -59,9 +59,12 @@ fn a_session_is_listed_steered_read_and_on_record() {
         let items = list["items"].as_array().unwrap().iter();
         items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(ids(&mut alice, ""), [hers.clone()]);
+    assert_eq!(ids(&mut alice, ""), std::slice::from_ref(&hers));
     assert_eq!(ids(&mut admin, ""), [his.clone(), hers.clone()]);
-    assert_eq!(ids(&mut admin, "?user=alice&harness=shell&status=running"), [hers.clone()]);
+    assert_eq!(
+        ids(&mut admin, "?user=alice&harness=shell&status=running"),
+        std::slice::from_ref(&hers)
+    );
     for path in ["", "/recording", "/files", "/events"] {
         alice.get(&format!("/api/sessions/{his}{path}")).refused(404, "NOT_FOUND");
     }
