@@ -268,8 +268,11 @@ impl Now {
     }
 
     fn get(&self) -> Wall {
+        // In this order: what passes between the two is then missing from what the one is ahead, and
+        // not kept in it for good.
+        let wall = self.clock.wall().0;
         let mono = i64::try_from(self.clock.mono().0).unwrap_or(i64::MAX);
-        let ahead = self.clock.wall().0.saturating_sub(mono);
+        let ahead = wall.saturating_sub(mono);
         let most = self.ahead.fetch_max(ahead, Ordering::AcqRel).max(ahead);
         Wall(mono.saturating_add(most))
     }

@@ -69,7 +69,7 @@ fn long_run() -> Option<usize> {
 /// Memory of a process that is its alone, in bytes.
 fn memory_of(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = rollup.lines().find(|line| line.starts_with("Pss:"));
+    let line = rollup.lines().find(|line| line.starts_with("Anonymous:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
