@@ -4,6 +4,7 @@
 //! longer than [`MAX_MESSAGE`]. `PROTOCOL.md` lists them.
 
 pub mod files;
+pub mod relay;
 pub mod runner;
 pub mod shim;
 mod text;
