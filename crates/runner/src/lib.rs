@@ -20,6 +20,7 @@ mod directories;
 mod gateway;
 mod kept;
 mod recovery;
+pub mod remote;
 mod requests;
 pub mod retention;
 mod sessions;
