@@ -1,0 +1,22 @@
+// One clock for everything on the page that shows how time goes by.
+
+/** What the gateway's clock is ahead of this machine's, in milliseconds. */
+let ahead = 0;
+
+let now = $state(Date.now());
+setInterval(() => {
+  now = Date.now() + ahead;
+}, 1000);
+
+export const clock = {
+  /** The gateway's time, to the second. */
+  get now(): number {
+    return now;
+  },
+
+  /** The gateway says what time it is. */
+  set(there: string): void {
+    ahead = Date.parse(there) - Date.now();
+    now = Date.now() + ahead;
+  },
+};

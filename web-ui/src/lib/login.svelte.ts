@@ -1,0 +1,100 @@
+// Who is signed in here, and for how long still.
+
+import { get, post, Refusal, setCsrfToken, whenSignedOut } from "./api";
+import { clock } from "./clock.svelte";
+import type { Deadlines, Me, Problem, SignedIn } from "./types";
+
+type Stage = "asking" | "out" | "code" | "in";
+
+let stage = $state<Stage>("asking");
+let me = $state<Me | null>(null);
+let over = $state<Problem | null>(null);
+let deadlines = $state<Deadlines | null>(null);
+
+whenSignedOut((problem) => {
+  // Who never was signed in needs no explanation.
+  if (stage === "in" && problem.code !== "LOGIN_REQUIRED") over = problem;
+  leave();
+});
+
+function leave(): void {
+  stage = "out";
+  me = null;
+  deadlines = null;
+  setCsrfToken("");
+}
+
+export const login = {
+  get stage(): Stage {
+    return stage;
+  },
+  get me(): Me | null {
+    return me;
+  },
+  /** Why the login before this one ended, if it ended by itself. */
+  get over(): Problem | null {
+    return over;
+  },
+  /** Until when it lasts. */
+  get deadlines(): Deadlines | null {
+    return deadlines;
+  },
+  /** Seconds until it ends if nothing is done. */
+  get left(): number {
+    if (!deadlines) return Number.POSITIVE_INFINITY;
+    const ends = Math.min(Date.parse(deadlines.idle_expires_at), Date.parse(deadlines.lifetime_expires_at));
+    return (ends - clock.now) / 1000;
+  },
+
+  /** Finds out whether somebody is signed in. */
+  async look(): Promise<void> {
+    try {
+      me = await get<Me>("/api/me");
+      setCsrfToken(me.csrf_token);
+      stage = "in";
+      over = null;
+      await login.lookAtTime();
+    } catch (error) {
+      if (error instanceof Refusal && error.status !== 401) throw error;
+      leave();
+    }
+  },
+
+  async lookAtTime(): Promise<void> {
+    deadlines = await get<Deadlines>("/api/me/login");
+    clock.set(deadlines.now);
+  },
+
+  async signIn(username: string, password: string): Promise<void> {
+    const answer = await post<SignedIn>("/api/auth/login", { username, password });
+    if (answer.step === "totp") stage = "code";
+    else await login.look();
+  },
+
+  async secondFactor(code: string, recovery: boolean): Promise<void> {
+    await post<SignedIn>(recovery ? "/api/auth/login/recovery" : "/api/auth/login/totp", { code });
+    await login.look();
+  },
+
+  /** Back to the first step. */
+  startOver(): void {
+    stage = "out";
+  },
+
+  async stay(): Promise<void> {
+    await post("/api/me/login/extend");
+    await login.lookAtTime();
+  },
+
+  async signOut(): Promise<void> {
+    await post("/api/auth/logout");
+    over = null;
+    leave();
+  },
+
+  /** The password was changed: every login is over, this one too. */
+  passwordChanged(): void {
+    over = { error: "Your password is changed, and every login of yours has ended. Sign in with the new one.", code: "CHANGED" };
+    leave();
+  },
+};
