@@ -1,20 +1,21 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
-import { defineConfig } from "vite";
+import { defineConfig, loadEnv } from "vite";
 
-// While the page is worked on, a gateway that runs on this machine answers for the API.
-const gateway = process.env["SOJOURN_URL"] ?? "http://localhost:8080";
-
-export default defineConfig({
-  plugins: [svelte()],
-  build: {
-    target: "es2022",
-    // The policy of the gateway allows no inline code.
-    modulePreload: { polyfill: false },
-    assetsInlineLimit: 0,
-  },
-  server: {
-    proxy: {
-      "/api": { target: gateway, ws: true, changeOrigin: true, headers: { origin: gateway } },
+export default defineConfig(({ mode }) => {
+  // While the page is worked on, a gateway that runs on this machine answers for the API.
+  const gateway = loadEnv(mode, ".", "SOJOURN_")["SOJOURN_URL"] ?? "http://localhost:8080";
+  return {
+    plugins: [svelte()],
+    build: {
+      target: "es2022",
+      // The gateway's policy allows no inline code, and no data: addresses.
+      modulePreload: { polyfill: false },
+      assetsInlineLimit: 0,
     },
-  },
+    server: {
+      proxy: {
+        "/api": { target: gateway, ws: true, changeOrigin: true, headers: { origin: gateway } },
+      },
+    },
+  };
 });
