@@ -56,6 +56,7 @@ export interface Me {
   user: string;
   role: "admin" | "member" | "auditor";
   must_change: boolean;
+  second_factor: boolean;
   csrf_token: string;
 }
 
@@ -78,4 +79,42 @@ export interface Login {
   created_at: string;
   last_seen_at: string;
   current: boolean;
+}
+
+export interface Key {
+  id: string;
+  fingerprint: string;
+  comment: string;
+  added_at: string;
+}
+
+export interface Token {
+  id: string;
+  name: string;
+  scopes: string[];
+  runner: string | null;
+  status: "active" | "expired" | "revoked" | "disabled";
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+}
+
+export interface Account {
+  id: string;
+  name: string;
+  role: "admin" | "member" | "auditor";
+  has_password: boolean;
+  must_change: boolean;
+  disabled: boolean;
+  created_at: string;
+}
+
+export interface AuditEvent {
+  seq: number;
+  event_id: string;
+  timestamp: string;
+  action: string;
+  actor: { type: string; user?: string; ip_address?: string; user_agent?: string };
+  session_id?: string;
+  details: Record<string, unknown>;
 }
