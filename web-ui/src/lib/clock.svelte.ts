@@ -4,9 +4,10 @@
 let ahead = 0;
 
 let now = $state(Date.now());
-setInterval(() => {
+const tick = (): void => {
   now = Date.now() + ahead;
-}, 1000);
+};
+setInterval(tick, 1000);
 
 export const clock = {
   /** The gateway's time, to the second. */
@@ -14,9 +15,12 @@ export const clock = {
     return now;
   },
 
+  /** Looks at it now: a page that nobody saw may have slept. */
+  tick,
+
   /** The gateway says what time it is. */
   set(there: string): void {
     ahead = Date.parse(there) - Date.now();
-    now = Date.now() + ahead;
+    tick();
   },
 };

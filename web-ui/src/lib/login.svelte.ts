@@ -4,7 +4,11 @@ import { get, post, Refusal, setCsrfToken, whenSignedOut } from "./api";
 import { clock } from "./clock.svelte";
 import type { Deadlines, Me, Problem, SignedIn } from "./types";
 
+export type Role = Me["role"];
 type Stage = "asking" | "out" | "code" | "in";
+
+/** Seconds before its end from which a login says so. */
+const REMIND = 300;
 
 let stage = $state<Stage>("asking");
 let me = $state<Me | null>(null);
@@ -44,6 +48,13 @@ export const login = {
     if (!deadlines) return Number.POSITIVE_INFINITY;
     const ends = Math.min(Date.parse(deadlines.idle_expires_at), Date.parse(deadlines.lifetime_expires_at));
     return (ends - clock.now) / 1000;
+  },
+
+  /** Which end is near enough to speak of. */
+  get warns(): "idle" | "lifetime" | null {
+    if (!deadlines || login.left > REMIND) return null;
+    const idle = Date.parse(deadlines.idle_expires_at) < Date.parse(deadlines.lifetime_expires_at);
+    return idle ? "idle" : "lifetime";
   },
 
   /** Finds out whether somebody is signed in. */

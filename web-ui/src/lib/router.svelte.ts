@@ -49,6 +49,8 @@ export function follow(event: MouseEvent): void {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   if (!plain || !link || link.target || link.hasAttribute("download")) return;
   if (link.origin !== location.origin || link.pathname.startsWith("/api/")) return;
+  // To a place on this page: the browser knows how.
+  if (link.hash && link.pathname === path) return;
   event.preventDefault();
   go(link.href);
 }
