@@ -75,6 +75,10 @@ id!(
     TokenId
 );
 id!(
+    /// A runner on another machine. It is the id of the token that the runner comes with.
+    RunnerId
+);
+id!(
     /// Somebody's being signed in at the web door.
     LoginId
 );
@@ -82,6 +86,18 @@ id!(
     /// One event of the audit log, written exactly once.
     EventId
 );
+
+impl From<TokenId> for RunnerId {
+    fn from(token: TokenId) -> Self {
+        Self(token.0)
+    }
+}
+
+impl From<RunnerId> for TokenId {
+    fn from(runner: RunnerId) -> Self {
+        Self(runner.0)
+    }
+}
 
 /// Whether `typed` names `id`: the full id, or an ending of 4 characters or more, with or without
 /// its hyphens.

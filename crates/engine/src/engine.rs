@@ -44,6 +44,8 @@ use crate::profiles::Forward;
 use crate::profiles::Profiles;
 use crate::rates::Rates;
 use crate::records::Records;
+use crate::remote;
+use crate::remote::Remote;
 use crate::repeats::Repeats;
 use crate::runner_link::RunnerError;
 use crate::runner_link::RunnerLink;
@@ -115,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) records: Records,
     pub(crate) profiles: ProfilesInEffect,
     pub(crate) runner: RunnerLink,
+    pub(crate) remote: Remote,
     pub(crate) admission: Admission,
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
     pub(crate) started: Mono,
@@ -151,6 +154,12 @@ impl Engine {
         let started = parts.clock.mono();
         let metrics = Metrics::new();
         parts.audit.counted_by(&metrics);
+        let remote = Remote::new(remote::Parts {
+            store: parts.records.store().clone(),
+            tokens: parts.tokens.clone(),
+            audit: parts.audit.clone(),
+            clock: parts.clock.clone(),
+        });
         let rates = Rates::new(parts.clock.clone(), parts.audit.clone(), metrics.clone());
         let inner = Arc::new(Inner {
             clock: parts.clock,
@@ -162,6 +171,7 @@ impl Engine {
             records: parts.records,
             profiles: ProfilesInEffect::new(parts.profiles),
             runner: RunnerLink::new(),
+            remote,
             admission: Admission::new(parts.max_sessions, parts.max_sessions_per_user),
             live: Mutex::new(HashMap::new()),
             started,
@@ -227,6 +237,12 @@ impl Engine {
     #[must_use]
     pub fn rates(&self) -> &Rates {
         &self.inner.rates
+    }
+
+    /// Runners on other machines.
+    #[must_use]
+    pub fn remote(&self) -> &Remote {
+        &self.inner.remote
     }
 
     /// What waits in the engine's queues.
@@ -363,6 +379,7 @@ impl Engine {
             };
             let _stuck = tokio::time::timeout(LAST_WORDS, kill).await;
         }
+        inner.remote.shut_down();
         let told = inner.runner.ask(Request::Shutdown { leave });
         let _stuck = tokio::time::timeout(LAST_WORDS, told).await;
     }

@@ -5,6 +5,7 @@
 //! - `broker`: the task of one session, the only reader of its shim's frames; `roster` is who is where
 //!   in it, `coming_back` how people find what they left.
 //! - [`runner_link`]: requests to the built-in runner.
+//! - [`remote`]: runners on other machines.
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`tokens`]: what programs and runners come with instead.
 //! - [`login`]: people signed in at the web door, until when, and what ends with that.
@@ -39,6 +40,7 @@ pub mod profiles;
 pub mod rates;
 pub mod records;
 pub mod remains;
+pub mod remote;
 pub mod repeats;
 pub mod runner_link;
 pub mod secret;

@@ -11,6 +11,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_remains.sql"),
     include_str!("../migrations/0003_gate.sql"),
+    include_str!("../migrations/0004_runners.sql"),
 ];
 
 /// Where the schema's number stands: made before the first step, so that it can be asked for.

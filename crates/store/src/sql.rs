@@ -117,6 +117,19 @@ statements! {
     REVOKE_TOKEN = "UPDATE tokens SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
     TOUCH_TOKEN = "UPDATE tokens SET last_used_at = $2 WHERE id = $1 AND revoked_at IS NULL
         AND (last_used_at IS NULL OR last_used_at <= $3)";
+    RUNNERS = "SELECT tokens.id, tokens.user_id, tokens.runner, tokens.created_at, tokens.paused,
+        tokens.seen_at, tokens.seen_from, tokens.hello, users.name AS user_name
+        FROM tokens JOIN users ON users.id = tokens.user_id
+        WHERE tokens.runner IS NOT NULL AND tokens.revoked_at IS NULL
+        AND (CAST($1 AS TEXT) IS NULL OR tokens.user_id = $1)
+        AND (CAST($2 AS TEXT) IS NULL OR tokens.id = $2)
+        ORDER BY users.name, tokens.runner LIMIT $3";
+    RUNNER_CAME = "UPDATE tokens SET seen_at = $2, seen_from = $3, hello = $4
+        WHERE id = $1 AND runner IS NOT NULL AND revoked_at IS NULL";
+    RUNNER_SEEN = "UPDATE tokens SET seen_at = $2
+        WHERE id = $1 AND runner IS NOT NULL AND revoked_at IS NULL";
+    PAUSE_RUNNER = "UPDATE tokens SET paused = $2
+        WHERE id = $1 AND runner IS NOT NULL AND revoked_at IS NULL";
 
     COUNT_REQUESTS = "SELECT COUNT(*) AS n FROM idempotency WHERE owner = $1 AND created_at > $2";
     BEGIN_REQUEST = "INSERT INTO idempotency (owner, request_key, request_hash, created_at)
