@@ -2,6 +2,7 @@
 //! makes sandboxes, gives sessions one, and cleans up after them. It knows nothing of users, SSH or
 //! browsers, and has no network.
 //!
+//! - [`agent`]: an agent and its conversation.
 //! - [`builtin`]: its life, from the fork to the last session.
 //! - `requests`: what a gateway may ask. Everything else ends the connection.
 //! - `sessions`: the sessions it holds.
@@ -13,6 +14,7 @@
 //! - `recovery`: what a runner finds when it starts, and what a lost shim leaves.
 #![cfg(target_os = "linux")]
 
+pub mod agent;
 pub mod builtin;
 
 mod closing;

@@ -290,6 +290,13 @@ pub enum Event {
         /// Escaped.
         text: String,
     },
+    /// Something that a person should know: what it is, and what to do.
+    Notice {
+        /// A stable word: `interrupt_ignored`, `no_mode`, …
+        code: String,
+        /// A line for people.
+        message: String,
+    },
     /// The turn was cut off: by whom or what.
     TurnCut {
         /// `interrupted`, `agent_died`, `runner_died`, …

@@ -122,6 +122,13 @@ fn events() -> Vec<(&'static str, Event)> {
             Event::Diff { files: vec![text("a.rs")], patch: text("--- a\n"), truncated: false },
         ),
         ("stderr", Event::Stderr { text: text("warning") }),
+        (
+            "notice",
+            Event::Notice {
+                code: text("interrupt_ignored"),
+                message: text("the agent goes on; end the session if it has to stop"),
+            },
+        ),
         ("turn_cut", Event::TurnCut { why: text("agent_died") }),
         ("turn_ended", Event::TurnEnded { stop_reason: text("end_turn") }),
         ("limit_warned", Event::LimitWarned { limit: Limit::MaxRuntime, seconds: 60 }),

@@ -1,0 +1,172 @@
+//! An agent and its conversation: the client's side of the Agent Client Protocol, over the pipes of a
+//! program that somebody else started and will end.
+//!
+//! Everything the agent says becomes an event for a [`Sink`], in the order in which it said it; when
+//! the sink waits, nothing more is read from the agent. Everything a person says comes as a command
+//! and is answered by a receipt. Nothing here knows of gateways, sockets or process trees.
+//!
+//! ```text
+//!   program ──stdout──▶ lines ──▶ wire ──▶ conversation ──▶ sink (numbered, on disk, sent)
+//!           ◀──stdin───────────── wire ◀── conversation ◀── commands
+//!           ──stderr──▶ stderr ──────────────────────────▶ sink
+//! ```
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sojourn_core::end::Exit;
+use sojourn_core::ids::SessionId;
+use sojourn_core::wire::relay::Command;
+use sojourn_core::wire::relay::Event;
+use sojourn_core::wire::relay::Launch;
+use sojourn_core::wire::relay::Receipt;
+use sojourn_core::wire::relay::Recovery;
+use sojourn_core::wire::relay::RequestId;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::sync::watch;
+
+/// What an async function of a trait that is used as an object gives.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where an agent's events go: numbered, written to disk, sent.
+pub trait Sink: Send + Sync + 'static {
+    /// Keeps an event. Waits while there is no room, which stops reading from the agent.
+    fn emit(&self, event: Event) -> Later<'_, Result<(), Gone>>;
+
+    /// So many bytes came from the program, on standard output or standard error, whatever they are.
+    /// Called for every read, before anything is made of it.
+    fn printed(&self, bytes: u64);
+}
+
+/// The session takes no more events: it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the session takes no more events")]
+pub struct Gone;
+
+/// A running program that speaks the protocol. Its tree is its starter's: nothing here ends it.
+pub struct Program {
+    /// The process to name as the owner of the conversation.
+    pub pid: u32,
+    /// What it reads.
+    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What it says to us.
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    /// What it says to nobody.
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// How it ended; none while it runs.
+    pub exit: watch::Receiver<Option<Exit>>,
+}
+
+/// A conversation to begin or to take up again: everything is resolved and allowed.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// Which session it belongs to.
+    pub session: SessionId,
+    /// What was asked for. `launch.resume` is the agent's own id of a conversation to take up.
+    pub launch: Launch,
+    /// Where the agent works, resolved.
+    pub cwd: PathBuf,
+    /// A directory of the runner's own, the same one for all its sessions: which conversation is
+    /// owned by whom, and what working directories looked like.
+    pub state_dir: PathBuf,
+    /// The mode the agent is put in, where its owner configured one; none: the preset's.
+    pub mode: Option<String>,
+    /// Whether the agent may be in a mode in which it never asks.
+    pub allow_bypass: bool,
+    /// How long things may take.
+    pub times: Times,
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Until the agent says what it is.
+    pub initialize: Duration,
+    /// Until a conversation is begun, or taken up again with all its history.
+    pub conversation: Duration,
+    /// Until its mode is set.
+    pub mode: Duration,
+    /// Until a person is told that the agent ignores an interrupt.
+    pub interrupt: Duration,
+    /// Until what nobody answers is denied.
+    pub answer: Duration,
+    /// How long a working directory is left alone before it is compared.
+    pub quiet: Duration,
+    /// Until a comparison is given up.
+    pub compare: Duration,
+    /// Until an agent that is told to end its conversation is left alone.
+    pub close: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            initialize: Duration::from_secs(60),
+            conversation: Duration::from_secs(120),
+            mode: Duration::from_secs(30),
+            interrupt: Duration::from_secs(15),
+            answer: Duration::from_secs(4 * 60 * 60),
+            quiet: Duration::from_secs(2),
+            compare: Duration::from_secs(10),
+            close: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Why there is no conversation. The step that failed was told already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// A conversation that has begun.
+pub struct Agent {
+    /// Where its commands go.
+    _inner: Arc<()>,
+}
+
+/// Begins a conversation, or takes one up again. Tells each step, then `started`; then the first
+/// message is sent, if there is one.
+///
+/// # Errors
+/// When it cannot be begun; the failed step is told, and the program is the caller's to end.
+pub async fn start(
+    _prepared: Prepared,
+    _program: Program,
+    _sink: Arc<dyn Sink>,
+) -> Result<Agent, StartError> {
+    Err(StartError("this build has no agents".to_owned()))
+}
+
+impl Agent {
+    /// Does what a person wants: `message`, `edit_message`, `cancel_message`, `answer`, `interrupt`.
+    /// Everything else is somebody else's and rejected.
+    pub async fn command(&self, _command: Command) -> Receipt {
+        let message = "the agent is gone; resume the session".to_owned();
+        Receipt::Rejected { code: "GONE".to_owned(), message }
+    }
+
+    /// What waits for a person. While there is something, a session is not idle.
+    #[must_use]
+    pub fn asks(&self) -> Vec<RequestId> {
+        Vec::new()
+    }
+
+    /// Waits until the conversation is over by itself: the agent closed its output, or broke the
+    /// protocol for good. What it still asked is told to be lost, a turn under way to be cut.
+    pub async fn over(&self) {}
+
+    /// Ends the conversation as politely as there is time for: `session/cancel`, `session/close`, end
+    /// of input. What is still asked is told to be lost. The program's tree is the caller's to end,
+    /// also when this took its time.
+    pub async fn close(&self) {}
+
+    /// How to take it up again.
+    #[must_use]
+    pub fn recovery(&self) -> Option<Recovery> {
+        None
+    }
+}
