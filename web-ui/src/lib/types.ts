@@ -50,6 +50,11 @@ export interface Session {
   end_reason: string | null;
   limits: Limits;
   lease: Lease | null;
+  /** How an agent's conversation can be taken up again. */
+  recovery?: { agent_session_id: string; cwd: string; can_resume: boolean } | null;
+  /** What it left in its sandbox, where that was kept. */
+  files?: { entries: number; bytes: number; truncated: boolean; removed?: { at: string; why: string } | null } | null;
+  recording_removed?: { at: string; why: string } | null;
 }
 
 export interface Me {
