@@ -231,10 +231,11 @@ impl<G: Gate> Line<G> {
         let _stalled = tokio::time::timeout(LAST_STATUS, finish).await;
     }
 
-    /// The end of output, how the program ended, and the end of the channel.
+    /// How the program ended, the end of output, and the end of the channel: in this order, since a
+    /// client whose input is over closes the channel as soon as it hears of the end of output, and the
+    /// library takes nothing more for a channel that was closed.
     async fn finish(&self, exit: Exit) {
         // These fail when the connection is gone, which ends everything else as well.
-        let _gone = self.write.eof().await;
         let _gone = match exit {
             Exit::Code(status) => self.write.exit_status(status).await.is_ok(),
             Exit::Signal(name) => {
@@ -244,6 +245,7 @@ impl<G: Gate> Line<G> {
                 told.await.is_ok()
             }
         };
+        let _gone = self.write.eof().await;
         let _gone = self.write.close().await;
     }
 }
