@@ -353,6 +353,20 @@ mod tests {
     }
 
     #[test]
+    fn l_34_every_phrase_and_every_pair_of_pieces_that_is_long_enough_is_refused() {
+        let long = |text: &str| text.chars().count() >= MIN_CHARACTERS;
+        let mut entries: Vec<String> = phrases().iter().map(|text| (*text).to_owned()).collect();
+        for one in pieces() {
+            entries.extend(pieces().iter().map(|other| format!("{one}{other}")));
+        }
+        entries.retain(|entry| long(entry));
+        assert!(entries.len() >= 3000, "{} that meet the length rule", entries.len());
+        for entry in entries {
+            assert_eq!(check(&entry, "bob"), Err(BadPassword::Common), "{entry}");
+        }
+    }
+
+    #[test]
     fn names_are_no_passwords() {
         for password in ["bartholomew-2026!", "bartholomewbartholomew", "Bartholomew123456789"] {
             assert_eq!(check(password, "bartholomew"), Err(BadPassword::Name), "{password}");
