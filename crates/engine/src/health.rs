@@ -66,7 +66,7 @@ impl Engine {
             healthy: reasons.is_empty(),
             store_gone,
             reasons,
-            runners_connected: 0,
+            runners_connected: self.inner.remote.connected(),
             active_sessions: self.inner.admission().active(),
             uptime: self.clock().mono().since(self.inner.started),
         }

@@ -44,7 +44,7 @@ use cache::Cache;
 /// How a program's token begins.
 pub const PREFIX: &str = "sjt1_";
 /// How a runner's token begins.
-pub const RUNNER_PREFIX: &str = "sjr1_";
+pub const RUNNER_PREFIX: &str = "sjrunner1_";
 
 /// How soon a change by another process is heard of.
 const LOOK: Duration = Duration::from_millis(250);

@@ -69,8 +69,9 @@ pub(crate) enum Command {
     },
     #[command(hide = true)]
     Runner(Later),
-    #[command(hide = true)]
-    Runners(Later),
+    /// List, pause and remove runners on other machines
+    #[command(subcommand)]
+    Runners(Runners),
     /// Make, list and revoke tokens of programs and runners
     #[command(subcommand)]
     Token(Token),
@@ -184,6 +185,29 @@ pub(crate) struct Export {
     /// The directory, which is made [default: sojourn-ID]
     #[arg(long, value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runners {
+    /// List runners, by owner and name
+    #[command(alias = "list")]
+    Ls,
+    /// Let no new session start on a runner; those that run go on
+    Pause {
+        /// Its name; USER/NAME where several users have one
+        name: String,
+    },
+    /// Let new sessions start there again
+    Resume {
+        /// Its name; USER/NAME where several users have one
+        name: String,
+    },
+    /// Revoke a runner's token: it is disconnected, and may not come again
+    #[command(alias = "remove")]
+    Rm {
+        /// Its name; USER/NAME where several users have one
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,6 +8,7 @@ mod logins;
 mod logins_and_accounts;
 mod outbox;
 mod proofs;
+mod runners;
 mod server;
 mod sessions;
 mod tokens;

@@ -37,6 +37,7 @@ mod peer;
 mod recording;
 mod request;
 mod route;
+mod runners;
 mod sessions;
 mod settings;
 mod starting;

@@ -275,6 +275,7 @@ fn schemes(access: Access) -> &'static [&'static str] {
         Access::Public | Access::SignIn => &[],
         Access::Login | Access::Fresh => &["login"],
         Access::Scope(_) | Access::Role(..) => &["login", "token"],
+        Access::Runner => &["token"],
     }
 }
 

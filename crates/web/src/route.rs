@@ -34,6 +34,8 @@ pub(crate) enum Access {
     Scope(Scope),
     /// The same, whose role may do this.
     Role(Scope, General),
+    /// A runner, by its token, which opens nothing else.
+    Runner,
 }
 
 /// Whether a request keeps its login alive.

@@ -21,6 +21,7 @@ use crate::openapi;
 use crate::pages;
 use crate::recording;
 use crate::route::Route;
+use crate::runners;
 use crate::sessions;
 use crate::starting;
 use crate::steering;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Route> {
     all.extend(auth::routes());
     all.extend(me::routes());
     all.extend(users::routes());
+    all.extend(runners::routes());
     all.extend(sessions::routes());
     all.extend(starting::routes());
     all.extend(steering::routes());

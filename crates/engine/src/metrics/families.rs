@@ -100,6 +100,8 @@ families! {
         "http_requests", "Requests answered, by route, method and status";
     latency: Timings<labels::Route> = Family::new_with_constructor(answer),
         "http_request_seconds", "From a request's head to its answer's";
+    runners: Gauge = Gauge::default(),
+        "runners_connected", "Runners on other machines that are connected";
     web_sockets: Gauge = Gauge::default(),
         "websockets", "WebSockets open";
 }

@@ -31,12 +31,13 @@ pub use scrape::CONTENT_TYPE;
 pub(crate) use stay::Meter;
 
 /// Limits that there are in any case.
-const LIMITS: [&str; 11] = [
+const LIMITS: [&str; 12] = [
     "max_runtime",
     "idle_timeout",
     "max_output",
     "max_concurrent_sessions",
     "max_sessions_per_user",
+    "max_sessions_per_runner",
     "max_sessions",
     "starts_per_minute",
     "messages_per_minute",

@@ -27,6 +27,7 @@ impl Engine {
         metrics.families().uptime.set(whole(uptime));
         self.audit().measure(metrics, self.clock().mono());
         self.measure_queues();
+        metrics.families().runners.set(size(self.remote().connected()));
         metrics.text()
     }
 }

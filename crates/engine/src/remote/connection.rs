@@ -296,7 +296,6 @@ impl Connection<'_> {
             let due = pulse.due();
             tokio::select! {
                 biased;
-                () = until(inner.clock.as_ref(), due) => {}
                 Some(order) = self.entered.orders.recv() => self.obey(order).await?,
                 count = self.wire.incoming.recv_many(&mut frames, FRAMES) => {
                     if count == 0 {
@@ -305,6 +304,8 @@ impl Connection<'_> {
                     self.take(&mut frames).await?;
                     pulse.hear(inner.clock.mono());
                 }
+                // Last: what has come was said before it was too late.
+                () = until(inner.clock.as_ref(), due) => {}
             }
             let now = inner.clock.mono();
             if pulse.is_dead(now) {

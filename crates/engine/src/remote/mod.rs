@@ -20,8 +20,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use sojourn_core::audit::Actor;
 use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
+use sojourn_core::ids::TokenId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
 use sojourn_core::wire::relay::Command;
@@ -37,6 +39,8 @@ use sojourn_store::StoreError;
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
 use crate::clock::until;
+use crate::engine::Engine;
+use crate::tokens::TokenError;
 use crate::tokens::Tokens;
 use registry::Registry;
 
@@ -228,6 +232,24 @@ impl Closing {
     }
 }
 
+impl Engine {
+    /// Revokes a token, of one user or whosever it is: see [`Tokens::revoke`]. A runner that came with
+    /// it is disconnected at once.
+    ///
+    /// # Errors
+    /// When there is none, or the store does not answer.
+    pub async fn revoke_token(
+        &self,
+        id: TokenId,
+        of: Option<UserId>,
+        by: &Actor,
+    ) -> Result<bool, TokenError> {
+        let revoked = self.tokens().revoke(id, of, by).await?;
+        self.remote().revoked(id.into());
+        Ok(revoked)
+    }
+}
+
 /// What this is made with.
 pub(crate) struct Parts {
     pub(crate) store: Store,
@@ -384,3 +406,6 @@ impl Remote {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,7 @@ async fn what_a_token_covers_is_what_it_was_made_for() {
         assert_eq!(Scope::ALL.map(|scope| token.has(scope)), covered, "{scopes}");
     }
     let (secret, view) = house.make(for_runner("laptop")).await;
-    assert!(secret.expose().starts_with("sjr1_"));
+    assert!(secret.expose().starts_with("sjrunner1_"));
     let token = house.found(&secret).await.unwrap();
     assert_eq!(token.runner.as_deref(), Some("laptop"));
     assert_eq!(Scope::ALL.map(|scope| token.has(scope)), [false; 3], "for no request");
@@ -337,7 +337,7 @@ async fn without_a_log_nothing_is_made_and_revoking_works() {
 
 proptest! {
     #[test]
-    fn only_what_has_the_form_of_a_token_is_looked_up(text in "(sjt1_|sjr1_|x)?[A-Za-z0-9_=/+-]{40,48}") {
+    fn only_what_has_the_form_of_a_token_is_looked_up(text in "(sjt1_|sjrunner1_|sjr1_|x)?[A-Za-z0-9_=/+-]{40,48}") {
         let formed = [PREFIX, RUNNER_PREFIX].iter().any(|prefix| secret::is_formed(&text, prefix));
         let expected = text.len() == 48
             && (text.starts_with(PREFIX) || text.starts_with(RUNNER_PREFIX))

@@ -8,6 +8,7 @@ mod files;
 mod later;
 mod logins;
 mod replay;
+mod runners;
 mod session;
 mod start;
 mod token;
@@ -46,7 +47,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Config(command) => config::run(common, command),
         Command::Completions { shell } => completions(shell),
         Command::Runner(_) => later::refuse("sojourn runner"),
-        Command::Runners(_) => later::refuse("sojourn runners"),
+        Command::Runners(command) => runners::run(common, command),
         Command::Token(command) => token::run(common, command),
     })
 }

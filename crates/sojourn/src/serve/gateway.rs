@@ -89,6 +89,7 @@ pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerS
         recordings: data_dir.join("recordings"),
         build: convert::BUILD.to_owned(),
     });
+    engine.remote().set_max_sessions(count(config.limits.max_sessions_per_runner));
     engine.rates().set(convert::rates(&config));
     let place = Place { store: &store, claim: &mut claim, clock: clock.as_ref() };
     let outcome = serve(&config, file, &engine, runners, place).await;

@@ -18,10 +18,11 @@ use crate::config::Config;
 use crate::logging;
 
 /// Keys that take effect at once.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 17] = [
     "log.level",
     "limits.max_concurrent_sessions",
     "limits.max_sessions_per_user",
+    "limits.max_sessions_per_runner",
     "limits.starts_per_minute",
     "limits.messages_per_minute",
     "limits.sign_ins_per_minute",
@@ -94,6 +95,7 @@ impl Reloader {
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let (all, of_one) = (limits.max_concurrent_sessions, limits.max_sessions_per_user);
         self.engine.set_max_sessions(count(all), count(of_one));
+        self.engine.remote().set_max_sessions(count(limits.max_sessions_per_runner));
         self.engine.rates().set(convert::rates(&new));
         self.engine.logins().set_rules(convert::logins(&new));
         self.gate.set_settings(convert::web(&new.web));

@@ -31,6 +31,7 @@ mod record;
 mod relay;
 mod remote;
 mod retention;
+mod runners;
 mod screens;
 mod second_factor;
 mod share;

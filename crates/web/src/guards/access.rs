@@ -44,12 +44,22 @@ pub(crate) fn admit(
             in_scope(&caller, scope)?;
             gate.admit_in_general(&caller, deed)?;
         }
+        Access::Runner => runner(&caller)?,
     }
     Ok(Some(caller))
 }
 
 fn person(caller: &Caller) -> Result<(), Refused> {
     if caller.login().is_some() { Ok(()) } else { Err(Refused::Forbidden(ONLY_A_PERSON)) }
+}
+
+fn runner(caller: &Caller) -> Result<(), Refused> {
+    match caller.who() {
+        Who::Token(token) if token.runner.is_some() => Ok(()),
+        Who::Login(_) | Who::Token(_) | Who::Local { .. } => {
+            Err(Refused::Forbidden("only a runner may come here, by its token"))
+        }
+    }
 }
 
 fn in_scope(caller: &Caller, scope: Scope) -> Result<(), Refused> {

@@ -169,7 +169,7 @@ async fn revoke(
 ) -> Result<StatusCode, Refused> {
     let user = login(&caller)?.user();
     let id: TokenId = typed.parse().map_err(|_| Refused::from(TokenError::NoToken))?;
-    gate.engine().tokens().revoke(id, Some(user), &caller.actor()).await?;
+    gate.engine().revoke_token(id, Some(user), &caller.actor()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -144,7 +144,7 @@ fn parsed_role(role: &str) -> Result<Role, Refused> {
 
 /// A person has to have proved who they are a short while ago; programs and the local socket are what
 /// they are.
-fn proved_lately(gate: &Gate, caller: &Caller) -> Result<(), Refused> {
+pub(crate) fn proved_lately(gate: &Gate, caller: &Caller) -> Result<(), Refused> {
     match caller.who() {
         Who::Login(login) if !login.is_fresh(gate.logins().now()) => Err(Refused::ReauthRequired),
         Who::Login(_) | Who::Token(_) | Who::Local { .. } => Ok(()),

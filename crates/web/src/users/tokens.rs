@@ -139,7 +139,7 @@ async fn revoke(
             false => Refused::Conflict(format!("{} tokens end so; say more of it", named.len())),
         });
     };
-    tokens.revoke(one.id, None, &caller.actor()).await?;
+    gate.engine().revoke_token(one.id, None, &caller.actor()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

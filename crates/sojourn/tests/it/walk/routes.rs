@@ -24,7 +24,7 @@ use super::table::SOCKET;
 /// An id that nothing has.
 const NO_ID: &str = "01932b5e-7c1a-7f00-8000-00003f2a91c0";
 
-/// The runners' own way in is theirs alone, and not in this version.
+/// The runners' own way in is theirs alone; `runners` walks it.
 const ELSEWHERE: [&str; 1] = ["GET /api/runners/connect"];
 
 /// Somebody who asks, in a browser or with a token.

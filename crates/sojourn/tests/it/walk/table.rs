@@ -62,6 +62,11 @@ pub(super) const GENERAL: &[(&str, &str)] = &[
     ("GET /api/tokens", ADMINS),
     ("POST /api/users/{name}/tokens", "-xx+xxxxxx"),
     ("DELETE /api/tokens/{id}", "-xx+xxxxxx"),
+    ("GET /api/runners", KNOWN),
+    // An auditor has no machine here.
+    ("POST /api/runners", "-+x+xxxxxx"),
+    ("DELETE /api/runners/{id}", PEOPLE),
+    ("POST /api/runners/{id}/pause", "-+++x++x++"),
     ("GET /api/sessions", KNOWN),
     // An auditor touches nothing.
     ("POST /api/sessions", "-+x+x++x++"),
