@@ -11,6 +11,7 @@ use sojourn_core::audit::Actor;
 use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event as AuditEvent;
 use sojourn_core::ids::RunnerId;
+use sojourn_core::ids::SessionId;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::relay;
 use sojourn_core::wire::relay::DEAD_SECONDS;
@@ -370,6 +371,7 @@ impl Connection<'_> {
         }
         let ends = events.iter().filter(|event| matches!(event.event, Event::Ended { .. }));
         let ends: Vec<_> = ends.map(|event| (event.session, event.seq)).collect();
+        let about: Vec<SessionId> = events.iter().map(|event| event.session).collect();
         let heard = self.remote.hear(self.runner.id, std::mem::take(events)).await;
         for heard in heard {
             let answer = match heard {
@@ -384,7 +386,8 @@ impl Connection<'_> {
                 }
                 Heard::Gap { session, from } => ToRunner::Resend { session, from },
                 Heard::NotTheirs(session) => {
-                    self.stray(session)?;
+                    let count = about.iter().filter(|of| **of == session).count();
+                    self.stray(session, count)?;
                     continue;
                 }
                 Heard::Unavailable => return Err(Closing::Store),
@@ -400,18 +403,18 @@ impl Connection<'_> {
             Closing::Malformed
         })?;
         // No session of a runner's has a terminal yet.
-        self.stray(bytes.session)
+        self.stray(bytes.session, 1)
     }
 
     /// It spoke of a session that is not its own.
-    fn stray(&mut self, session: sojourn_core::ids::SessionId) -> Result<(), Closing> {
-        self.strays += 1;
-        if self.strays == 1 {
+    fn stray(&mut self, session: SessionId, count: usize) -> Result<(), Closing> {
+        if self.strays == 0 {
             tracing::warn!(
                 runner = self.runner.name, %session,
                 "a runner speaks of a session that is over or not its own",
             );
         }
+        self.strays += count;
         if self.strays > MOST_STRAYS { Err(Closing::Malformed) } else { Ok(()) }
     }
 

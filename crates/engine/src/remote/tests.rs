@@ -437,7 +437,7 @@ async fn commands_on_their_way_are_bounded() {
     let house = House::new().await;
     let runner = house.runner("laptop").await;
     let (_peer, _) = house.connect(runner, &[]).await;
-    let waiting: Vec<_> = (0..registry::MAX_COMMANDS)
+    let waiting: Vec<_> = (0..registry::MAX_COMMANDS + 8)
         .map(|_| {
             let remote = house.remote.clone();
             let session = SessionId::new();
