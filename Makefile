@@ -18,24 +18,31 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install test test-long test-v2 bench lint fmt packages
+.PHONY: help run build install page types screenshots test test-long test-v2 bench lint fmt packages
 
 help: ## Shows this list
 	@printf '\n  Sojourn: come in by ssh or a browser, get a sandbox, be recorded, be shown out on time.\n\n'
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "    make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\n    PROFILE=dev builds faster and runs slower; ARGS="--config my.toml" goes to the gateway.\n\n'
 
-run: packages ## Installs what is missing, builds, and starts the gateway here
+run: packages page ## Installs what is missing, builds, and starts the gateway here
 	@scripts/host-check
 	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
 	@exec $(SUDO) $(OUT)/sojourn serve $(ARGS)
 
-build: packages ## Builds the program: target/release/sojourn
+build: packages page ## Builds the program with its page: target/release/sojourn
 	$(CARGO) build --locked --profile $(PROFILE) --package sojourn
 	@! grep -q SOJOURN_TEST_CLOCK $(OUT)/sojourn || { echo 'the clock of the tests is in the program' >&2; exit 1; }
 
 install: build ## Copies the program to PREFIX/bin (default /usr/local)
 	install -D -m 755 $(OUT)/sojourn $(DESTDIR)$(PREFIX)/bin/sojourn
+
+page: ## Builds the page where it changed (needs Node.js; SOJOURN_PAGE=no does without)
+	@scripts/page build
+
+types: ## Writes the page's types anew after the API changed
+	SOJOURN_WRITE=1 $(CARGO) test --locked --package sojourn-web --lib the_page_knows_the_shapes
+	cd web-ui && npm run --silent types
 
 test: ## Installs what the tests need and runs all of them
 	@CARGO='$(CARGO)' scripts/test

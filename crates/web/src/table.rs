@@ -19,6 +19,7 @@ use crate::me;
 use crate::metrics;
 use crate::openapi;
 use crate::pages;
+use crate::profiles;
 use crate::recording;
 use crate::route::Route;
 use crate::runners;
@@ -39,6 +40,7 @@ pub(crate) fn all() -> Vec<Route> {
     all.extend(runners::routes());
     all.extend(sessions::routes());
     all.extend(starting::routes());
+    all.extend(profiles::routes());
     all.extend(steering::routes());
     all.extend(attach::routes());
     all.extend(audit::routes());
@@ -65,7 +67,7 @@ pub(crate) fn router(gate: &Gate, routes: Vec<Route>) -> Router {
         router = router.route(route.path, guarded);
     }
     router
-        .fallback(|| async { Refused::NotFound("there is no such path".to_owned()) })
+        .fallback(pages::elsewhere)
         .method_not_allowed_fallback(|| async { Refused::MethodNotAllowed })
         .with_state(gate.clone())
 }

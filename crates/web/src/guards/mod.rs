@@ -55,6 +55,14 @@ pub(crate) fn is_unsafe(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
 }
 
+/// The header with which a page says that it asks by itself, and no person did anything.
+const BY_ITSELF: &str = "x-sojourn-poll";
+
+/// Whether a page asks this to stay up to date. It can only make its login shorter.
+fn is_by_itself(parts: &Parts) -> bool {
+    !is_unsafe(&parts.method) && parts.headers.contains_key(BY_ITSELF)
+}
+
 /// Lets a request pass to its handler, with its [`Caller`], or answers it.
 pub(crate) async fn pass(
     State(guard): State<Arc<Guard>>,
@@ -126,7 +134,7 @@ impl Guard {
                 access::check_csrf_token(rule.access, login, headers)
                     .inspect_err(|_| gate.note(Why::CsrfToken, client))?;
             }
-            if rule.activity == Activity::Counts {
+            if rule.activity == Activity::Counts && !is_by_itself(parts) {
                 gate.logins().touch(login);
             }
         }

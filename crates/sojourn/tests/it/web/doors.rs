@@ -249,12 +249,20 @@ fn the_page_is_kept_by_its_tag_and_its_files_for_ever() {
     assert_eq!(page.header("content-encoding"), Some("gzip"), "{page:?}");
     let page = ask(port, "GET", "/", &[]);
     let html = String::from_utf8_lossy(&page.body).into_owned();
-    let script = html.split('"').find(|part| part.ends_with(".js")).expect("a script");
+    let script = html.split('"').find(|part| part.ends_with(".js"));
+    let script = script.expect("a script: build the page with `make page`");
     let answer = ask(port, "GET", script, &[]);
     assert_eq!(
         (answer.status, answer.header("cache-control")),
         (200, Some("public, max-age=31536000, immutable"))
     );
+    let small = ask(port, "GET", script, &[("Accept-Encoding", "gzip, br")]);
+    assert_eq!(small.header("content-encoding"), Some("gzip"));
+    assert!(small.body.len() < answer.body.len() / 2, "{} bytes", small.body.len());
+    let view = ask(port, "GET", "/sessions/0192", &[("Accept", "text/html")]);
+    assert_eq!((view.status, &view.body), (200, &page.body), "a view is the page");
+    let none = ask(port, "GET", "/api/nothing", &[("Accept", "text/html")]);
+    assert_eq!((none.status, &none.json()["code"]), (404, &Value::from("NOT_FOUND")));
     let tag = page.header("etag").expect("a tag");
     assert_eq!(ask(port, "GET", "/", &[("If-None-Match", tag)]).status, 304);
     let api = ask(port, "GET", "/api/openapi.json", &[("Accept-Encoding", "gzip")]);
