@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+use crate::door::Who;
 use crate::engine::Engine;
 use crate::identity::Principal;
 use crate::profiles::ProfilePolicy;
@@ -65,6 +66,21 @@ impl Engine {
     /// new limits, wait for the next start.
     pub fn set_policies(&self, profiles: &Profiles) {
         self.inner.profiles.take_over(profiles);
+    }
+
+    /// The profiles that somebody may use, by name.
+    #[must_use]
+    pub fn profiles_for(&self, who: &Who) -> Vec<(String, ProfilePolicy)> {
+        let now = self.inner.profiles.now();
+        let usable = now.0.keys().filter_map(|name| {
+            let policy = match who {
+                Who::User(principal) => now.usable(name, principal),
+                Who::Visitor(_) => None,
+                Who::Local => now.usable_locally(name),
+            };
+            Some((name.clone(), policy?.clone()))
+        });
+        usable.collect()
     }
 
     /// How many sessions there may be from now on; those that are there stay.

@@ -1,4 +1,6 @@
-//! `GET /api/audit`: what is on record, the newest first.
+//! `GET /api/audit`: what is on record, the newest first; and whether all of it is as it was written.
+
+use std::path::Path;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,11 +14,13 @@ use sojourn_engine::audit::MAX_PAGE;
 use sojourn_engine::audit::Query;
 use sojourn_engine::audit::SearchError;
 use sojourn_engine::audit::search;
+use sojourn_engine::audit::verify as whole_log;
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use crate::answer::Code;
 use crate::answer::Refused;
+use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Asked;
@@ -33,9 +37,15 @@ const LONGEST: usize = 256;
 /// So many look through the log at the same time.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
+/// One checks the whole log at a time.
+static ONE: Semaphore = Semaphore::const_new(1);
+
+/// The most findings that are told.
+const MOST_TOLD: usize = 50;
+
 /// A page of the audit log.
 #[derive(Serialize, ToSchema)]
-struct Page {
+struct Entries {
     /// Entries as the log has them, the newest first.
     #[schema(value_type = Vec<Object>)]
     items: Vec<Value>,
@@ -43,9 +53,37 @@ struct Page {
     next_cursor: Option<String>,
 }
 
+/// What a check of the whole log found.
+#[derive(Serialize, ToSchema)]
+struct Verified {
+    /// Whether nothing is wrong.
+    whole: bool,
+    /// Files that were read.
+    files: u64,
+    /// Entries that were read.
+    lines: u64,
+    /// Checkpoints whose signature is ours.
+    checkpoints: u64,
+    /// What is wrong, in the order of the log.
+    findings: Vec<String>,
+    /// How much more is wrong.
+    more: u64,
+    /// What is worth knowing and not wrong.
+    notes: Vec<String>,
+}
+
 /// The routes of this file.
 pub(crate) fn routes() -> Vec<Route> {
-    vec![Route::get(
+    let verify = Route::get(
+        "/api/audit/verify",
+        Access::Role(Scope::Admin, General::ReadAudit),
+        Activity::Counts,
+        verify,
+        Doc::of("verifyAudit", "Reads the whole log and checks its chain and checkpoints.")
+            .gives::<Verified>(200, "What was found.")
+            .refuses(&[Code::AuditUnavailable]),
+    );
+    let search = Route::get(
         "/api/audit",
         Access::Role(Scope::Admin, General::ReadAudit),
         Activity::Counts,
@@ -58,12 +96,40 @@ pub(crate) fn routes() -> Vec<Route> {
             .query::<String>("until", "Before this time, RFC 3339.")
             .query::<String>("cursor", "Where the page begins.")
             .query::<u32>("limit", "At most so many.")
-            .gives::<Page>(200, "A page.")
+            .gives::<Entries>(200, "A page.")
             .refuses(&[Code::Invalid, Code::AuditUnavailable]),
-    )]
+    );
+    vec![search, verify]
 }
 
-async fn list(State(gate): State<Gate>, asked: Asked) -> Result<Json<Page>, Refused> {
+/// `GET /api/audit/verify`
+async fn verify(State(gate): State<Gate>, _: Caller) -> Result<Json<Verified>, Refused> {
+    let data_dir = gate.recordings().parent().map(Path::to_owned).ok_or(Refused::Bug)?;
+    // It reads everything: one at a time.
+    let _turn = ONE.try_acquire().map_err(|_| Refused::Overloaded)?;
+    let found = tokio::task::spawn_blocking(move || whole_log(&data_dir, None, &mut |_| {})).await;
+    match found {
+        Ok(Ok(found)) => Ok(Json(Verified {
+            whole: found.is_whole(),
+            files: found.files,
+            lines: found.lines,
+            checkpoints: found.checkpoints,
+            findings: found.findings.iter().take(MOST_TOLD).map(ToString::to_string).collect(),
+            more: found.more + found.findings.len().saturating_sub(MOST_TOLD) as u64,
+            notes: found.notes,
+        })),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the audit log cannot be read");
+            Err(Refused::Audit("the audit log cannot be read; see the gateway's log".to_owned()))
+        }
+        Err(error) => {
+            tracing::error!(%error, "checking the audit log broke");
+            Err(Refused::Bug)
+        }
+    }
+}
+
+async fn list(State(gate): State<Gate>, asked: Asked) -> Result<Json<Entries>, Refused> {
     let limit = asked.parsed("limit")?.unwrap_or(USUAL_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refused::invalid("limit", format_args!("not from 1 to {MAX_PAGE}")));
@@ -80,7 +146,7 @@ async fn list(State(gate): State<Gate>, asked: Asked) -> Result<Json<Page>, Refu
     let _turn = TURNS.acquire().await.map_err(|_| Refused::Overloaded)?;
     let found = tokio::task::spawn_blocking(move || search(&dir, &query, before, limit)).await;
     match found {
-        Ok(Ok(found)) => Ok(Json(Page {
+        Ok(Ok(found)) => Ok(Json(Entries {
             items: found.entries,
             next_cursor: found.next.map(|next| next.to_string()),
         })),

@@ -399,6 +399,33 @@ mod tests {
     }
 
     #[test]
+    fn no_two_schemas_share_a_name() {
+        let mut known: BTreeMap<String, Value> = BTreeMap::new();
+        for route in table::all() {
+            for (name, schema) in route.doc.schemas {
+                let schema = serde_json::to_value(schema).unwrap();
+                let before = known.entry(name.clone()).or_insert_with(|| schema.clone());
+                assert_eq!(*before, schema, "{name} is two things; at {}", route.path);
+            }
+        }
+    }
+
+    /// The page's types are made of this file: of the document's shapes, and not of its paths, which
+    /// are ten times as much and of which the page knows the few that it asks for.
+    #[test]
+    fn the_page_knows_the_shapes_of_this_document() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web-ui/openapi.json");
+        let mut shapes = written();
+        shapes["paths"] = json!({});
+        let now = format!("{shapes:#}\n");
+        if std::env::var_os("SOJOURN_WRITE").is_some() {
+            std::fs::write(file, &now).unwrap();
+        }
+        let is_there = std::fs::read_to_string(file).unwrap_or_default();
+        assert!(is_there == now, "web-ui/openapi.json is stale: run `make types`");
+    }
+
+    #[test]
     fn every_schema_that_is_named_is_there() {
         let document = written();
         let mut left = vec![&document];

@@ -21,13 +21,13 @@ use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::openapi::Doc;
-use crate::openapi::JSON;
 use crate::request::Asked;
 use crate::request::Fields;
 use crate::request::Named;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
+use crate::shapes;
 
 /// Sessions of one page, when nobody says how many.
 const USUAL_PAGE: u32 = 50;
@@ -51,7 +51,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 .query::<String>("label", "Those with this label, `name` or `name=value`.")
                 .query::<String>("cursor", "Where the page begins.")
                 .query::<u32>("limit", "At most so many.")
-                .gives_bytes(200, JSON, "A page.")
+                .gives::<shapes::SessionsShape>(200, "A page.")
                 .refuses(&[Code::Invalid]),
         ),
         Route::get(
@@ -60,7 +60,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Activity::Counts,
             show,
             Doc::of("showSession", "One session.")
-                .gives_bytes(200, JSON, "The session.")
+                .gives::<shapes::SessionShape>(200, "The session.")
                 .refuses(&one),
         ),
         Route::delete(
@@ -70,7 +70,7 @@ pub(crate) fn routes() -> Vec<Route> {
             end,
             Doc::of("endSession", "Ends a session; nothing happens to one that has ended.")
                 .query::<String>("reason", "What its people are told.")
-                .gives_bytes(202, JSON, "It ends, or has ended.")
+                .gives::<shapes::EndingShape>(202, "It ends, or has ended.")
                 .refuses(&one)
                 .refuses(&[Code::Invalid, Code::UnsupportedMediaType]),
         ),
@@ -80,7 +80,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Activity::Counts,
             extend,
             Doc::of("extendSession", "Moves a session's deadline later.")
-                .gives_bytes(202, JSON, "The new deadline.")
+                .gives::<shapes::ExtendedShape>(202, "The new deadline.")
                 .refuses(&one)
                 .refuses(&[Code::Invalid, Code::UnsupportedMediaType, Code::AuditUnavailable]),
         ),
@@ -90,7 +90,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Activity::Counts,
             end_all,
             Doc::of("endSessions", "The kill switch: ends many sessions at once.")
-                .gives_bytes(202, JSON, "How many end.")
+                .gives::<shapes::EndedSessionsShape>(202, "How many end.")
                 .refuses(&[Code::Invalid, Code::UnsupportedMediaType]),
         ),
     ]

@@ -44,6 +44,11 @@ pub(super) enum Said {
     TakeOver {},
     /// Are you there?
     Ping {},
+    /// So much of the output has been shown. Whoever says it is sent only so much more than that.
+    Seen {
+        /// How much.
+        seq: u64,
+    },
     /// For an agent, which a terminal is not.
     UserMessage {},
     /// The same.
@@ -210,6 +215,7 @@ mod tests {
             Said::read(r#"{"type":"resize","cols":80,"rows":24}"#),
             Ok(Said::Resize { cols: 80, rows: 24 })
         );
+        assert_eq!(Said::read(r#"{"type":"seen","seq":7}"#), Ok(Said::Seen { seq: 7 }));
         for kind in ["interrupt", "take_over", "ping", "end"] {
             assert!(Said::read(&format!(r#"{{"type":"{kind}"}}"#)).is_ok(), "{kind}");
         }

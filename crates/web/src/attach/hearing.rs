@@ -93,6 +93,11 @@ impl Visit {
                 let _over = todo.send(Todo::Tell(Tell::Pong)).await;
                 return Ok(());
             }
+            // The same.
+            Said::Seen { seq } => {
+                shared.seen.send_replace(Some(seq));
+                return Ok(());
+            }
             Said::Resize { cols, rows } => {
                 let input = shared.typing().ok_or_else(not_driving)?;
                 input.resize(WindowSize { cols, rows, ..WindowSize::default() }).await;

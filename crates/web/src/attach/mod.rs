@@ -115,6 +115,8 @@ struct Shared {
     busy: Arc<AtomicBool>,
     /// Whether it is settled who types: until then nothing is heard.
     settled: Arc<tokio::sync::watch::Sender<bool>>,
+    /// How much of the output they say was shown to them; none: they do not say.
+    seen: Arc<tokio::sync::watch::Sender<Option<u64>>>,
 }
 
 /// What the sending half has.

@@ -38,6 +38,10 @@ use super::hearing::Todo;
 /// The longest frame of output.
 const AT_ONCE: usize = 64 << 10;
 
+/// How much a browser that says what it has shown may have besides: a screen that draws slower than a
+/// program prints must not keep megabytes of it between an interrupt and its effect.
+const MOST_UNSEEN: u64 = 512 << 10;
+
 /// How long passes between two frames for one who looks on: more often is not seen, and costs those who
 /// work here.
 const PACE: Duration = Duration::from_millis(20);
@@ -70,6 +74,8 @@ struct Telling<'a> {
     cursor: u64,
     /// How much of it they may have, while they drive.
     granted: u64,
+    /// What they were given at once to catch up, which they need not have seen.
+    caught_up: u64,
     /// When one who looks on is sent the next.
     next_at: Instant,
     lease: Option<(Instant, LeaseView)>,
@@ -100,6 +106,7 @@ impl Visit {
             watching,
             cursor: 0,
             granted: 0,
+            caught_up: 0,
             next_at: Instant::now(),
             lease: None,
             told: News::default(),
@@ -135,6 +142,7 @@ impl Telling<'_> {
         let mut driver = self.watching.driver();
         let mut size = self.watching.size();
         let mut printed = self.watching.printed();
+        let mut seen = self.shared.seen.subscribe();
         let mut pulse = engine.pulse();
         let mut reminders = visit.caller.login().map(|login| login.reminders());
         self.shared.heard.store(*pulse.borrow_and_update(), Ordering::Release);
@@ -153,7 +161,9 @@ impl Telling<'_> {
         self.tell_lease(true).await?;
         self.catch_up(visit.from).await?;
         loop {
-            let (cursor, may_read) = (self.cursor, self.may_read());
+            let (cursor, has_room) = (self.cursor, self.has_room());
+            let (may_read, wants_more) =
+                (self.may_read() && has_room, !self.may_read() && has_room);
             let (paced, next_at) = (self.driving.is_none(), self.next_at);
             let more = async {
                 // An error means that the terminal is gone; then the session's end is told.
@@ -187,7 +197,8 @@ impl Telling<'_> {
                 left = remind(&mut reminders) => {
                     self.send(Tell::LoginExpiring { seconds: left.as_secs() }.message()).await?;
                 }
-                event = next_event(self.driving, !may_read) => self.take(event).await?,
+                Ok(()) = seen.changed() => {}
+                event = next_event(self.driving, wants_more) => self.take(event).await?,
                 () = more => self.pass().await?,
             }
         }
@@ -196,6 +207,12 @@ impl Telling<'_> {
     /// Whether there may be output to send: what was granted, to one who drives.
     fn may_read(&self) -> bool {
         self.driving.is_none() || self.cursor < self.granted
+    }
+
+    /// Whether they have seen enough of what they were sent to be sent more.
+    fn has_room(&self) -> bool {
+        let seen = *self.shared.seen.borrow();
+        seen.is_none_or(|seen| self.cursor.saturating_sub(seen.max(self.caught_up)) < MOST_UNSEEN)
     }
 
     async fn heed(&mut self, todo: Todo) -> Result<(), Over> {
@@ -262,6 +279,12 @@ impl Telling<'_> {
 
     /// Makes up for what they do not have.
     async fn catch_up(&mut self, at: Option<u64>) -> Result<(), Over> {
+        self.send_missing(at).await?;
+        self.caught_up = self.cursor;
+        Ok(())
+    }
+
+    async fn send_missing(&mut self, at: Option<u64>) -> Result<(), Over> {
         let caught_up = {
             let catching = self.watching.catch_up(at);
             tokio::select! {

@@ -49,7 +49,7 @@ struct Reset {
 
 /// It is done.
 #[derive(Serialize, ToSchema)]
-struct Done {
+struct PasswordSet {
     success: bool,
     /// For people.
     message: &'static str,
@@ -67,7 +67,7 @@ pub(super) fn routes() -> Vec<Route> {
             change,
             Doc::of("changePassword", "Changes one's password. Every login of the account ends.")
                 .takes::<Change>(Required::True)
-                .gives::<Done>(200, "It is changed.")
+                .gives::<PasswordSet>(200, "It is changed.")
                 .refuses(&may_fail)
                 .refuses(&[Code::CurrentPasswordWrong]),
         ),
@@ -78,7 +78,7 @@ pub(super) fn routes() -> Vec<Route> {
             reset,
             Doc::of("resetPassword", "Sets a password by a one-time link; nobody is signed in.")
                 .takes::<Reset>(Required::True)
-                .gives::<Done>(200, "It is set.")
+                .gives::<PasswordSet>(200, "It is set.")
                 .refuses(&may_fail)
                 .refuses(&[Code::InvalidCredentials]),
         ),
@@ -97,7 +97,7 @@ async fn change(
     let new = twice(&fields)?;
     gate.logins().change_password(login, current, new, caller.client()).await?;
     let message = "Password changed. All logins ended; please sign in.";
-    let mut response = Json(Done { success: true, message }).into_response();
+    let mut response = Json(PasswordSet { success: true, message }).into_response();
     add_cookie(response.headers_mut(), cookie::removal(gate.origin(), Kind::Login));
     Ok(response)
 }
@@ -107,14 +107,14 @@ async fn reset(
     State(gate): State<Gate>,
     FromClient(client): FromClient,
     fields: Fields,
-) -> Result<Json<Done>, Refused> {
+) -> Result<Json<PasswordSet>, Refused> {
     fields.only(&["token", "new_password", "confirm_password"])?;
     let token = fields.needed("token")?;
     let (new, again) = (fields.needed("new_password")?, fields.needed("confirm_password")?);
     gate.engine().identity().reset(token, new, again, &client).await?;
     // The account's logins are good for nothing already; this tells those who wait for their end.
     gate.logins().recheck().await.map_err(|_| Refused::Store)?;
-    Ok(Json(Done { success: true, message: "Password set; please sign in." }))
+    Ok(Json(PasswordSet { success: true, message: "Password set; please sign in." }))
 }
 
 /// The new password, which is to be there twice.
