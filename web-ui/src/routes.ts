@@ -3,7 +3,7 @@
 // are its props. The first line that fits is taken.
 
 import type { Component } from "svelte";
-import type { Role } from "./lib/login.svelte";
+import type { Role } from "./lib/types";
 import type { Picture } from "./lib/pictures";
 
 export interface View {

@@ -1,5 +1,6 @@
 // Speaks to the gateway. An answer that is no success becomes a Refusal that can be shown.
 
+import { span } from "./format";
 import type { Problem } from "./types";
 
 /** The gateway said no, or nothing. */
@@ -14,6 +15,14 @@ export class Refusal extends Error {
   get code(): string {
     return this.problem.code;
   }
+}
+
+/** An error as a sentence. The gateway's lines begin small, as lines of a log do. */
+export function told(error: unknown): string {
+  const line = error instanceof Error ? error.message : String(error);
+  const wait = error instanceof Refusal ? error.problem.retry_after_ms : undefined;
+  const sentence = line.charAt(0).toUpperCase() + line.slice(1) + (/[.!?]$/.test(line) ? "" : ".");
+  return wait ? `${sentence} The next try counts in ${span(Math.ceil(wait / 1000))}.` : sentence;
 }
 
 let csrf = "";
@@ -34,9 +43,13 @@ const OVER = new Set(["LOGIN_REQUIRED", "SESSION_EXPIRED", "SESSION_REVOKED"]);
 
 type Method = "GET" | "POST" | "PATCH" | "DELETE";
 
+/** Whether somebody wants this, or the page asks by itself, which keeps no login alive. */
+type Whom = "person" | "page";
+
 /** Asks the gateway. */
-export async function ask<T>(method: Method, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {
+export async function ask<T>(method: Method, path: string, body?: unknown, signal?: AbortSignal, whom: Whom = "person"): Promise<T> {
   const headers: Record<string, string> = { accept: "application/json" };
+  if (whom === "page") headers["x-sojourn-poll"] = "1";
   if (method !== "GET" && csrf) headers["x-csrf-token"] = csrf;
   if (body !== undefined) headers["content-type"] = "application/json";
   const init: RequestInit = { method, headers, credentials: "same-origin", cache: "no-store" };
@@ -71,6 +84,8 @@ function isProblem(answer: unknown): answer is Problem {
 }
 
 export const get = <T>(path: string, signal?: AbortSignal): Promise<T> => ask("GET", path, undefined, signal);
+/** Asks to stay up to date. */
+export const peek = <T>(path: string, signal?: AbortSignal): Promise<T> => ask("GET", path, undefined, signal, "page");
 export const post = <T>(path: string, body?: unknown): Promise<T> => ask("POST", path, body ?? {});
 export const patch = <T>(path: string, body: unknown): Promise<T> => ask("PATCH", path, body);
 export const remove = <T>(path: string): Promise<T> => ask("DELETE", path);

@@ -14,8 +14,8 @@ export interface Said {
 }
 
 export interface Watcher {
-  /** Bytes of the terminal. */
-  output(bytes: Uint8Array): void;
+  /** Bytes of the terminal, and what to call when they have been drawn. */
+  output(bytes: Uint8Array, drawn: () => void): void;
   /** The screen is to be drawn anew. */
   snapshot(screen: Snapshot): void;
   /** Anything else the gateway says. */
@@ -26,23 +26,33 @@ export interface Watcher {
   closed(code: number, reason: string): void;
 }
 
-const BACKOFF = [1, 2, 4, 8, 15];
+const BACKOFF = [0.5, 1, 2, 4, 8, 15];
+/** Over; the login ended; not allowed. */
 const LAST = new Set([1000, 4401, 4403]);
 /** Typed while the line was down; more than this is refused rather than kept. */
 const MOST_PENDING = 4096;
+/** Drawn bytes after which the gateway is told: it stops when too many were not. */
+const TELL_EVERY = 128 << 10;
+/** How often something is said, so that a line that is dead is known to be. */
+const PING_EVERY = 20_000;
 
 export class Attachment {
   private socket: WebSocket | null = null;
   private tries = 0;
   private timer: ReturnType<typeof setTimeout> | undefined;
+  private pinging: ReturnType<typeof setInterval> | undefined;
+  private unanswered = 0;
+  /** Where the next output belongs: what came, and what was drawn of it. */
   private seq: number | null = null;
+  private told = 0;
   private pending: Uint8Array[] = [];
+  private driving = false;
   private stopped = false;
 
   constructor(
     private readonly session: string,
-    private readonly mode: "drive" | "watch",
     private readonly watcher: Watcher,
+    private readonly mode?: "drive" | "watch",
   ) {
     this.dial();
   }
@@ -50,48 +60,81 @@ export class Attachment {
   private dial(): void {
     const url = new URL(`/api/sessions/${this.session}/attach`, location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-    url.searchParams.set("mode", this.mode);
+    if (this.mode) url.searchParams.set("mode", this.mode);
     if (this.seq !== null) url.searchParams.set("from", String(this.seq));
     const socket = new WebSocket(url);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    this.driving = false;
     socket.onopen = () => {
       this.tries = 0;
+      this.unanswered = 0;
       this.watcher.link(true, 0);
-      for (const bytes of this.pending.splice(0)) socket.send(bytes as Uint8Array<ArrayBuffer>);
     };
     socket.onmessage = (event) => this.frame(event.data);
     socket.onclose = (event) => this.lost(event);
+    clearInterval(this.pinging);
+    this.pinging = setInterval(() => this.ping(), PING_EVERY);
+  }
+
+  /** Browsers do not tell when nothing comes any more. */
+  private ping(): void {
+    if (!this.up) return;
+    this.unanswered += 1;
+    if (this.unanswered > 2) this.socket?.close(4000);
+    else this.say({ type: "ping" });
   }
 
   private frame(data: unknown): void {
+    this.unanswered = 0;
     if (data instanceof ArrayBuffer) {
       if (data.byteLength < 8) return;
       const at = Number(new DataView(data).getBigUint64(0));
+      const end = at + data.byteLength - 8;
       let bytes = new Uint8Array(data, 8);
       // What was seen before the break is not shown again.
       if (this.seq !== null && at < this.seq) bytes = bytes.subarray(Math.min(this.seq - at, bytes.length));
-      this.seq = Math.max(this.seq ?? 0, at + data.byteLength - 8);
-      if (bytes.length > 0) this.watcher.output(bytes);
+      this.seq = Math.max(this.seq ?? 0, end);
+      if (bytes.length > 0) this.watcher.output(bytes, () => this.drawn(end));
       return;
     }
     const said = JSON.parse(String(data)) as Said;
     if (said.type === "snapshot") {
       const screen = said as unknown as Snapshot;
       this.seq = screen.seq;
+      this.told = screen.seq;
       this.watcher.snapshot(screen);
-    } else this.watcher.said(said);
+    } else {
+      if (said.type === "driver") this.drives(said["you"] === true, said["user"] !== null);
+      if (said.type !== "pong") this.watcher.said(said);
+    }
+  }
+
+  private drawn(end: number): void {
+    if (end - this.told < TELL_EVERY) return;
+    this.told = end;
+    this.say({ type: "seen", seq: end });
+  }
+
+  /** What was typed in the meantime goes to the one terminal it was meant for, or nowhere. */
+  private drives(now: boolean, taken: boolean): void {
+    this.driving = now;
+    if (now) for (const bytes of this.pending.splice(0)) this.socket?.send(bytes as Uint8Array<ArrayBuffer>);
+    else if (taken) this.pending = [];
   }
 
   private lost(event: CloseEvent): void {
-    if (this.socket === event.target) this.socket = null;
+    if (this.socket !== event.target) return;
+    this.socket = null;
+    this.driving = false;
+    clearInterval(this.pinging);
     if (this.stopped) return;
     if (LAST.has(event.code)) {
       this.stop();
       this.watcher.closed(event.code, event.reason);
       return;
     }
-    const again = BACKOFF[Math.min(this.tries, BACKOFF.length - 1)]!;
+    const again = BACKOFF[Math.min(this.tries, BACKOFF.length - 1)] ?? 15;
     this.tries += 1;
     this.watcher.link(false, again);
     this.timer = setTimeout(() => this.dial(), again * 1000);
@@ -103,12 +146,12 @@ export class Attachment {
 
   /** Types. While the line is down a little is kept for when it is back; false: it was not taken. */
   input(bytes: Uint8Array): boolean {
-    if (this.up) {
+    if (this.up && this.driving) {
       this.socket?.send(bytes as Uint8Array<ArrayBuffer>);
       return true;
     }
     const waiting = this.pending.reduce((sum, piece) => sum + piece.length, 0);
-    if (this.stopped || waiting + bytes.length > MOST_PENDING) return false;
+    if (this.stopped || this.up || waiting + bytes.length > MOST_PENDING) return false;
     this.pending.push(bytes);
     return true;
   }
@@ -120,7 +163,7 @@ export class Attachment {
 
   /** Tries again at once. */
   hurry(): void {
-    if (this.up || this.stopped) return;
+    if (this.socket || this.stopped) return;
     clearTimeout(this.timer);
     this.dial();
   }
@@ -128,6 +171,7 @@ export class Attachment {
   stop(): void {
     this.stopped = true;
     clearTimeout(this.timer);
+    clearInterval(this.pinging);
     this.socket?.close(1000);
     this.socket = null;
   }

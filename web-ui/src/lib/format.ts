@@ -44,7 +44,7 @@ export function ago(then: string | number | Date, now: number): string {
 export function moment(then: string, now: number): string {
   const date = new Date(then);
   const today = new Date(now).toDateString() === date.toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
   return today ? time : `${date.toLocaleDateString([], { month: "short", day: "numeric" })} ${time}`;
 }
 

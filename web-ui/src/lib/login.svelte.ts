@@ -1,14 +1,13 @@
 // Who is signed in here, and for how long still.
 
-import { get, post, Refusal, setCsrfToken, whenSignedOut } from "./api";
+import { get, peek, post, Refusal, setCsrfToken, whenSignedOut } from "./api";
 import { clock } from "./clock.svelte";
 import type { Deadlines, Me, Problem, SignedIn } from "./types";
 
-export type Role = Me["role"];
 type Stage = "asking" | "out" | "code" | "in";
 
-/** Seconds before its end from which a login says so. */
-const REMIND = 300;
+/** Seconds before its end from which a login says so: one can do something about the first. */
+const REMIND = { idle: 300, lifetime: 900 };
 
 let stage = $state<Stage>("asking");
 let me = $state<Me | null>(null);
@@ -17,7 +16,7 @@ let deadlines = $state<Deadlines | null>(null);
 
 whenSignedOut((problem) => {
   // Who never was signed in needs no explanation.
-  if (stage === "in" && problem.code !== "LOGIN_REQUIRED") over = problem;
+  if (problem.code !== "LOGIN_REQUIRED") over = problem;
   leave();
 });
 
@@ -52,16 +51,16 @@ export const login = {
 
   /** Which end is near enough to speak of. */
   get warns(): "idle" | "lifetime" | null {
-    if (!deadlines || login.left > REMIND) return null;
-    const idle = Date.parse(deadlines.idle_expires_at) < Date.parse(deadlines.lifetime_expires_at);
-    return idle ? "idle" : "lifetime";
+    if (!deadlines) return null;
+    const which = Date.parse(deadlines.idle_expires_at) < Date.parse(deadlines.lifetime_expires_at) ? "idle" : "lifetime";
+    return login.left <= REMIND[which] ? which : null;
   },
 
   /** Finds out whether somebody is signed in. */
   async look(): Promise<void> {
     try {
       me = await get<Me>("/api/me");
-      setCsrfToken(me.csrf_token);
+      setCsrfToken(me.csrf_token ?? "");
       stage = "in";
       over = null;
       await login.lookAtTime();
@@ -72,13 +71,13 @@ export const login = {
   },
 
   async lookAtTime(): Promise<void> {
-    deadlines = await get<Deadlines>("/api/me/login");
+    deadlines = await peek<Deadlines>("/api/me/login");
     clock.set(deadlines.now);
   },
 
   async signIn(username: string, password: string): Promise<void> {
     const answer = await post<SignedIn>("/api/auth/login", { username, password });
-    if (answer.step === "totp") stage = "code";
+    if ("step" in answer) stage = "code";
     else await login.look();
   },
 
@@ -104,8 +103,18 @@ export const login = {
   },
 
   /** The password was changed: every login is over, this one too. */
-  passwordChanged(): void {
-    over = { error: "Your password is changed, and every login of yours has ended. Sign in with the new one.", code: "CHANGED" };
+  passwordChanged(byLink: boolean): void {
+    const ended = byLink ? "" : ", and every login of yours has ended";
+    over = { error: `Your password is changed${ended}. Sign in with the new one.`, code: "CHANGED" };
     leave();
+  },
+
+  /** A socket says that it is over: why, the gateway tells who asks. */
+  async check(): Promise<void> {
+    try {
+      await peek("/api/me/login");
+    } catch {
+      // What the answer means was dealt with where it came in.
+    }
   },
 };

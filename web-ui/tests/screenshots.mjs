@@ -1,0 +1,60 @@
+// Pictures of every page, in both lights, on a wide window and a phone: SOJOURN_SHOTS is where to, and
+// whoever runs this has filled the gateway with something to see.
+
+import { join } from "node:path";
+import { ask, needed, scenario, signIn } from "./lib.mjs";
+
+const TO = needed("SOJOURN_SHOTS");
+const [name, password] = [needed("SOJOURN_USER"), needed("SOJOURN_PASSWORD")];
+const ONLY = process.env["SOJOURN_ONLY"]?.split(",");
+const SIZES = { 1440: { width: 1440, height: 900 }, 390: { width: 390, height: 844 } };
+
+/** A page's name, where it is, and what to do there first. */
+const PAGES = [
+  ["sessions", "/sessions"],
+  ["new", "/sessions/new"],
+  ["terminal", async (page) => `/sessions/${(await live(page)).id}`],
+  ["over", async (page) => `/sessions/${(await first(page, (one) => one.ended_at && one.harness === "shell")).id}`],
+  ["agent", async (page) => `/sessions/${(await first(page, (one) => one.harness !== "shell")).id}`],
+  ["people", "/people"],
+  ["account", "/me"],
+  ["audit", "/audit"],
+  ["event", "/audit", async (page) => page.locator(".row").nth(2).click()],
+  ["recordings", "/recordings"],
+  ["runners", "/runners"],
+  ["health", "/health"],
+];
+
+async function first(page, fits) {
+  const { body } = await ask(page, "GET", "/api/sessions?limit=200");
+  const found = body.items.find(fits);
+  if (!found) throw new Error("there is no such session");
+  return found;
+}
+
+const live = (page) => first(page, (one) => !one.ended_at && one.harness === "shell" && one.why?.includes("disk"));
+
+await scenario(async ({ window }) => {
+  for (const colorScheme of ["light", "dark"])
+    for (const [width, viewport] of Object.entries(SIZES)) {
+      const page = await window({ colorScheme, viewport, expect: [/./], ...(width === "390" ? { hasTouch: true, isMobile: true } : {}) });
+      const shoot = (what) => page.screenshot({ path: join(TO, `${what}-${colorScheme}-${width}.png`) });
+      await page.goto("/");
+      await page.getByLabel("Name").waitFor();
+      if (!ONLY || ONLY.includes("sign-in")) await shoot("sign-in");
+      await signIn(page, name, password);
+      for (const [what, where, first] of PAGES) {
+        if (ONLY && !ONLY.includes(what)) continue;
+        try {
+          await page.goto(typeof where === "string" ? where : await where(page));
+          await page.waitForTimeout(1200);
+          await first?.(page);
+          await page.waitForTimeout(200);
+          await shoot(what);
+        } catch (error) {
+          console.log(`${what}: ${error.message.split("\n")[0]}`);
+        }
+      }
+      await page.context().close();
+    }
+});
