@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 export { assert };
@@ -70,6 +71,7 @@ export async function scenario(play) {
     process.exitCode = 1;
   } finally {
     await browser.close();
+    process.stdin.destroy();
   }
 }
 
@@ -140,3 +142,30 @@ export async function accessible(page, what) {
   });
   assert.deepEqual(found, [], `${what} is accessible`);
 }
+
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+/** Has the test do what no browser can, and says what it answered. */
+export async function tell(command) {
+  console.log(`@${command}`);
+  const { value, done } = await answers.next();
+  assert.ok(!done, `nobody answered ${command}`);
+  return value;
+}
+
+/** The gateway's time, in milliseconds. */
+export const time = async () => Date.parse(await tell("now"));
+
+/** Has the page ask what time it is for its login. */
+export const look = (page) => page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+
+/** Starts a terminal, and waits until it can be typed into. */
+export async function startTerminal(page) {
+  await page.goto("/sessions/new");
+  await page.getByRole("button", { name: "Start a terminal" }).click();
+  await page.waitForURL(/\/sessions\/[0-9a-f-]{36}$/);
+  await prompted(page);
+}
+
+/** Waits for a shell's prompt. */
+export const prompted = (page) => until("a prompt", async () => /[#$] *$/.test((await screen(page)).trim()));

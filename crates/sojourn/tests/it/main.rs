@@ -26,6 +26,7 @@ mod metrics;
 mod multiplex;
 mod network;
 mod once;
+mod pages;
 mod prison;
 mod record;
 mod relay;
