@@ -32,7 +32,7 @@ const LAST = new Set([1000, 4401, 4403]);
 /** Typed while the line was down; more than this is refused rather than kept. */
 const MOST_PENDING = 4096;
 /** Drawn bytes after which the gateway is told: it stops when too many were not. */
-const TELL_EVERY = 128 << 10;
+const TELL_EVERY = 64 << 10;
 /** How often something is said, so that a line that is dead is known to be. */
 const PING_EVERY = 20_000;
 
@@ -69,6 +69,9 @@ export class Attachment {
     socket.onopen = () => {
       this.tries = 0;
       this.unanswered = 0;
+      // From the first byte on: a flood may already be on its way.
+      this.told = this.seq ?? 0;
+      this.say({ type: "seen", seq: this.told });
       this.watcher.link(true, 0);
     };
     socket.onmessage = (event) => this.frame(event.data);

@@ -20,7 +20,28 @@ whenSignedOut((problem) => {
   leave();
 });
 
+const KEPT = "sojourn-in";
+
+/** Whether somebody signed in with this browser and did not leave. It opens nothing. */
+function remembered(): boolean {
+  try {
+    return localStorage.getItem(KEPT) !== null;
+  } catch {
+    return true;
+  }
+}
+
+function remember(is: boolean): void {
+  try {
+    if (is) localStorage.setItem(KEPT, "1");
+    else localStorage.removeItem(KEPT);
+  } catch {
+    // Then it is asked each time.
+  }
+}
+
 function leave(): void {
+  remember(false);
   stage = "out";
   me = null;
   deadlines = null;
@@ -58,10 +79,13 @@ export const login = {
 
   /** Finds out whether somebody is signed in. */
   async look(): Promise<void> {
+    // Who was never in here, or went out, need not ask to know.
+    if (stage === "asking" && !remembered()) return leave();
     try {
       me = await get<Me>("/api/me");
       setCsrfToken(me.csrf_token ?? "");
       stage = "in";
+      remember(true);
       over = null;
       await login.lookAtTime();
     } catch (error) {

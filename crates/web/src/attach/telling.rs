@@ -40,7 +40,7 @@ const AT_ONCE: usize = 64 << 10;
 
 /// How much a browser that says what it has shown may have besides: a screen that draws slower than a
 /// program prints must not keep megabytes of it between an interrupt and its effect.
-const MOST_UNSEEN: u64 = 512 << 10;
+const MOST_UNSEEN: u64 = 256 << 10;
 
 /// How long passes between two frames for one who looks on: more often is not seen, and costs those who
 /// work here.
