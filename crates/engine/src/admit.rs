@@ -80,6 +80,5 @@ impl Engine {
 }
 
 fn ownership(session: &Kept) -> Ownership {
-    // Runners that are somebody's own machine are not there yet.
-    Ownership { owner: session.new.user, remote: false }
+    Ownership { owner: session.new.user, remote: session.new.remote.is_some() }
 }

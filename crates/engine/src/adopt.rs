@@ -42,6 +42,10 @@ impl Engine {
     /// # Errors
     /// When the runner does not answer.
     pub async fn adopt(&self) -> Result<Adopted, RunnerError> {
+        if let Err(error) = self.inner.agents.load().await {
+            tracing::error!(%error, "what agents did cannot be read");
+            return Err(RunnerError::Silent);
+        }
         let mut adopted = Adopted::default();
         let mut held_ids = HashSet::new();
         for held in self.held().await? {
@@ -163,7 +167,9 @@ impl Engine {
             }
         };
         let mut closed = 0;
-        for session in kept.into_iter().filter(|session| !held.contains(&session.new.id)) {
+        // Those on other machines go on without us.
+        let here = kept.into_iter().filter(|session| session.new.remote.is_none());
+        for session in here.filter(|session| !held.contains(&session.new.id)) {
             let summary =
                 records::lost(session.new.id, EndReason::Shutdown, self.inner.clock.as_ref());
             if self.inner.records.ended(&summary, None).await {
@@ -178,7 +184,7 @@ impl Engine {
 
 /// Who opened a session of the gateway before this one, as far as it is on record: with what it stands
 /// and falls.
-fn opener(new: &NewSession) -> Option<Principal> {
+pub(crate) fn opener(new: &NewSession) -> Option<Principal> {
     Some(Principal {
         id: new.user?,
         name: new.user_name.clone()?,

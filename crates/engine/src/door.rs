@@ -298,6 +298,34 @@ pub enum Refusal {
     /// The session is over or ending.
     #[error("the session is over")]
     Over,
+    /// Agents run on somebody's own machine, and root at the local socket is nobody.
+    #[error(
+        "a runner is one user's, and only they start there; set SOJOURN_TOKEN to a token of theirs"
+    )]
+    NobodysRunner,
+    /// No such runner, or it is not clear which is meant.
+    #[error("{0}")]
+    Runner(String),
+    /// The runner is not there, or paused.
+    #[error("{0}")]
+    RunnerAway(String),
+    /// The runner has as many sessions as it may have.
+    #[error("{line}")]
+    RunnerFull {
+        /// The limit.
+        max: usize,
+        /// What to do.
+        line: String,
+    },
+    /// The runner cannot run this.
+    #[error("{0}")]
+    Harness(String),
+    /// A part of what is asked for cannot be: its name, and why.
+    #[error("{1}")]
+    Invalid(&'static str, String),
+    /// The conversation cannot be taken up again.
+    #[error("{0}")]
+    Resume(String),
     /// It cannot be listened there, inside.
     #[error("{0}")]
     Listen(String),
@@ -334,6 +362,12 @@ impl Refusal {
             Self::Store => "store",
             Self::ShuttingDown => "shutting_down",
             Self::Over => "over",
+            Self::NobodysRunner | Self::Runner(_) => "runner",
+            Self::RunnerAway(_) => "runner_unavailable",
+            Self::RunnerFull { .. } => "max_sessions_per_runner",
+            Self::Harness(_) => "harness",
+            Self::Invalid(..) => "invalid",
+            Self::Resume(_) => "resume",
             Self::Listen(_) => "listen",
             Self::Channels(_) => "channels",
             Self::MayNotType => "may_not_type",

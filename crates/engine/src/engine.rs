@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::admission::Slot;
+use crate::agents;
+use crate::agents::Agents;
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
 use crate::door::Evidence;
@@ -118,6 +120,7 @@ pub(crate) struct Inner {
     pub(crate) profiles: ProfilesInEffect,
     pub(crate) runner: RunnerLink,
     pub(crate) remote: Remote,
+    pub(crate) agents: Agents,
     pub(crate) admission: Admission,
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
     pub(crate) started: Mono,
@@ -161,6 +164,23 @@ impl Engine {
             clock: parts.clock.clone(),
         });
         let rates = Rates::new(parts.clock.clone(), parts.audit.clone(), metrics.clone());
+        let (runner, shutdown, tasks) =
+            (RunnerLink::new(), CancellationToken::new(), TaskTracker::new());
+        let admission = Admission::new(parts.max_sessions, parts.max_sessions_per_user);
+        let agents = Agents::new(agents::Kit {
+            clock: parts.clock.clone(),
+            records: parts.records.clone(),
+            audit: parts.audit.clone(),
+            metrics: metrics.clone(),
+            rates: rates.clone(),
+            admission: admission.clone(),
+            remote: remote.clone(),
+            recordings: Arc::new(runner.clone()),
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+            held: Mutex::default(),
+        });
+        remote.heard_by(Arc::new(agents.clone()));
         let inner = Arc::new(Inner {
             clock: parts.clock,
             identity: parts.identity,
@@ -170,13 +190,14 @@ impl Engine {
             tokens: parts.tokens,
             records: parts.records,
             profiles: ProfilesInEffect::new(parts.profiles),
-            runner: RunnerLink::new(),
+            runner,
             remote,
-            admission: Admission::new(parts.max_sessions, parts.max_sessions_per_user),
+            agents,
+            admission,
             live: Mutex::new(HashMap::new()),
             started,
-            shutdown: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            shutdown,
+            tasks,
             build: parts.build,
             events,
             screens: Screens::new(parts.recordings),
@@ -186,6 +207,7 @@ impl Engine {
             pulse: watch::Sender::new(0),
         });
         inner.tasks.spawn(inner.logins.clone().run(inner.shutdown.clone()));
+        inner.tasks.spawn(inner.agents.clone().keep_limits());
         inner.tasks.spawn(beat(Arc::downgrade(&inner), inner.shutdown.clone()));
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
@@ -243,6 +265,12 @@ impl Engine {
     #[must_use]
     pub fn remote(&self) -> &Remote {
         &self.inner.remote
+    }
+
+    /// Conversations with agents.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.inner.agents
     }
 
     /// What waits in the engine's queues.
@@ -323,7 +351,9 @@ impl Engine {
 
     /// Ends a session in a person's name. Returns whether there was one in motion.
     pub async fn end(&self, id: SessionId, by: EndedBy, actor: &Actor) -> bool {
-        let Some(session) = self.inner.session(id) else { return false };
+        let Some(session) = self.inner.session(id) else {
+            return self.inner.agents.end(id, EndReason::EndedBy, Some(by));
+        };
         let note = Note::EndedBy { by: by.name.clone(), why: by.why.clone() };
         tracing::info!(
             session = %id, by = by.name, actor = ?actor.kind, event = "session_end_requested",
@@ -387,7 +417,8 @@ impl Engine {
     /// Ends sessions until there are none, those too that were still being opened.
     async fn end_everything(&self) {
         let inner = &self.inner;
-        while inner.admission.active() > 0 {
+        // Agents on other machines go on: their runners keep what happens until there is a gateway.
+        while inner.admission.active() > inner.agents.places() {
             let sessions: Vec<Session> =
                 lock(&inner.live).values().map(|live| live.session.clone()).collect();
             for session in &sessions {

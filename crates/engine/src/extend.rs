@@ -88,12 +88,17 @@ impl Engine {
     ) -> Result<Extended, ExtendError> {
         let kept = self.inner.records.store().session(id).await.map_err(StoreUnavailable::from)?;
         let kept = kept.ok_or(ExtendError::Unknown)?;
-        let ownership = Ownership { owner: kept.new.user, remote: false };
+        let remote = kept.new.remote.is_some();
+        let ownership = Ownership { owner: kept.new.user, remote };
         let may = |deed| may(extension.asker, deed, ownership);
         match may(Deed::Extend) {
             Answer::Allowed => {}
             Answer::Forbidden => return Err(ExtendError::Forbidden),
             Answer::Hidden => return Err(ExtendError::Unknown),
+        }
+        if remote {
+            let beyond = may(Deed::ExtendBeyondPolicy).is_allowed();
+            return self.inner.agents.extend(&kept, extension, beyond).await;
         }
         let session = self.session(id).filter(|session| !session.is_ending());
         let session = session.ok_or(ExtendError::Over)?;

@@ -5,7 +5,7 @@
 //! - `broker`: the task of one session, the only reader of its shim's frames; `roster` is who is where
 //!   in it, `coming_back` how people find what they left.
 //! - [`runner_link`]: requests to the built-in runner.
-//! - [`remote`]: runners on other machines.
+//! - [`remote`]: runners on other machines; [`agents`]: the conversations there.
 //! - [`identity`]: the one place that checks a password or a key.
 //! - [`tokens`]: what programs and runners come with instead.
 //! - [`login`]: people signed in at the web door, until when, and what ends with that.
@@ -22,6 +22,7 @@
 
 pub mod admit;
 pub mod adopt;
+pub mod agents;
 pub mod audit;
 pub mod channel;
 pub mod clock;

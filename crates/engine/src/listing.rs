@@ -7,6 +7,7 @@ use serde::Serialize;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
 use sojourn_core::audit::Event;
+use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
@@ -23,6 +24,7 @@ use crate::view::FilesView;
 use crate::view::GoneView;
 use crate::view::LeaseView;
 use crate::view::LimitsView;
+use crate::view::RecoveryView;
 use crate::view::Seconds;
 use crate::view::SessionView;
 
@@ -79,6 +81,8 @@ pub enum EndAll {
     All,
     /// Those of one user.
     User(String),
+    /// Those on one runner that dials in.
+    Runner(RunnerId),
 }
 
 impl Engine {
@@ -151,14 +155,22 @@ impl Engine {
         actor: &Actor,
     ) -> Result<usize, StoreUnavailable> {
         let mut chosen = self.live();
-        if let EndAll::User(name) = whose {
-            let filter = SessionFilter {
-                user: Some(name.clone()),
-                only_live: true,
-                ..SessionFilter::default()
-            };
-            let theirs = self.inner.records.store().sessions(&filter, LOOKED_THROUGH).await?;
-            chosen.retain(|id| theirs.iter().any(|session| session.new.id == *id));
+        chosen.extend(self.agents().live());
+        match whose {
+            EndAll::All => {}
+            EndAll::User(name) => {
+                let filter = SessionFilter {
+                    user: Some(name.clone()),
+                    only_live: true,
+                    ..SessionFilter::default()
+                };
+                let theirs = self.inner.records.store().sessions(&filter, LOOKED_THROUGH).await?;
+                chosen.retain(|id| theirs.iter().any(|session| session.new.id == *id));
+            }
+            EndAll::Runner(runner) => {
+                let there = self.agents().on(*runner);
+                chosen.retain(|id| there.contains(id));
+            }
         }
         let mut ended = 0;
         for id in chosen {
@@ -170,6 +182,7 @@ impl Engine {
                 match whose {
                     EndAll::All => "all".to_owned(),
                     EndAll::User(name) => format!("user:{name}"),
+                    EndAll::Runner(runner) => format!("runner:{runner}"),
                 },
             )
             .detail("why", serde_json::json!(by.why))
@@ -188,6 +201,18 @@ impl Engine {
         let ending = session
             .as_ref()
             .is_some_and(|session| session.shared.progress.borrow().ending.is_some());
+        let agents = self.agents();
+        let (agent, agent_lease) = (agents.snapshot(kept.new.id), agents.lease(kept.new.id));
+        let recovery = match (&agent, &kept.new.remote) {
+            (Some(agent), _) => agent.recovery.clone(),
+            (None, Some(_)) => agents.recovery_of(kept.new.id).await,
+            (None, None) => None,
+        };
+        let recovery = recovery.map(|it| RecoveryView {
+            agent_session_id: it.agent_session_id,
+            cwd: it.cwd,
+            can_resume: it.can_resume,
+        });
         let now = self.clock().wall();
         // A list does not fail because of this.
         let remains = self.inner.records.store().remains(kept.new.id).await.unwrap_or_default();
@@ -198,9 +223,16 @@ impl Engine {
             door: new.door,
             harness: new.harness,
             profile: new.profile,
-            runner: BUILT_IN_RUNNER.to_owned(),
+            runner: match new.remote {
+                Some(remote) => remote.name,
+                None => BUILT_IN_RUNNER.to_owned(),
+            },
             cwd: new.cwd,
-            status: if ending && !status.is_over() { Status::Ending } else { status },
+            status: match &agent {
+                Some(agent) => agent.status,
+                None if ending && !status.is_over() => Status::Ending,
+                None => status,
+            },
             attached,
             why: new.why,
             labels: new.labels,
@@ -210,8 +242,8 @@ impl Engine {
             exit: end.as_ref().and_then(|end| end.exit.clone()),
             end_reason: end.as_ref().map(|end| end.reason),
             limits: LimitsView::from(&new.limits),
-            lease: lease.map(|lease| lease_view(&lease, now)),
-            recovery: None,
+            lease: lease.map(|lease| lease_view(&lease, now)).or(agent_lease),
+            recovery,
             files: remains.files.map(|files| FilesView {
                 entries: files.entries,
                 bytes: files.bytes,
@@ -253,7 +285,11 @@ fn matches(session: &Kept, query: &SessionQuery) -> bool {
         let text = text.to_lowercase();
         let peer = new.peer.as_ref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
         let address = peer.map(|peer| IpAddr::to_string(&peer.ip()));
-        [new.user_name.as_ref(), Some(&new.profile), new.why.as_ref(), address.as_ref()]
+        let runner = new.remote.as_ref().map(|remote| &remote.name);
+        [new.user_name.as_ref(), Some(&new.profile), new.why.as_ref(), address.as_ref(), runner]
+            .into_iter()
+            .chain([Some(&new.harness), new.cwd.as_ref()])
+            .collect::<Vec<_>>()
             .into_iter()
             .flatten()
             .chain([&new.id.to_string()])

@@ -93,6 +93,7 @@ impl Records {
             login: user.and_then(|user| user.login).map(|login| login.to_string()),
             token: stay.web.as_ref().and_then(|web| web.token.clone()),
             created_at: now,
+            remote: None,
         };
         let event = Event::new(now, Action::SessionStarted, actor(stay))
             .session(id)
@@ -274,6 +275,7 @@ impl Records {
             login: None,
             token: None,
             created_at: held.about.connected_at,
+            remote: None,
         };
         let event = Event::new(now, Action::SessionStarted, Actor::SYSTEM)
             .session(held.session)

@@ -46,6 +46,14 @@ impl Engine {
                 session.request_end(EndReason::LoginEnded).await;
             }
         }
+        for (id, principal) in self.inner.agents.principals() {
+            let stands = !self.has_lost_login(&principal)
+                && !matches!(self.identity().still_stands(&principal).await, Ok(false));
+            if !stands {
+                tracing::info!(session = %id, user = principal.name, "the right to stay is gone");
+                self.inner.agents.end(id, EndReason::LoginEnded, None);
+            }
+        }
     }
 
     /// Whether this is somebody whose login has ended, where sessions end with it.

@@ -11,6 +11,7 @@
 //! - `tellings`: what has to be on record before the runner goes on.
 //! - [`retention`]: how long all that is kept.
 //! - `directories`: where recordings and live state are, reached by descriptor only.
+//! - `record`: recordings of sessions on other machines, which the gateway appends to.
 //! - `recovery`: what a runner finds when it starts, and what a lost shim leaves.
 #![cfg(target_os = "linux")]
 
@@ -21,6 +22,7 @@ mod closing;
 mod directories;
 mod gateway;
 mod kept;
+mod record;
 mod recovery;
 pub mod remote;
 mod requests;

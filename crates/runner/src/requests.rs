@@ -36,6 +36,7 @@ use crate::closing::Closing;
 use crate::directories::Directories;
 use crate::directories::connect;
 use crate::kept::Kept;
+use crate::record;
 use crate::retention::Retention;
 use crate::sessions::Entry;
 use crate::sessions::Sessions;
@@ -162,6 +163,23 @@ impl Requests {
             }
             Request::Forget { session } => self.forget(session),
             Request::Evidence { session } => self.evidence(session).await,
+            Request::Record { session, channel, created } => {
+                self.record(session, move |dirs| {
+                    let opened = record::open(dirs, session, channel, created)?;
+                    let record::Opened { file, fd, events, last_us, is_new } = opened;
+                    Ok((Reply::Recording { file, events, last_us, is_new }, Some(fd)))
+                })
+                .await
+            }
+            Request::Seal(sealing) => {
+                self.record(sealing.session, move |dirs| {
+                    Ok(match record::seal(dirs, &sealing)? {
+                        Some(recording) => (Reply::Sealed { recording }, None),
+                        None => (Reply::Unknown, None),
+                    })
+                })
+                .await
+            }
             Request::Left { session, form } => self.read_left(session, form).await,
             Request::Noted { session, what } => match self.tellings.noted(session, what) {
                 true => (Reply::Done, None),
@@ -368,6 +386,23 @@ impl Requests {
                 (Reply::Failed { stage: Stage::Recording, message: error.to_string() }, None)
             }
         }
+    }
+
+    /// Does something with the recording of a session that is on another machine: none of those here,
+    /// which have shims that write.
+    async fn record(
+        &self,
+        session: SessionId,
+        work: impl FnOnce(&Directories) -> io::Result<Answer> + Send + 'static,
+    ) -> Answer {
+        if self.sessions.with(session, |_| ()).is_some() {
+            return (Reply::Unknown, None);
+        }
+        let dirs = self.dirs.clone();
+        let done = tokio::task::spawn_blocking(move || work(&dirs)).await;
+        done.map_err(io::Error::other).flatten().unwrap_or_else(|error| {
+            (Reply::Failed { stage: Stage::Recording, message: error.to_string() }, None)
+        })
     }
 
     /// What a session left. Of one that has just ended it is waited for.

@@ -143,7 +143,8 @@ pub(crate) struct Start {
     /// What runs in it: shell, or an agent
     #[arg(long, value_name = "NAME", default_value = "shell")]
     pub(crate) harness: String,
-    /// On which runner; without, the gateway's own
+    /// On which runner; without: a shell on the gateway's own, an agent on the only one of yours that
+    /// has it
     #[arg(long, value_name = "NAME")]
     pub(crate) runner: Option<String>,
     /// From which profile
@@ -152,6 +153,12 @@ pub(crate) struct Start {
     /// In which directory
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<String>,
+    /// Which model an agent uses
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// What becomes of an agent's requests for permission: relay, auto or deny
+    #[arg(long, value_name = "MODE")]
+    pub(crate) permission_mode: Option<String>,
     /// Say why; some profiles want to know
     #[arg(long, value_name = "TEXT")]
     pub(crate) why: Option<String>,

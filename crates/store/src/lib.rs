@@ -4,6 +4,7 @@
 //! audit event and writes both in one transaction; the engine's audit writer fetches the event from
 //! the outbox from there. Only this crate names the database.
 
+mod agents;
 mod ceremonies;
 mod check;
 mod db;
@@ -52,6 +53,15 @@ use crate::db::args;
 use crate::error::of_file;
 use crate::server::Server;
 
+pub use agents::AgentBatch;
+pub use agents::AgentChange;
+pub use agents::AgentEvent;
+pub use agents::AgentInput;
+pub use agents::AgentPrompt;
+pub use agents::InputState;
+pub use agents::MAX_EVENTS;
+pub use agents::NewAnswer;
+pub use agents::PromptState;
 pub use ceremonies::Ceremony;
 pub use ceremonies::MAX_CEREMONIES;
 pub use ceremonies::NewCeremony;
@@ -78,6 +88,7 @@ pub use remains::Remains;
 pub use runners::Runner;
 pub use sessions::MAX_LABELS;
 pub use sessions::NewSession;
+pub use sessions::OnRunner;
 pub use sessions::Recording;
 pub use sessions::Session;
 pub use sessions::SessionEnd;

@@ -14,6 +14,7 @@ use sojourn_core::limits::Limits;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
 
+use crate::Change;
 use crate::Store;
 use crate::StoreError;
 use crate::db::args;
@@ -68,6 +69,21 @@ pub struct NewSession {
     pub token: Option<String>,
     /// Now.
     pub created_at: Wall,
+    /// The runner it is on, where that dials in; none: the built-in one.
+    pub remote: Option<OnRunner>,
+}
+
+/// Where a session is that is on a runner that dials in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRunner {
+    /// The runner's id.
+    pub runner: String,
+    /// Its name, as it was then.
+    pub name: String,
+    /// The agent's model, where one was asked for.
+    pub model: Option<String>,
+    /// What becomes of its requests for permission.
+    pub permission_mode: Option<String>,
 }
 
 /// A recording as it was sealed.
@@ -134,35 +150,8 @@ impl Store {
     /// # Errors
     /// When a text is too long.
     pub async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
-        check(new)?;
         let mut change = self.change().await?;
-        change
-            .tx
-            .run(
-                sql::ADD_SESSION,
-                args![
-                    new.id.to_string(),
-                    new.user.map(|id| id.to_string()),
-                    &new.user_name,
-                    &new.door,
-                    &new.harness,
-                    &new.profile,
-                    &new.cwd,
-                    Status::Starting.name(),
-                    &new.why,
-                    to_json(&new.labels)?,
-                    to_json(&new.limits)?,
-                    &new.peer,
-                    &new.client,
-                    &new.auth_method,
-                    &new.auth_key,
-                    new.auth_epoch,
-                    &new.login,
-                    &new.token,
-                    new.created_at.0
-                ],
-            )
-            .await?;
+        change.add_session(new).await?;
         change.commit().await
     }
 
@@ -213,29 +202,8 @@ impl Store {
         end: &SessionEnd,
         event: &Event,
     ) -> Result<bool, StoreError> {
-        let status = if end.reason == EndReason::Failed { Status::Failed } else { Status::Ended };
-        let recording = end.recording.as_ref();
         let mut change = self.change().await?;
-        let ended = change
-            .tx
-            .run(
-                sql::END_SESSION,
-                args![
-                    id.to_string(),
-                    status.name(),
-                    end.at.0,
-                    end.exit.as_ref().map(to_json).transpose()?,
-                    end.reason.name(),
-                    &end.by,
-                    &end.detail,
-                    size(end.output_bytes),
-                    recording.map(|recording| &recording.path),
-                    recording.map(|recording| size(recording.bytes)),
-                    recording.map(|recording| &recording.sha256)
-                ],
-            )
-            .await?;
-        if ended == 0 {
+        if !change.end_session(&id.to_string(), end).await? {
             return Ok(false);
         }
         change.tell(event).await?;
@@ -322,6 +290,74 @@ impl Store {
     }
 }
 
+impl Change {
+    pub(crate) async fn add_session(&mut self, new: &NewSession) -> Result<(), StoreError> {
+        check(new)?;
+        let remote = new.remote.as_ref();
+        self.tx
+            .run(
+                sql::ADD_SESSION,
+                args![
+                    new.id.to_string(),
+                    new.user.map(|id| id.to_string()),
+                    &new.user_name,
+                    &new.door,
+                    &new.harness,
+                    &new.profile,
+                    &new.cwd,
+                    Status::Starting.name(),
+                    &new.why,
+                    to_json(&new.labels)?,
+                    to_json(&new.limits)?,
+                    &new.peer,
+                    &new.client,
+                    &new.auth_method,
+                    &new.auth_key,
+                    new.auth_epoch,
+                    &new.login,
+                    &new.token,
+                    new.created_at.0,
+                    remote.map(|remote| &remote.runner),
+                    remote.map(|remote| &remote.name),
+                    remote.and_then(|remote| remote.model.as_ref()),
+                    remote.and_then(|remote| remote.permission_mode.as_ref())
+                ],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// It is over. False when it was before.
+    pub(crate) async fn end_session(
+        &mut self,
+        id: &str,
+        end: &SessionEnd,
+    ) -> Result<bool, StoreError> {
+        let status = if end.reason == EndReason::Failed { Status::Failed } else { Status::Ended };
+        let recording = end.recording.as_ref();
+        let ended = self
+            .tx
+            .run(
+                sql::END_SESSION,
+                args![
+                    id,
+                    status.name(),
+                    end.at.0,
+                    end.exit.as_ref().map(to_json).transpose()?,
+                    end.reason.name(),
+                    &end.by,
+                    &end.detail,
+                    size(end.output_bytes),
+                    recording.map(|recording| &recording.path),
+                    recording.map(|recording| size(recording.bytes)),
+                    recording.map(|recording| &recording.sha256)
+                ],
+            )
+            .await?;
+        Ok(ended > 0)
+    }
+}
+
 fn check(new: &NewSession) -> Result<(), StoreError> {
     if new.labels.len() > MAX_LABELS {
         return Err(StoreError::TooMany { what: "labels", limit: MAX_LABELS });
@@ -361,6 +397,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         login: row.maybe_text("login_id")?,
         token: row.maybe_text("token_id")?,
         created_at: row.time("created_at")?,
+        remote: remote(row)?,
     };
     Ok(Session {
         new,
@@ -368,6 +405,16 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         started_at: row.maybe_time("started_at")?,
         end: end(row)?,
     })
+}
+
+fn remote(row: &Row) -> Result<Option<OnRunner>, StoreError> {
+    let Some(runner) = row.maybe_text("runner_id")? else { return Ok(None) };
+    Ok(Some(OnRunner {
+        runner,
+        name: row.maybe_text("runner")?.unwrap_or_default(),
+        model: row.maybe_text("model")?,
+        permission_mode: row.maybe_text("permission_mode")?,
+    }))
 }
 
 fn end(row: &Row) -> Result<Option<SessionEnd>, StoreError> {

@@ -43,8 +43,9 @@ statements! {
 
     ADD_SESSION = "INSERT INTO sessions (id, user_id, user_name, door, harness, profile, cwd,
         status, why, labels, limits, peer, client, auth_method, auth_key, auth_epoch, login_id,
-        token_id, created_at, output_bytes) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
-        $13, $14, $15, $16, $17, $18, $19, 0)";
+        token_id, created_at, runner_id, runner, model, permission_mode, output_bytes)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+        $20, $21, $22, $23, 0)";
     START_SESSION = "UPDATE sessions SET status = $2, started_at = $3
         WHERE id = $1 AND started_at IS NULL AND ended_at IS NULL";
     SET_STATUS = "UPDATE sessions SET status = $2 WHERE id = $1 AND ended_at IS NULL";
@@ -234,6 +235,37 @@ statements! {
     USE_LINK = "UPDATE one_time_links SET used_at = $3
         WHERE link_hash = $1 AND kind = $2 AND used_at IS NULL AND expires_at > $3";
     FORGET_LINKS = "DELETE FROM one_time_links WHERE user_id = $1 OR expires_at <= $2";
+
+    ADD_AGENT = "INSERT INTO agents (session_id, head, state) VALUES ($1, 0, $2)";
+    AGENT = "SELECT head, state FROM agents WHERE session_id = $1";
+    MOVE_AGENT = "UPDATE agents SET head = $2, state = $3 WHERE session_id = $1 AND head = $4";
+    ADD_EVENT = "INSERT INTO agent_events (session_id, seq, epoch, at, event)
+        VALUES ($1, $2, $3, $4, $5)";
+    AGENT_EVENTS = "SELECT seq, epoch, at, event FROM agent_events
+        WHERE session_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3";
+    ADD_PROMPT = "INSERT INTO agent_prompts (session_id, request_id, seq, epoch, state)
+        VALUES ($1, $2, $3, $4, 'pending') ON CONFLICT (session_id, request_id) DO NOTHING";
+    AGENT_PROMPT = "SELECT * FROM agent_prompts WHERE session_id = $1 AND request_id = $2";
+    AGENT_PROMPTS = "SELECT * FROM agent_prompts
+        WHERE session_id = $1 AND (state = 'pending' OR answer IS NOT NULL) ORDER BY seq";
+    ANSWER_PROMPT = "UPDATE agent_prompts SET state = 'answered', decision = $3, decided_by = $4,
+        decided_at = $5, answer = $6
+        WHERE session_id = $1 AND request_id = $2 AND state = 'pending'";
+    SETTLE_PROMPT = "UPDATE agent_prompts SET state = $3, decision = $4, decided_by = $5
+        WHERE session_id = $1 AND request_id = $2 AND state = 'pending'";
+    FORGET_ANSWER = "UPDATE agent_prompts SET answer = NULL
+        WHERE session_id = $1 AND request_id = $2";
+    COUNT_INPUTS = "SELECT COUNT(*) AS inputs, MAX(n) AS last FROM agent_inputs
+        WHERE session_id = $1";
+    ADD_INPUT = "INSERT INTO agent_inputs (session_id, client_msg_id, n, content, said_by, state, at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (session_id, client_msg_id) DO NOTHING";
+    MOVE_INPUT = "UPDATE agent_inputs SET state = $3, content = COALESCE($4, content), code = $5
+        WHERE session_id = $1 AND client_msg_id = $2 AND state IN ('kept', 'queued')";
+    INPUT = "SELECT * FROM agent_inputs WHERE session_id = $1 AND client_msg_id = $2";
+    WAITING_INPUTS = "SELECT * FROM agent_inputs
+        WHERE session_id = $1 AND state IN ('kept', 'queued') ORDER BY n";
+    REOPEN_SESSION = "UPDATE sessions SET status = $2, ended_at = NULL, exit = NULL,
+        end_reason = NULL, ended_by = NULL, end_detail = NULL WHERE id = $1";
 
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";

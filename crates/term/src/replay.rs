@@ -40,11 +40,13 @@ impl Pace {
     }
 }
 
-/// Output, and how long to wait before showing it.
+/// Output, or an agent's event, and how long to wait before showing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Time since the frame before was due.
     pub delay: Duration,
+    /// Which of them it is.
+    pub code: Code,
     /// What to show.
     pub data: String,
 }
@@ -72,7 +74,7 @@ impl<R: BufRead> Replay<R> {
     fn frame(&mut self, event: Event) -> Frame {
         let recorded = Duration::from_micros(event.time_us.saturating_sub(self.shown_us));
         self.shown_us = event.time_us;
-        Frame { delay: self.pace.delay(recorded), data: event.data }
+        Frame { delay: self.pace.delay(recorded), code: event.code, data: event.data }
     }
 }
 
@@ -82,7 +84,9 @@ impl<R: BufRead> Iterator for Replay<R> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.reader.next()? {
-                Ok(event) if event.code == Code::Output => return Some(Ok(self.frame(event))),
+                Ok(event) if matches!(event.code, Code::Output | Code::Agent) => {
+                    return Some(Ok(self.frame(event)));
+                }
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }

@@ -66,6 +66,13 @@ pub(crate) enum Refused {
     CurrentPasswordWrong,
     /// It cannot be done as things stand.
     Conflict(String),
+    /// Somebody else was first.
+    Answered {
+        /// Who, or what.
+        by: String,
+        /// How.
+        decision: String,
+    },
     /// It is not there any more.
     Gone(String),
     /// Too often.
@@ -116,7 +123,7 @@ impl Refused {
             Self::ReauthRequired => Code::ReauthRequired,
             Self::NotFound(_) => Code::NotFound,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
-            Self::Ambiguous(_) | Self::Conflict(_) => Code::Conflict,
+            Self::Ambiguous(_) | Self::Conflict(_) | Self::Answered { .. } => Code::Conflict,
             Self::Gone(_) => Code::Gone,
             Self::TooLarge => Code::TooLarge,
             Self::MediaType => Code::UnsupportedMediaType,
@@ -154,6 +161,7 @@ impl Refused {
             }
             Self::NotFound(what) | Self::Audit(what) => what.clone(),
             Self::Conflict(why) | Self::Gone(why) | Self::Runner(why) => why.clone(),
+            Self::Answered { by, decision } => format!("{by} was first: {decision}"),
             Self::MethodNotAllowed => "this path has no such method".to_owned(),
             Self::Ambiguous(ids) => {
                 let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
@@ -312,6 +320,10 @@ impl Refused {
             Self::RateLimited { retry_after } => {
                 let millis = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
                 body["retry_after_ms"] = Value::from(millis);
+            }
+            Self::Answered { by, decision } => {
+                body["by"] = Value::from(by.as_str());
+                body["decision"] = Value::from(decision.as_str());
             }
             Self::LimitReached { limit, max_sessions, .. } => {
                 body["limit"] = Value::from(*limit);

@@ -50,6 +50,11 @@ impl Fields {
         self.text(name)?.ok_or_else(|| Refused::invalid(name, "has to be there"))
     }
 
+    /// Whatever it is.
+    pub(crate) fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
     /// Some texts; none when they are not there.
     pub(crate) fn texts(&self, name: &'static str) -> Result<Vec<&str>, Refused> {
         let not = || Refused::invalid(name, format_args!("not a list of up to {MOST_TEXTS} texts"));

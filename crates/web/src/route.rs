@@ -120,6 +120,12 @@ impl Route {
         self
     }
 
+    /// The same, whose body may be this long.
+    pub(crate) fn bodies_of(mut self, bytes: usize) -> Self {
+        self.rule.longest_body = bytes;
+        self
+    }
+
     fn new<H: Handler<T, Gate>, T: 'static>(
         (method, filter): (Method, MethodFilter),
         path: &'static str,

@@ -8,11 +8,13 @@ use serde_json::json;
 use sojourn_core::authz::Deed;
 use sojourn_core::authz::General;
 use sojourn_core::authz::is_user_name;
+use sojourn_core::ids::RunnerId;
 use sojourn_core::scope::Scope;
 use sojourn_engine::extend::Extension;
 use sojourn_engine::listing::EndAll;
 use sojourn_engine::listing::MAX_PAGE;
 use sojourn_engine::listing::SessionQuery;
+use sojourn_engine::listing::StoreUnavailable;
 use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
@@ -189,6 +191,21 @@ async fn extend(
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
+/// The runner of this id, or of this name and owner; names alone are enough where one has it.
+async fn runner_of(gate: &Gate, owner: Option<&str>, named: &str) -> Result<RunnerId, Refused> {
+    let all = gate.engine().remote().list(None).await.map_err(StoreUnavailable::from)?;
+    let found: Vec<_> = all
+        .iter()
+        .filter(|it| it.name == named || it.id.to_string() == named)
+        .filter(|it| owner.is_none_or(|owner| it.owner_name == owner))
+        .collect();
+    match found.as_slice() {
+        [one] => Ok(one.id),
+        [] => Err(Refused::invalid("runner", "there is no such runner")),
+        _ => Err(Refused::invalid("runner", "more than one has this name; say \"user\" too")),
+    }
+}
+
 /// `POST /api/sessions/end-all`
 async fn end_all(
     State(gate): State<Gate>,
@@ -196,13 +213,11 @@ async fn end_all(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Value>), Refused> {
     fields.only(&["user", "runner", "all", "reason"])?;
-    if fields.text("runner")?.is_some() {
-        return Err(Refused::invalid("runner", "there is no runner but the built-in one"));
-    }
-    let whose = match (fields.text("user")?, fields.flag("all")?) {
-        (Some(user), false) if is_user_name(user) => EndAll::User(user.to_owned()),
-        (Some(_), false) => return Err(Refused::invalid("user", "not a user's name")),
-        (None, true) => EndAll::All,
+    let whose = match (fields.text("user")?, fields.text("runner")?, fields.flag("all")?) {
+        (Some(user), None, false) if is_user_name(user) => EndAll::User(user.to_owned()),
+        (Some(_), None, false) => return Err(Refused::invalid("user", "not a user's name")),
+        (user, Some(runner), false) => EndAll::Runner(runner_of(&gate, user, runner).await?),
+        (None, None, true) => EndAll::All,
         _ => return Err(Refused::invalid("all", "say either whose, or all")),
     };
     let by = caller.ended_by(fields.text("reason")?);

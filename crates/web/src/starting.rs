@@ -1,4 +1,5 @@
-//! `POST /api/sessions`: a session with a terminal, which waits for whoever attaches.
+//! `POST /api/sessions`: a session with a terminal, which waits for whoever attaches, or with an agent
+//! on a runner that dials in.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +10,9 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Lower;
 use sojourn_core::scope::Scope;
 use sojourn_core::status::Status;
+use sojourn_core::wire::relay::PermissionMode;
 use sojourn_core::wire::shim::WindowSize;
+use sojourn_engine::agents::AgentWish;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::records::SHELL;
 use sojourn_engine::view::BUILT_IN_RUNNER;
@@ -38,6 +41,9 @@ const LARGEST_SIDE: u64 = 1000;
 const LONGEST_WHY: usize = 1000;
 const LONGEST_LABEL: usize = 64;
 
+/// The longest body: a long first message, with all its quotes and line ends escaped.
+const LONGEST_BODY: usize = 256 << 10;
+
 /// The most labels of one session.
 const MOST_LABELS: usize = 32;
 
@@ -45,11 +51,12 @@ const MOST_LABELS: usize = 32;
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document; the body is read field by field")]
 struct NewSession {
-    /// What runs in it: `shell`.
+    /// What runs in it: `shell`, or an agent that a runner has.
     harness: String,
     /// The profile's name; the default one where it is left out.
     profile: Option<String>,
-    /// The runner's name; the built-in one where it is left out.
+    /// The runner's name. Left out: for a shell the built-in one, for an agent the only one of the
+    /// caller's that is connected and has it.
     runner: Option<String>,
     /// Columns of the terminal.
     #[schema(minimum = 1, maximum = 1000)]
@@ -63,13 +70,14 @@ struct NewSession {
     why: Option<String>,
     /// Words to put on it.
     labels: Option<std::collections::BTreeMap<String, String>>,
-    /// For agents.
+    /// For agents: where it works, within the directories that its runner allows.
     cwd: Option<String>,
-    /// For agents.
+    /// For agents: the first message.
+    #[schema(min_length = 1, max_length = 100_000)]
     prompt: Option<String>,
     /// For agents.
     model: Option<String>,
-    /// For agents.
+    /// For agents: `relay`, `auto` or `deny`; `relay` where it is left out.
     permission_mode: Option<String>,
 }
 
@@ -95,7 +103,13 @@ struct Started {
     session_id: SessionId,
     #[schema(value_type = String)]
     status: Status,
-    harness: &'static str,
+    harness: String,
+}
+
+/// What somebody wants.
+enum Wanted {
+    Terminal(Wish),
+    Agent(Box<AgentWish>),
 }
 
 /// The routes of this file.
@@ -106,7 +120,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Access::Role(Scope::Sessions, General::StartSession),
             Activity::Counts,
             start,
-            Doc::of("startSession", "Starts a session, which waits for whoever attaches.")
+            Doc::of("startSession", "Starts a session: a terminal or an agent.")
                 .takes::<NewSession>(Required::True)
                 .gives::<Started>(201, "It starts.")
                 .refuses(&[
@@ -118,7 +132,8 @@ pub(crate) fn routes() -> Vec<Route> {
                     Code::StoreUnavailable,
                 ]),
         )
-        .creates(),
+        .creates()
+        .bodies_of(LONGEST_BODY),
     ]
 }
 
@@ -127,7 +142,10 @@ async fn start(
     caller: Caller,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Started>), Refused> {
-    let wish = wish(&fields)?;
+    let wish = match fields.text("harness")? {
+        Some(SHELL) | None => Wanted::Terminal(wish(&fields)?),
+        Some(_) => Wanted::Agent(Box::new(agent_wish(&fields)?)),
+    };
     let engine = gate.engine();
     // Root's own are nobody's tries.
     let address = match caller.who() {
@@ -138,10 +156,18 @@ async fn start(
         .rates()
         .start(caller.user(), address, &caller.actor())
         .map_err(|refused| Refused::RateLimited { retry_after: refused.retry_after })?;
-    match engine.start_terminal(&caller.person(), wish).await {
+    let (harness, started) = match wish {
+        Wanted::Terminal(wish) => {
+            (SHELL.to_owned(), engine.start_terminal(&caller.person(), wish).await)
+        }
+        Wanted::Agent(wish) => {
+            (wish.harness.clone(), engine.start_agent(&caller.person(), *wish).await)
+        }
+    };
+    match started {
         Ok(session_id) => {
             drop(admitted);
-            let started = Started { session_id, status: Status::Starting, harness: SHELL };
+            let started = Started { session_id, status: Status::Starting, harness };
             Ok((StatusCode::CREATED, Json(started)))
         }
         Err(refusal) => {
@@ -151,28 +177,69 @@ async fn start(
     }
 }
 
-fn wish(fields: &Fields) -> Result<Wish, Refused> {
-    fields.only(&[
-        "harness",
-        "profile",
-        "runner",
-        "cols",
-        "rows",
-        "limits",
-        "why",
-        "labels",
-        "cwd",
-        "prompt",
-        "model",
-        "permission_mode",
-    ])?;
-    match fields.text("harness")? {
-        Some(SHELL) => {}
-        Some(other) => {
-            let line = format!("there is no harness {other:?}; this version has {SHELL:?}");
-            return Err(Refused::invalid("harness", line));
+/// Every field there is.
+const FIELDS: [&str; 12] = [
+    "harness",
+    "profile",
+    "runner",
+    "cols",
+    "rows",
+    "limits",
+    "why",
+    "labels",
+    "cwd",
+    "prompt",
+    "model",
+    "permission_mode",
+];
+
+fn agent_wish(fields: &Fields) -> Result<AgentWish, Refused> {
+    fields.only(&FIELDS)?;
+    for name in ["cols", "rows"] {
+        if fields.whole(name, 0..=u64::MAX)?.is_some() {
+            return Err(Refused::invalid(name, "an agent has no terminal"));
         }
-        None => return Err(Refused::invalid("harness", format_args!("say which: {SHELL:?}"))),
+    }
+    if fields.text("runner")? == Some(BUILT_IN_RUNNER) {
+        return Err(Refused::invalid(
+            "runner",
+            "agents run on runners that dial in, not on this one",
+        ));
+    }
+    let permission_mode = match fields.text("permission_mode")? {
+        None | Some("relay") => PermissionMode::Relay,
+        Some("auto") => PermissionMode::Auto,
+        Some("deny") => PermissionMode::Deny,
+        Some(_) => return Err(Refused::invalid("permission_mode", "relay, auto or deny")),
+    };
+    let own = |name| Ok::<_, Refused>(fields.text(name)?.map(ToOwned::to_owned));
+    Ok(AgentWish {
+        harness: own("harness")?.unwrap_or_default(),
+        runner: own("runner")?,
+        profile: own("profile")?,
+        cwd: own("cwd")?,
+        prompt: own("prompt")?,
+        model: own("model")?,
+        permission_mode,
+        lower: lower(fields)?,
+        why: why(fields)?,
+        labels: fields.words("labels", MOST_LABELS, LONGEST_LABEL)?,
+    })
+}
+
+fn why(fields: &Fields) -> Result<Option<String>, Refused> {
+    let why = fields.text("why")?;
+    if why.is_some_and(|why| why.len() > LONGEST_WHY) {
+        return Err(Refused::invalid("why", format_args!("longer than {LONGEST_WHY} bytes")));
+    }
+    Ok(why.map(ToOwned::to_owned))
+}
+
+fn wish(fields: &Fields) -> Result<Wish, Refused> {
+    fields.only(&FIELDS)?;
+    if fields.text("harness")?.is_none() {
+        let line = "say what is to run: \"shell\", or an agent that a runner of yours has";
+        return Err(Refused::invalid("harness", line));
     }
     match fields.text("runner")? {
         None | Some(BUILT_IN_RUNNER) => {}
@@ -186,10 +253,6 @@ fn wish(fields: &Fields) -> Result<Wish, Refused> {
             return Err(Refused::invalid(name, "a shell takes none; it is for agents"));
         }
     }
-    let why = fields.text("why")?;
-    if why.is_some_and(|why| why.len() > LONGEST_WHY) {
-        return Err(Refused::invalid("why", format_args!("longer than {LONGEST_WHY} bytes")));
-    }
     let side = |name, usual: u16| {
         let side = fields.whole(name, 1..=LARGEST_SIDE)?;
         Ok::<_, Refused>(side.and_then(|side| u16::try_from(side).ok()).unwrap_or(usual))
@@ -198,7 +261,7 @@ fn wish(fields: &Fields) -> Result<Wish, Refused> {
     Ok(Wish {
         profile: fields.text("profile")?.map(ToOwned::to_owned),
         lower: lower(fields)?,
-        why: why.map(ToOwned::to_owned),
+        why: why(fields)?,
         labels: fields.words("labels", MOST_LABELS, LONGEST_LABEL)?,
         size: WindowSize { cols, rows, ..USUAL },
     })
@@ -235,6 +298,15 @@ impl From<Refusal> for Refused {
             Refusal::Sandbox { .. } | Refusal::Start(_) | Refusal::ShuttingDown => {
                 Self::Runner(line)
             }
+            Refusal::NobodysRunner => {
+                Self::Forbidden("a runner is one user's: come with a token or a login of theirs")
+            }
+            Refusal::Runner(_) => Self::Invalid { field: "runner", why: line },
+            Refusal::Harness(_) => Self::Invalid { field: "harness", why: line },
+            Refusal::Invalid(field, _) => Self::Invalid { field, why: line },
+            Refusal::RunnerFull { max, .. } => full("max_sessions_per_runner", max),
+            Refusal::RunnerAway(_) => Self::Runner(line),
+            Refusal::Resume(_) => Self::Conflict(line),
             Refusal::Audit => Self::Audit(line),
             Refusal::Store => Self::Store,
             Refusal::NoSession(_)
@@ -266,7 +338,6 @@ mod tests {
         assert_eq!(wish.labels["ticket"], "42");
         for (field, body) in [
             ("harness", r#"{}"#),
-            ("harness", r#"{"harness": "claude"}"#),
             ("runner", r#"{"harness": "shell", "runner": "laptop"}"#),
             ("prompt", r#"{"harness": "shell", "prompt": "hello"}"#),
             ("cols", r#"{"harness": "shell", "cols": 0}"#),

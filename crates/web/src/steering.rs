@@ -11,6 +11,11 @@ use sojourn_core::authz::Deed;
 use sojourn_core::ids::SessionId;
 use sojourn_core::scope::Scope;
 use sojourn_core::status::Status;
+use sojourn_core::wire::relay::RequestId;
+use sojourn_engine::agents::AnswerError;
+use sojourn_engine::agents::Reply;
+use sojourn_engine::agents::event_view;
+use sojourn_engine::records::SHELL;
 use utoipa::ToSchema;
 use utoipa::openapi::Required;
 
@@ -26,6 +31,10 @@ use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
 
+/// Events of one page, when nobody says how many, and the most.
+const USUAL_PAGE: u32 = 200;
+const MOST_EVENTS: u32 = 1000;
+
 /// Something was done to a session.
 #[derive(Serialize, ToSchema)]
 struct Done {
@@ -38,7 +47,9 @@ struct Done {
 /// A page of an agent's events.
 #[derive(Serialize, ToSchema)]
 struct Events {
+    /// Each `{seq, epoch, at, event}`.
     items: Vec<Value>,
+    /// `from` of the next page; none: there are no more yet.
     next_cursor: Option<String>,
 }
 
@@ -55,7 +66,8 @@ struct PromptAnswer {
     /// Why.
     reason: Option<String>,
     /// The answer to a question.
-    answer: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    answer: Option<Value>,
 }
 
 /// The routes of this file.
@@ -68,10 +80,13 @@ pub(crate) fn routes() -> Vec<Route> {
             sessions,
             counts,
             interrupt,
-            Doc::of("interruptSession", "Interrupts what runs in front, as Ctrl-C does.")
-                .gives::<Done>(202, "It is interrupted, or has ended.")
-                .refuses(&one)
-                .refuses(&[Code::UnsupportedMediaType]),
+            Doc::of(
+                "interruptSession",
+                "Interrupts what runs in front as Ctrl-C does, or an agent's turn.",
+            )
+            .gives::<Done>(202, "It is interrupted, or has ended.")
+            .refuses(&one)
+            .refuses(&[Code::UnsupportedMediaType]),
         ),
         Route::post(
             "/api/sessions/{id}/resume",
@@ -81,7 +96,14 @@ pub(crate) fn routes() -> Vec<Route> {
             Doc::of("resumeSession", "Takes up an agent's conversation again.")
                 .gives::<Done>(202, "It goes on.")
                 .refuses(&one)
-                .refuses(&[Code::UnsupportedMediaType]),
+                .refuses(&[
+                    Code::UnsupportedMediaType,
+                    Code::RateLimited,
+                    Code::LimitReached,
+                    Code::RunnerUnavailable,
+                    Code::AuditUnavailable,
+                    Code::StoreUnavailable,
+                ]),
         ),
         Route::get(
             "/api/sessions/{id}/events",
@@ -90,6 +112,7 @@ pub(crate) fn routes() -> Vec<Route> {
             events,
             Doc::of("listSessionEvents", "What an agent said and did; a terminal has none.")
                 .query::<u64>("from", "The first that is wanted.")
+                .query::<u32>("limit", "At most so many.")
                 .gives::<Events>(200, "A page.")
                 .refuses(&one)
                 .refuses(&[Code::Invalid]),
@@ -103,7 +126,8 @@ pub(crate) fn routes() -> Vec<Route> {
                 .takes::<PromptAnswer>(Required::True)
                 .gives::<Done>(200, "It is answered.")
                 .refuses(&one)
-                .refuses(&[Code::Gone, Code::Invalid]),
+                .refuses(&[Code::Gone, Code::Invalid])
+                .refuses(&[Code::AuditUnavailable, Code::StoreUnavailable]),
         ),
     ]
 }
@@ -117,7 +141,11 @@ async fn interrupt(
 ) -> Result<(StatusCode, Json<Done>), Refused> {
     fields.only(&[])?;
     let session = gate.admit(&caller, Deed::Drive, &typed).await?;
-    gate.engine().interrupt(&caller.person(), session.id, None).await;
+    if session.harness == SHELL {
+        gate.engine().interrupt(&caller.person(), session.id, None).await;
+    } else {
+        gate.engine().agents().interrupt(&caller.person(), session.id);
+    }
     Ok((StatusCode::ACCEPTED, Json(Done { id: session.id, status: session.status })))
 }
 
@@ -130,6 +158,24 @@ async fn resume(
 ) -> Result<(StatusCode, Json<Done>), Refused> {
     fields.only(&[])?;
     let session = gate.admit(&caller, Deed::Drive, &typed).await?;
+    if session.harness != SHELL {
+        let admitted = gate
+            .engine()
+            .rates()
+            .start(caller.user(), Some(caller.client().address()), &caller.actor())
+            .map_err(|refused| Refused::RateLimited { retry_after: refused.retry_after })?;
+        return match gate.engine().resume_agent(&caller.person(), session.id).await {
+            Ok(()) => {
+                drop(admitted);
+                let done = Done { id: session.id, status: Status::Starting };
+                Ok((StatusCode::ACCEPTED, Json(done)))
+            }
+            Err(refusal) => {
+                admitted.give_back();
+                Err(refusal.into())
+            }
+        };
+    }
     let line = match session.status.is_over() {
         true => "a shell that has ended cannot be taken up again; start a new session",
         false => "the session goes on; attach to it",
@@ -144,22 +190,68 @@ async fn events(
     Named(typed): Named,
     asked: Asked,
 ) -> Result<Json<Events>, Refused> {
-    let _from: Option<u64> = asked.parsed("from")?;
-    gate.admit(&caller, Deed::Read, &typed).await?;
-    Ok(Json(Events { items: Vec::new(), next_cursor: None }))
+    let from: u64 = asked.parsed("from")?.unwrap_or(1);
+    let limit: u32 = asked.parsed("limit")?.unwrap_or(USUAL_PAGE);
+    if !(1..=MOST_EVENTS).contains(&limit) {
+        return Err(Refused::invalid("limit", format_args!("not from 1 to {MOST_EVENTS}")));
+    }
+    let session = gate.admit(&caller, Deed::Read, &typed).await?;
+    let events = gate.engine().agents().events(session.id, from, limit).await?;
+    let is_full = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = events.last().filter(|_| is_full).map(|last| (last.seq + 1).to_string());
+    let items = events.iter().map(event_view).collect::<Result<_, _>>();
+    let items = items.map_err(|error| {
+        tracing::error!(session = %session.id, %error, "an event is no JSON");
+        Refused::Bug
+    })?;
+    Ok(Json(Events { items, next_cursor: next }))
 }
 
 /// `POST /api/sessions/{id}/prompts/{request_id}`
 async fn answer_prompt(
     State(gate): State<Gate>,
     caller: Caller,
-    Path((typed, _request)): Path<(String, String)>,
+    Path((typed, request)): Path<(String, String)>,
     fields: Fields,
 ) -> Result<Json<Done>, Refused> {
     fields.only(&["input_hash", "allow", "remember", "reason", "answer"])?;
+    let reply = Reply {
+        input_hash: fields.text("input_hash")?.map(ToOwned::to_owned),
+        allow: fields.flag("allow")?,
+        remember: fields.flag("remember")?,
+        reason: fields.text("reason")?.map(ToOwned::to_owned),
+        answer: fields.value("answer").cloned(),
+    };
     let session = gate.admit(&caller, Deed::Drive, &typed).await?;
-    match session.status.is_over() {
-        true => Err(Refused::Gone("the session is over".to_owned())),
-        false => Err(Refused::NotFound("this session has no such prompt".to_owned())),
+    if session.harness == SHELL && session.status.is_over() {
+        return Err(Refused::Gone("the session is over".to_owned()));
+    }
+    let unknown = || Refused::NotFound("this session has no such prompt".to_owned());
+    let request = RequestId(request.parse().map_err(|_| unknown())?);
+    if fields.choice("allow")?.is_none() && reply.answer.is_none() {
+        return Err(Refused::invalid("allow", "say whether it may be"));
+    }
+    // An answer to a question says yes by itself.
+    let allow = fields.choice("allow")?.unwrap_or(reply.answer.is_some());
+    let reply = Reply { allow, ..reply };
+    let agents = gate.engine().agents();
+    agents.answer(&caller.person(), session.id, request, &reply).await?;
+    Ok(Json(Done { id: session.id, status: session.status }))
+}
+
+impl From<AnswerError> for Refused {
+    fn from(error: AnswerError) -> Self {
+        let line = error.to_string();
+        match error {
+            AnswerError::Unknown | AnswerError::NoPrompt => Self::NotFound(line),
+            AnswerError::Forbidden => {
+                Self::Forbidden("only the owner of the runner answers what an agent asks there")
+            }
+            AnswerError::Answered { by, decision } => Self::Answered { by, decision },
+            AnswerError::Gone(_) => Self::Gone(line),
+            AnswerError::Invalid(field, why) => Self::invalid(field, why),
+            AnswerError::Audit => Self::Audit(line),
+            AnswerError::Store => Self::Store,
+        }
     }
 }

@@ -10,8 +10,12 @@ use serde::Serialize;
 
 use super::MAX_MESSAGE;
 use super::WireError;
+use super::shim::RecordingFacts;
 use super::shim::Summary;
+use crate::end::EndReason;
+use crate::end::Exit;
 use crate::ids::SessionId;
+use crate::limits::Limits;
 use crate::limits::Lower;
 use crate::time::Wall;
 
@@ -85,6 +89,19 @@ pub enum Request {
         /// Of which session.
         session: SessionId,
     },
+    /// The recording of an agent's session on another machine, to append to: made, or opened again and
+    /// cut to its last whole line. Answered by [`Reply::Recording`] with a descriptor.
+    Record {
+        /// Of which session.
+        session: SessionId,
+        /// Which of its recordings.
+        channel: u16,
+        /// When the session was begun: under that day it lies.
+        created: Wall,
+    },
+    /// Nothing more is written to such a recording: it is measured, and the sidecar completed. Answered
+    /// by [`Reply::Sealed`], or [`Reply::Unknown`] where there is no recording.
+    Seal(Box<Sealing>),
     /// What a session left in its sandbox. Answered by [`Reply::Left`] with a descriptor to read,
     /// or by [`Reply::Unknown`] where nothing is kept.
     Left {
@@ -105,6 +122,40 @@ pub enum Request {
         /// Leave sessions running under their shims.
         leave: bool,
     },
+}
+
+/// What only the gateway knows of a session on another machine, for its sidecar. Texts are bounded by
+/// the sender and shown escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealing {
+    /// Which session.
+    pub session: SessionId,
+    /// Which of its recordings.
+    pub channel: u16,
+    /// When the session was begun.
+    pub created: Wall,
+    /// Who it was for.
+    pub about: About,
+    /// What ran.
+    pub harness: String,
+    /// The profile's name.
+    pub profile: String,
+    /// What it was allowed.
+    pub limits: Limits,
+    /// When it was first live.
+    pub started_at: Option<Wall>,
+    /// When everything of it was gone.
+    pub ended_at: Wall,
+    /// Why.
+    pub reason: EndReason,
+    /// How its program ended.
+    pub exit: Option<Exit>,
+    /// Who ended it.
+    pub by: Option<String>,
+    /// Why they said they did.
+    pub why: Option<String>,
+    /// Bytes that it printed.
+    pub output_bytes: u64,
 }
 
 /// How what a session left is read.
@@ -285,6 +336,22 @@ pub enum Reply {
         file: String,
         /// The most bytes it may get.
         most: u64,
+    },
+    /// A recording to append to comes along.
+    Recording {
+        /// Its file below `recordings/`.
+        file: String,
+        /// Events that are in it.
+        events: u64,
+        /// The time of the last one, in microseconds from its start.
+        last_us: u64,
+        /// Whether nothing is in it.
+        is_new: bool,
+    },
+    /// A recording is complete.
+    Sealed {
+        /// What it is.
+        recording: RecordingFacts,
     },
     /// What the session left comes along.
     Left {

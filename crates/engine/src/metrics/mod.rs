@@ -39,6 +39,7 @@ const LIMITS: [&str; 12] = [
     "max_sessions_per_user",
     "max_sessions_per_runner",
     "max_sessions",
+    "max_sessions_per_runner",
     "starts_per_minute",
     "messages_per_minute",
     "sign_ins_per_minute",
@@ -111,8 +112,11 @@ impl Metrics {
     /// A session was refused.
     pub(crate) fn session_refused(&self, door: &'static str, refusal: &Refusal) {
         self.refused(door, refusal.code());
-        use Refusal::{GatewayFull, PotFull, UserFull};
-        if matches!(refusal, GatewayFull { .. } | UserFull { .. } | PotFull { .. }) {
+        use Refusal::{GatewayFull, PotFull, RunnerFull, UserFull};
+        if matches!(
+            refusal,
+            GatewayFull { .. } | UserFull { .. } | PotFull { .. } | RunnerFull { .. }
+        ) {
             self.limit_hit(refusal.code());
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
+use sojourn_core::end::EndReason;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::Summary;
 
@@ -116,6 +117,14 @@ impl Meter {
             self.prompted(started.since(asked), warm);
         }
         self.metrics.ended(self.stay, summary);
+    }
+
+    /// An agent's session is over, for this reason.
+    pub(crate) fn ended_agent(&mut self, reason: EndReason, recorded: u64) {
+        let labels::Stay { door, harness } = self.stay;
+        let end = labels::StayEnd { reason: reason.name(), door, harness };
+        super::counted(self.metrics.families().ended.get_or_create_owned(&end));
+        self.metrics.families().recorded.inc_by(recorded);
     }
 
     fn prompted(&mut self, after: Duration, warm: bool) {

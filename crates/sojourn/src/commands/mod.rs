@@ -3,6 +3,7 @@
 mod attach;
 mod audit;
 mod config;
+mod conversation;
 mod export;
 mod files;
 mod later;

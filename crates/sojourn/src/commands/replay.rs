@@ -1,4 +1,4 @@
-//! `sojourn session replay`: a recording, played in this terminal.
+//! `sojourn session replay`: a recording, played in this terminal; an agent's conversation is told.
 
 use std::fs::File;
 use std::io;
@@ -9,6 +9,7 @@ use std::io::Read;
 use std::io::Write;
 use std::time::Duration;
 
+use sojourn_term::cast::Code;
 use sojourn_term::cast::Header;
 use sojourn_term::cast::Reader;
 use sojourn_term::replay::Frame;
@@ -17,6 +18,7 @@ use sojourn_term::replay::RESTORE;
 use sojourn_term::replay::Replay as Frames;
 use sojourn_term::sanitise::Sanitiser;
 
+use super::conversation::Teller;
 use super::session;
 use crate::cli::Common;
 use crate::cli::Replay;
@@ -111,14 +113,19 @@ fn play<R: BufRead>(frames: Frames<R>, raw: bool) -> Outcome {
 
 fn show<R: BufRead>(frames: Frames<R>, raw: bool, mut keys: Option<&mut Keys>) -> Outcome {
     let mut sanitiser = Sanitiser::default();
+    let mut teller = Teller::default();
     let mut shown = String::new();
     for frame in frames {
-        let Frame { delay, data } = frame.map_err(|error| Failure::caused(&error))?;
+        let Frame { delay, code, data } = frame.map_err(|error| Failure::caused(&error))?;
         if wait(delay, keys.as_deref_mut())? == Wish::Quit {
             return Ok(());
         }
         shown.clear();
-        if raw {
+        if code == Code::Agent {
+            // What is no event of ours says nothing.
+            let event: serde_json::Value = serde_json::from_str(&data).unwrap_or_default();
+            shown = teller.event(&event["event"]);
+        } else if raw {
             shown.push_str(&data);
         } else {
             sanitiser.push(&data, &mut shown);

@@ -11,15 +11,16 @@ use sojourn_core::end::Exit;
 use sojourn_core::extension::about;
 use sojourn_core::status::Status;
 use sojourn_core::units::Span;
+use sojourn_engine::records::SHELL;
 use sojourn_engine::view::FilesView;
 use sojourn_engine::view::GoneView;
+use sojourn_engine::view::RecoveryView;
 use sojourn_engine::view::Seconds;
 use sojourn_engine::view::SessionView;
 
 use super::attach;
 use super::export;
 use super::files;
-use super::later;
 use super::replay;
 use super::start;
 use crate::cli::Common;
@@ -164,7 +165,7 @@ fn row(session: &SessionView) -> [String; 9] {
 fn status(session: &SessionView) -> String {
     let name = session.status.name();
     match (session.status, session.attached) {
-        (Status::Running, false) => format!("{name} (detached)"),
+        (Status::Running, false) if session.harness == SHELL => format!("{name} (detached)"),
         _ => name.to_owned(),
     }
 }
@@ -200,6 +201,7 @@ fn show(common: &Common, id: &str) -> Outcome {
         ("profile", session.profile.clone()),
         ("runner", session.runner.clone()),
         ("directory", session.cwd.clone().unwrap_or_default()),
+        ("can be resumed", session.recovery.as_ref().map(resumes).unwrap_or_default()),
         ("why", session.why.clone().unwrap_or_default()),
         ("labels", labels.join(" ")),
         ("created", output::time(session.created_at)),
@@ -222,6 +224,14 @@ fn show(common: &Common, id: &str) -> Outcome {
     ]);
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
     Ok(())
+}
+
+/// Whether an agent's conversation can be taken up again, and where.
+fn resumes(recovery: &RecoveryView) -> String {
+    match recovery.can_resume {
+        true => format!("yes, in {}", recovery.cwd),
+        false => "not now".to_owned(),
+    }
 }
 
 /// What it left in its sandbox, in a line.
@@ -268,13 +278,15 @@ fn extend(common: &Common, id: &str, by: Span, why: Option<&str>) -> Outcome {
 }
 
 fn end_all(common: &Common, options: &EndAll) -> Outcome {
-    if options.runner.is_some() {
-        return later::refuse("sojourn session end-all --runner");
-    }
-    let body = match &options.user {
-        Some(user) => json!({"user": user}),
-        None if options.all => json!({"all": true}),
-        None => return Err(Failure::Usage("say whose: --user NAME, or --all".to_owned())),
+    let body = match (&options.user, &options.runner) {
+        (Some(user), None) => json!({"user": user}),
+        (None, Some(runner)) => json!({"runner": runner}),
+        (Some(user), Some(runner)) => json!({"user": user, "runner": runner}),
+        (None, None) if options.all => json!({"all": true}),
+        (None, None) => {
+            let line = "say whose: --user NAME, --runner NAME, or --all".to_owned();
+            return Err(Failure::Usage(line));
+        }
     };
     let answer: Json = client(common)?.call(Method::POST, "/api/sessions/end-all", Some(&body))?;
     if common.json {

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 use sojourn_core::ids::SessionId;
+use sojourn_engine::records::SHELL;
 use sojourn_engine::view::SessionView;
 
 use super::attach;
@@ -34,6 +35,8 @@ pub(super) fn run(common: &Common, options: &Start) -> Outcome {
         ("cwd", &options.cwd),
         ("why", &options.why),
         ("prompt", &options.prompt),
+        ("model", &options.model),
+        ("permission_mode", &options.permission_mode),
     ];
     for (name, text) in texts {
         if let Some(text) = text {
@@ -41,7 +44,9 @@ pub(super) fn run(common: &Common, options: &Start) -> Outcome {
         }
     }
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let is_shell = options.harness == SHELL;
     if is_terminal
+        && is_shell
         && let Ok(size) = rustix::termios::tcgetwinsize(io::stdout())
         && size.ws_col > 0
         && size.ws_row > 0

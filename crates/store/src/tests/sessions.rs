@@ -29,6 +29,7 @@ pub(super) fn stay(user: Option<UserId>) -> NewSession {
         login: Some("l1".to_owned()),
         token: None,
         created_at: Wall(3000),
+        remote: None,
     }
 }
 

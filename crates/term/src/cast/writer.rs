@@ -90,12 +90,24 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of `out`; the recording cannot be used then.
     pub fn start(out: W, header: &Header, now_us: u64) -> io::Result<Self> {
-        let mut writer = Self {
+        let mut writer = Self::resume(out, now_us, 0);
+        let versioned = Versioned { version: 2, header: fit(header.clone()) };
+        serde_json::to_writer(&mut writer.line, &versioned)?;
+        writer.line.push(b'\n');
+        writer.drain()?;
+        Ok(writer)
+    }
+
+    /// Goes on with a recording that begins at `started_us` and whose last event was `last_us` after
+    /// that; it ends with a whole line. Digest and length are of what is written from here on: whoever
+    /// seals it reads it.
+    pub fn resume(out: W, started_us: u64, last_us: u64) -> Self {
+        Self {
             out,
             line: Vec::with_capacity(1 << 10),
             sent: 0,
-            started_us: now_us,
-            last_us: 0,
+            started_us,
+            last_us,
             digest: Sha256::new(),
             whole: Sha256::new(),
             bytes: 0,
@@ -103,12 +115,7 @@ impl<W: Write> Writer<W> {
             marks: Marks::default(),
             lost: 0,
             decoders: Default::default(),
-        };
-        let versioned = Versioned { version: 2, header: fit(header.clone()) };
-        serde_json::to_writer(&mut writer.line, &versioned)?;
-        writer.line.push(b'\n');
-        writer.drain()?;
-        Ok(writer)
+        }
     }
 
     /// Records bytes of a stream. An incomplete character waits for its other half.

@@ -3,6 +3,8 @@
 //! Two halves of one task: [`hearing`] takes what the browser says, [`telling`] sends what it is to
 //! know. A browser that does not read holds up its own half alone, so that Ctrl-C gets through.
 
+mod agent;
+mod agent_frames;
 mod frames;
 mod hearing;
 mod telling;
@@ -31,6 +33,7 @@ use sojourn_core::scope::Scope;
 use sojourn_engine::channel::ChannelInput;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::login::LoginEnd;
+use sojourn_engine::records::SHELL;
 use sojourn_engine::visiting::Person;
 use sojourn_engine::watching::Driving;
 use sojourn_engine::watching::Stays;
@@ -76,8 +79,8 @@ pub(crate) fn routes() -> Vec<Route> {
         Access::Scope(Scope::Read),
         Activity::Counts,
         attach,
-        Doc::of("attachSession", "A WebSocket to the session's terminal.")
-            .query::<u64>("from", "How much of the terminal's output is known already.")
+        Doc::of("attachSession", "A WebSocket to the session's terminal, or to its agent.")
+            .query::<u64>("from", "What is wanted next: of a terminal's output, or of events.")
             .query::<String>("mode", "`drive` or `watch`; the owner drives where it is left out.")
             .query::<u16>("channel", "Which terminal; the first where it is left out.")
             .gives_nothing(101, "The connection is a WebSocket from now on.")
@@ -162,14 +165,22 @@ async fn attach(
     let upgrade = upgrade
         .map_err(|_| Refused::Malformed("this is a WebSocket: ask for an upgrade".to_owned()))?;
     let person = caller.person();
+    if session.harness != SHELL {
+        let from = from.unwrap_or(0);
+        let visit = agent::Visit { gate, caller, person, id: session.id, from, mode };
+        return Ok(upgraded(upgrade).on_upgrade(|socket| visit.run(socket)));
+    }
     let visit = Visit { gate, caller, person, id: session.id, from, mode, channel };
-    let upgrade = upgrade
+    Ok(upgraded(upgrade).on_upgrade(|socket| visit.run(socket)))
+}
+
+fn upgraded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
+    upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * LONGEST_TOLD)
         .max_frame_size(frames::LONGEST)
-        .max_message_size(frames::LONGEST);
-    Ok(upgrade.on_upgrade(|socket| visit.run(socket)))
+        .max_message_size(frames::LONGEST)
 }
 
 impl Visit {

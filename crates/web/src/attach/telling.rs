@@ -47,20 +47,20 @@ const MOST_UNSEEN: u64 = 256 << 10;
 const PACE: Duration = Duration::from_millis(20);
 
 /// How long a browser may take nothing of what it is sent.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Beats of the engine's pulse between two pings, and until a browser that says nothing is gone.
-const PING_EVERY: u64 = 4;
-const SILENT_FOR: u64 = 12;
+pub(super) const PING_EVERY: u64 = 4;
+pub(super) const SILENT_FOR: u64 = 12;
 
 /// How often the lease is told while nothing but time has changed.
-const LEASE_EVERY: Duration = Duration::from_secs(4);
+pub(super) const LEASE_EVERY: Duration = Duration::from_secs(4);
 
 /// By how much a deadline moves that was moved by somebody.
 const MOVED: Duration = Duration::from_secs(1);
 
 /// The end of the right to be here.
-type Ended<'a> = Pin<Box<dyn Future<Output = LoginEnd> + Send + 'a>>;
+pub(super) type Ended<'a> = Pin<Box<dyn Future<Output = LoginEnd> + Send + 'a>>;
 
 /// The half that sends.
 struct Telling<'a> {
@@ -445,7 +445,7 @@ async fn next_event(driving: &mut Option<Driving>, has_all: bool) -> Option<Chan
     }
 }
 
-async fn remind(reminders: &mut Option<sojourn_engine::login::Reminders>) -> Duration {
+pub(super) async fn remind(reminders: &mut Option<sojourn_engine::login::Reminders>) -> Duration {
     match reminders {
         Some(reminders) => reminders.next().await.left,
         None => std::future::pending().await,

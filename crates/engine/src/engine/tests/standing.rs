@@ -138,6 +138,7 @@ async fn what_a_login_opened_before_this_gateway_ends_with_the_password_too() {
         login: Some(sojourn_core::ids::LoginId::new().to_string()),
         token: None,
         created_at: house.engine.clock().wall(),
+        remote: None,
     };
     house.store.add_session(&new).await.unwrap();
     // While no gateway ran.

@@ -1,4 +1,5 @@
-//! `sojourn session attach`: a session's terminal in this one, across cut connections.
+//! `sojourn session attach`: a session's terminal in this one, across cut connections; `talk` is the
+//! same for an agent's conversation.
 //!
 //! ```text
 //!   keyboard ──thread──▶ keys ─┐
@@ -8,6 +9,7 @@
 
 mod keyboard;
 mod screen;
+mod talk;
 
 use std::io;
 use std::io::IsTerminal;
@@ -17,6 +19,7 @@ use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
+use sojourn_engine::records::SHELL;
 use sojourn_engine::view::SessionView;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -77,6 +80,9 @@ pub(super) struct Wish {
 pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outcome {
     if session.status.is_over() {
         return over(session.end_reason, session.exit.as_ref());
+    }
+    if session.harness != SHELL {
+        return talk::attach(client, session, wish);
     }
     let is_terminal = io::stdin().is_terminal();
     if is_terminal && !wish.raw && wish.watch {

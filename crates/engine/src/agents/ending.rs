@@ -1,0 +1,170 @@
+//! What is done to a session as a whole: interrupt its turn, end it, move its deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
+use sojourn_core::end::EndReason;
+use sojourn_core::extension;
+use sojourn_core::extension::Reach;
+use sojourn_core::extension::Standing;
+use sojourn_core::ids::SessionId;
+use sojourn_core::time::Mono;
+use sojourn_core::time::micros;
+use sojourn_core::wire::relay::Command;
+use sojourn_core::wire::relay::Person as By;
+use sojourn_core::wire::relay::Receipt;
+use sojourn_store::Session as Kept;
+
+use super::Agents;
+use super::answering::by;
+use super::session::Agent;
+use super::session::Ending;
+use super::session::Told;
+use super::storing::Work;
+use crate::ending::EndedBy;
+use crate::extend::ExtendError;
+use crate::extend::Extended;
+use crate::extend::Extension;
+use crate::view::Seconds;
+use crate::visiting::Person;
+
+impl Agents {
+    /// Has a session's agent stop its turn. The session goes on. False: there is none, or it cannot
+    /// be reached.
+    pub fn interrupt(&self, person: &Person, id: SessionId) -> bool {
+        let Some(agent) = self.held(id) else { return false };
+        if !agent.shown().linked {
+            return false;
+        }
+        let event = Event::new(self.kit.clock.wall(), Action::InterruptSent, person.actor.clone());
+        self.kit.audit.record_soon(event.session(id));
+        let now = self.kit.clock.mono();
+        agent.shown().lease.touch_input(now);
+        let command = Command::Interrupt { by: by(person) };
+        let agents = self.clone();
+        self.kit.tasks.spawn(async move {
+            if let Err(error) = agents.kit.remote.command(agent.runner, id, command).await {
+                tracing::warn!(session = %id, %error, "an agent is not interrupted");
+            }
+        });
+        true
+    }
+
+    /// Ends a session. The first wish counts; one whose runner is out of reach ends when it comes
+    /// again. False when there is none.
+    pub(crate) fn end(&self, id: SessionId, reason: EndReason, by: Option<EndedBy>) -> bool {
+        let Some(agent) = self.held(id) else { return false };
+        let ending = Ending { reason, by };
+        let (first, at_rest, linked) = agent.show(|shown, _| {
+            let first = shown.ending.is_none();
+            shown.ending.get_or_insert_with(|| ending.clone());
+            (first, shown.standing.phase.is_at_rest(), shown.linked)
+        });
+        if !first {
+            return true;
+        }
+        tracing::info!(session = %id, reason = reason.name(), event = "session_end_requested",
+            "an agent's session is being ended");
+        let agents = self.clone();
+        if at_rest {
+            // Nothing of it runs.
+            self.kit.tasks.spawn(async move { agents.give_up(&agent, ending, None).await });
+        } else if linked {
+            self.kit.tasks.spawn(async move { agents.send_end(&agent, ending).await });
+        }
+        true
+    }
+
+    pub(super) async fn send_end(&self, agent: &Arc<Agent>, ending: Ending) {
+        let Ending { reason, by } = ending;
+        let why = by.as_ref().and_then(|by| by.why.clone());
+        let by = by.map(|by| By { user: by.name, address: None });
+        let command = Command::End { reason, by, why };
+        match self.kit.remote.command(agent.runner, agent.id, command).await {
+            Ok(Receipt::Accepted | Receipt::Duplicate) => {}
+            Ok(Receipt::Rejected { code, message }) => {
+                tracing::warn!(session = %agent.id, code, message, "an end is refused");
+            }
+            // It has it when it comes again.
+            Err(error) => tracing::debug!(session = %agent.id, %error, "an end waits"),
+        }
+    }
+
+    /// Ends a session of which nothing runs, or whose runner knows nothing any more.
+    pub(super) async fn give_up(
+        &self,
+        agent: &Arc<Agent>,
+        ending: Ending,
+        message: Option<String>,
+    ) {
+        let mut work = Work::on(agent.clone()).await;
+        if work.is_closed() {
+            return;
+        }
+        let (standing, effects) = work.standing();
+        effects.extend(standing.give_up(ending.reason, message));
+        work.ending = Some(ending);
+        if let Err(error) = self.keep(vec![work]).await {
+            tracing::error!(session = %agent.id, %error, "a session's end is not kept");
+        }
+    }
+
+    /// Moves a session's deadline later, on record and on its runner.
+    ///
+    /// # Errors
+    /// When that may not be, or cannot be kept.
+    pub(crate) async fn extend(
+        &self,
+        kept: &Kept,
+        extension: &Extension,
+        beyond: bool,
+    ) -> Result<Extended, ExtendError> {
+        let agent = self.held(kept.new.id).ok_or(ExtendError::Over)?;
+        let mut work = Work::on(agent.clone()).await;
+        let (now, wall) = (self.kit.clock.mono(), self.kit.clock.wall());
+        let (deadline, started, goes_on) = {
+            let shown = agent.shown();
+            let goes_on = shown.ending.is_none() && shown.ended.is_none();
+            (shown.lease.deadline(), shown.started_at, goes_on)
+        };
+        if !goes_on || work.is_closed() {
+            return Err(ExtendError::Over);
+        }
+        let started = started.ok_or(ExtendError::NotStarted)?;
+        let elapsed = u64::try_from(wall.0.saturating_sub(started.0)).unwrap_or(0);
+        let remaining = (deadline != Mono::NEVER).then(|| deadline.since(now));
+        let standing = Standing { elapsed: Duration::from_micros(elapsed), remaining };
+        let reach = match beyond {
+            true => Reach::Beyond,
+            false => Reach::Policy(agent.new.limits.max_runtime),
+        };
+        let left = extension::extended(standing, extension.by, reach)?;
+        let extended = Extended { deadline: wall.after(left), left };
+        if !self.kit.audit.is_writable() {
+            return Err(ExtendError::Audit);
+        }
+        let event = Event::new(wall, Action::SessionExtended, extension.actor.clone())
+            .session(agent.id)
+            .detail("seconds", serde_json::json!(Seconds(extension.by)))
+            .detail("why", serde_json::json!(extension.who.why))
+            .detail("deadline", extended.deadline.to_rfc3339())
+            .detail("by", extension.who.name.clone());
+        work.tell(event);
+        work.standing().0.extended += micros(extension.by);
+        self.keep(vec![work]).await.map_err(|error| {
+            tracing::error!(session = %agent.id, %error, "an extension is not kept");
+            ExtendError::Store(crate::listing::StoreUnavailable)
+        })?;
+        agent.show(|shown, told| {
+            shown.lease.move_deadline(now.after(left));
+            told.push(Told::Lease);
+        });
+        let command = Command::Extend { by: extension.by };
+        match self.kit.remote.command(agent.runner, agent.id, command).await {
+            Ok(Receipt::Accepted | Receipt::Duplicate) => Ok(extended),
+            _ => Err(ExtendError::Silent),
+        }
+    }
+}

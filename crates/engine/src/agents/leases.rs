@@ -1,0 +1,128 @@
+//! The limits, looked at from here as well. The runner keeps them, also while nobody can reach it; what
+//! it should have ended and has not, is ended from here a moment later. What no runner can end, because
+//! nothing of it runs, is ended here at once.
+
+use std::time::Duration;
+
+use sojourn_core::end::EndReason;
+use sojourn_core::end::Limit;
+use sojourn_core::lease::Effect;
+use sojourn_core::time::Mono;
+
+use super::Agents;
+use super::session::Ending;
+use super::state::Phase;
+
+/// How much later than the runner this looks: its word counts, when it comes.
+const SLACK: Duration = Duration::from_secs(15);
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The longest start: the sum of what its steps may take.
+const START: Duration = Duration::from_secs(300);
+
+/// What an agent may have printed beyond its limit when it is ended, as it is counted here: with what
+/// the relay adds to each event.
+const OUTPUT_SLACK: u64 = 8 << 20;
+
+impl Agents {
+    /// Keeps the limits until the gateway goes down.
+    pub(crate) async fn keep_limits(self) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut moves = self.kit.clock.moves();
+        loop {
+            tokio::select! {
+                () = self.kit.shutdown.cancelled() => return,
+                _ = look.tick() => {}
+                () = async {
+                    match &mut moves {
+                        Some(moves) => drop(moves.changed().await),
+                        None => std::future::pending().await,
+                    }
+                } => {}
+            }
+            self.look_at_limits();
+        }
+    }
+
+    fn look_at_limits(&self) {
+        let now = self.kit.clock.mono();
+        for agent in self.all() {
+            let due = {
+                let mut shown = agent.shown();
+                let (phase, linked) = (shown.standing.phase, shown.linked);
+                match phase {
+                    _ if shown.ending.is_some() || shown.ended.is_some() => None,
+                    Phase::Starting => {
+                        let since = *shown.starting_since.get_or_insert(now);
+                        (linked && now >= since.after(START)).then_some(EndReason::Failed)
+                    }
+                    // Nobody else is there to end it.
+                    Phase::Gone => (now >= shown.lease.deadline()).then_some(EndReason::MaxRuntime),
+                    Phase::Running | Phase::Waiting if linked => {
+                        shown.starting_since = None;
+                        let late = now.before(SLACK);
+                        let over = shown.lease.limits().max_output.is_some_and(|most| {
+                            shown.lease.output()
+                                > most.saturating_mul(2).saturating_add(OUTPUT_SLACK)
+                        });
+                        match over {
+                            true => Some(EndReason::MaxOutput),
+                            false => expired(&mut shown.lease.clone(), late),
+                        }
+                    }
+                    _ => None,
+                }
+            };
+            let Some(reason) = due else { continue };
+            tracing::warn!(
+                session = %agent.id, reason = reason.name(),
+                "a runner did not end what should have ended",
+            );
+            if let Some(limit) = Limit::of(reason) {
+                self.kit.metrics.limit_hit(reason.name());
+                let (configured, reached) = {
+                    let shown = agent.shown();
+                    let limits = shown.lease.limits();
+                    let seconds = |time: Option<Duration>| time.unwrap_or_default().as_secs();
+                    let ran = now.since(shown.lease.started()).as_secs();
+                    match limit {
+                        Limit::MaxRuntime => (seconds(limits.max_runtime), ran),
+                        Limit::IdleTimeout => {
+                            let idle = now.since(shown.lease.last_activity()).as_secs();
+                            (seconds(limits.idle_timeout), idle)
+                        }
+                        Limit::MaxOutput => {
+                            (limits.max_output.unwrap_or_default(), shown.lease.output())
+                        }
+                    }
+                };
+                let event = self.exceeded(&agent, limit, configured, reached);
+                self.kit.audit.record_soon(event);
+            }
+            if reason == EndReason::Failed {
+                let (agents, agent) = (self.clone(), agent.clone());
+                let failed = Ending { reason, by: None };
+                self.kit.tasks.spawn(async move {
+                    agents.send_end(&agent, failed.clone()).await;
+                    let message = "it did not start in time; look at the runner's log".to_owned();
+                    agents.give_up(&agent, failed, Some(message)).await;
+                });
+            } else {
+                self.end(agent.id, reason, None);
+            }
+        }
+    }
+}
+
+/// The time limit that was reached by then. What is due only later is left for later.
+fn expired(lease: &mut sojourn_core::lease::Lease, at: Mono) -> Option<EndReason> {
+    while let Some(effect) = lease.poll(at) {
+        if let Effect::Expire(reason) = effect {
+            return (reason != EndReason::MaxOutput).then_some(reason);
+        }
+    }
+    None
+}
