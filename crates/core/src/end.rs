@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::units::Size;
+use crate::units::in_full_words;
 use crate::units::in_words;
 
 /// Why a session ended. The first reason wins; later ones are nothing.
@@ -151,6 +152,20 @@ pub fn limit_message(limit: Limit, configured: Configured) -> String {
     }
 }
 
+/// The line a person reads when a limit ended an agent's session.
+#[must_use]
+pub fn agent_limit_message(limit: Limit, configured: Configured) -> String {
+    let words = match configured {
+        Configured::Time(time) => in_full_words(time),
+        Configured::Bytes(size) => size.in_words(),
+    };
+    match limit {
+        Limit::MaxRuntime => format!("Session ended: maximum runtime exceeded ({words})"),
+        Limit::MaxOutput => format!("Session ended: maximum output size exceeded ({words})"),
+        Limit::IdleTimeout => format!("Session ended due to inactivity ({words})"),
+    }
+}
+
 /// What a limit was set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Configured {
@@ -178,6 +193,19 @@ mod tests {
         assert_eq!(
             limit_message(Limit::MaxOutput, Configured::Bytes(Size::mib(100))),
             "Session output limit (100 MB) reached - connection closed"
+        );
+        let agent = [
+            agent_limit_message(Limit::MaxRuntime, Configured::Time(Duration::from_secs(4 * 3600))),
+            agent_limit_message(Limit::MaxOutput, Configured::Bytes(Size::mib(100))),
+            agent_limit_message(Limit::IdleTimeout, half_an_hour),
+        ];
+        assert_eq!(
+            agent,
+            [
+                "Session ended: maximum runtime exceeded (4 hours)",
+                "Session ended: maximum output size exceeded (100 MB)",
+                "Session ended due to inactivity (30 minutes)",
+            ]
         );
         assert_eq!(warning(Duration::from_secs(60)), "Session ends in 60 s");
         assert_eq!(warning(Duration::from_millis(2500)), "Session ends in 3 s");

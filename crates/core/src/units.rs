@@ -127,6 +127,22 @@ pub fn in_words(duration: Duration) -> String {
     format!("{millis} ms")
 }
 
+/// The same with whole words: `4 hours`, `1 minute`, `90 seconds`.
+#[must_use]
+pub fn in_full_words(duration: Duration) -> String {
+    let short = in_words(duration);
+    let Some((number, unit)) = short.split_once(' ') else { return short };
+    let unit = match unit {
+        "d" => "day",
+        "h" => "hour",
+        "min" => "minute",
+        "s" => "second",
+        _ => "millisecond",
+    };
+    let plural = if number == "1" { "" } else { "s" };
+    format!("{number} {unit}{plural}")
+}
+
 /// A number of bytes in configuration and messages; KB, MB, GB are powers of 1024.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);

@@ -35,6 +35,7 @@ pub use command::Launch;
 pub use command::PermissionMode;
 pub use command::Person;
 pub use command::Rule;
+pub use command::Used;
 pub use event::Event;
 pub use event::Held;
 pub use event::MessageState;

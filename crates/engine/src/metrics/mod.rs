@@ -39,7 +39,6 @@ const LIMITS: [&str; 12] = [
     "max_sessions_per_user",
     "max_sessions_per_runner",
     "max_sessions",
-    "max_sessions_per_runner",
     "starts_per_minute",
     "messages_per_minute",
     "sign_ins_per_minute",

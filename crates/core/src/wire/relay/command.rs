@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Epoch;
 use super::RequestId;
+use super::Seq;
 use crate::ids::SessionId;
 use crate::limits::Limits;
 use crate::wire::shim::WindowSize;
@@ -34,6 +35,15 @@ pub enum PermissionMode {
     Deny,
 }
 
+/// What a session has taken of its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Since it was first live, whether its agent ran or not.
+    pub runtime: Duration,
+    /// Bytes that it printed.
+    pub output: u64,
+}
+
 /// A session to start, or to take up again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
@@ -54,8 +64,11 @@ pub struct Launch {
     /// The first message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<String>,
-    /// What the session may take; the runner's own limits are never exceeded.
+    /// What the session may take over its whole life; the runner's own limits are never exceeded.
     pub limits: Limits,
+    /// What it has taken of that before.
+    #[serde(default)]
+    pub used: Used,
     /// The terminal's size, for a shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<WindowSize>,
@@ -64,6 +77,9 @@ pub struct Launch {
     pub resume: Option<String>,
     /// Which start of the session's agent this is.
     pub epoch: Epoch,
+    /// The last event that is stored: the runner's numbers go on from there, whatever it remembers.
+    #[serde(default)]
+    pub head: Seq,
     /// Who wants it.
     pub by: Person,
 }

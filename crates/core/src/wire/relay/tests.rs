@@ -159,9 +159,11 @@ fn launch() -> Launch {
         permission_mode: PermissionMode::Relay,
         prompt: Some("hello".to_owned()),
         limits: Limits::default(),
+        used: Used::default(),
         size: None,
         resume: None,
         epoch: 1,
+        head: 0,
         by: person(),
     }
 }
@@ -173,7 +175,13 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("start", Command::Start(Box::new(launch()))),
         (
             "resume",
-            Command::Resume(Box::new(Launch { resume: Some(text("a-1")), epoch: 2, ..launch() })),
+            Command::Resume(Box::new(Launch {
+                resume: Some(text("a-1")),
+                epoch: 2,
+                head: 42,
+                used: Used { runtime: Duration::from_secs(90), output: 9 },
+                ..launch()
+            })),
         ),
         (
             "message",
