@@ -82,7 +82,7 @@ export function plan(entries: unknown): Step[] {
   });
 }
 
-const OBJECTS = ["command", "cmd", "file_path", "path", "filePath", "url", "pattern", "query", "description"];
+const OBJECTS = ["command", "cmd", "pattern", "query", "url", "file_path", "path", "filePath", "description"];
 
 /** The one thing in a tool's input that says what it is about: its command, path or address. */
 export function object(input: unknown): string {

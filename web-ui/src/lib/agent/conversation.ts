@@ -242,7 +242,14 @@ function cut(c: Conversation, at: number): void {
   });
 }
 
-function message(c: Conversation, event: Extract<Event, { type: "message" }>): void {
+/** What is asked, when it is told beside the events: it may be older than those that are kept. */
+export function asks(c: Conversation, asked: { is: "prompt"; prompt: Prompt } | { is: "question"; question: Question }, at: number): void {
+  const key = `asked${asked.is === "prompt" ? asked.prompt.request : asked.question.request}`;
+  if (!c.index.has(key)) put(c, { ...asked, key, at, seq: c.seq, outcome: null, until: at });
+}
+
+/** A message stands elsewhere. */
+export function message(c: Conversation, event: Omit<Extract<Event, { type: "message" }>, "type">): void {
   const at = c.queue.findIndex((one) => one.id === event.client_msg_id);
   if (event.state === "queued") {
     const waiting = { id: event.client_msg_id, content: event.content ?? c.queue[at]?.content ?? "" };

@@ -84,7 +84,7 @@ export type Event =
       message?: string | null;
       recovery?: Recovery | null;
     }
-  | { type: "truncated_before" };
+  | { type: "truncated_before"; seq: number };
 
 /** An event with its place and its time, in milliseconds since 1970. */
 export interface Happened {
@@ -106,7 +106,10 @@ function time(at: unknown): number {
 /** Reads an event; null where it is none. */
 export function read(frame: unknown): Happened | null {
   if (!isObject(frame)) return null;
-  const { seq, epoch, at, event } = frame;
-  if (typeof seq !== "number" || !isObject(event) || typeof event["type"] !== "string") return null;
+  const { epoch, at, event } = frame;
+  if (!isObject(event) || typeof event["type"] !== "string") return null;
+  // What is not kept any more has no place of its own.
+  const seq = event["type"] === "truncated_before" ? event["seq"] : frame["seq"];
+  if (typeof seq !== "number") return null;
   return { seq, epoch: typeof epoch === "number" ? epoch : 1, at: time(at), event: event as unknown as Event };
 }

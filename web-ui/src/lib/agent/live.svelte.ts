@@ -2,8 +2,8 @@
 // there were.
 
 import { get, post, Refusal } from "../api";
-import { apply, begin, type Conversation, type Item, open, type Waiting } from "./conversation";
-import { type Happened, type Prompt, type Question, read } from "./events";
+import { apply, asks, begin, type Conversation, type Item, message, open, type Waiting } from "./conversation";
+import { type Happened, type MessageState, type Prompt, type Question, read, type Usage } from "./events";
 import { type Frame, Link, type Message } from "./link";
 
 export interface Answered {
@@ -28,6 +28,7 @@ export class Live {
   outbox = $state<Message[]>([]);
   private buffer: Happened[] = [];
   private frame = 0;
+  private fresh = true;
   private link: Link | null = null;
 
   constructor(
@@ -69,6 +70,7 @@ export class Live {
         frame: (frame) => this.hear(frame),
         link: (up, again) => {
           this.up = up;
+          this.fresh = true;
           this.again = again;
         },
         closed: (code, reason) => {
@@ -97,10 +99,16 @@ export class Live {
         return;
       }
       case "message": {
-        const content = this.link?.arrived(String(frame["client_msg_id"] ?? ""));
+        const id = String(frame["client_msg_id"] ?? "");
+        const content = typeof frame["content"] === "string" ? frame["content"] : this.link?.arrived(id);
+        this.link?.arrived(id);
         this.refreshOutbox();
+        this.flush();
+        // The gateway keeps the queue; the agent's events know only what it was given.
+        message(this.conversation, { client_msg_id: id, state: frame["state"] as MessageState, content: content ?? null });
+        this.version += 1;
         if (frame["state"] === "refused") {
-          this.notice = refusedWords(String(frame["code"] ?? ""));
+          this.notice = refusedWords(String(frame["code"] ?? ""), String(frame["message"] ?? ""));
           if (content) this.beside({ type: "refused", content });
         }
         return;
@@ -114,13 +122,40 @@ export class Live {
       case "error":
         this.notice = String(frame["message"] ?? "");
         return;
+      case "permission_prompt":
+      case "question_prompt":
+        this.flush();
+        this.asks(frame);
+        this.version += 1;
+        return;
       case "status":
         this.loading = false;
+        this.stands(frame);
         if (frame["status"] !== "disconnected") this.away = false;
         else this.away = true;
         break;
     }
     this.beside(frame);
+  }
+
+  /** How it stands, as the gateway says it when one comes and when it changes. */
+  private stands(frame: Frame): void {
+    this.flush();
+    const { conversation } = this;
+    // The queue as it is now follows; what was in it before may be gone.
+    if (this.fresh) conversation.queue = [];
+    this.fresh = false;
+    if (typeof frame["mode"] === "string") conversation.mode = frame["mode"];
+    const usage = frame["usage"] as Usage | undefined;
+    if (usage) conversation.usage = { ...conversation.usage, ...Object.fromEntries(Object.entries(usage).filter(([, value]) => value != null)) };
+    this.version += 1;
+  }
+
+  private asks(frame: Frame): void {
+    const request = String(frame["request_id"]);
+    const at = Date.now();
+    if (frame.type === "permission_prompt") asks(this.conversation, { is: "prompt", prompt: { ...(frame as unknown as Prompt), request } }, at);
+    else asks(this.conversation, { is: "question", question: { ...(frame as unknown as Question), request } }, at);
   }
 
   private take(happened: Happened): void {
@@ -190,9 +225,9 @@ export class Live {
   }
 }
 
-function refusedWords(code: string): string {
+function refusedWords(code: string, message: string): string {
   if (code === "RATE_LIMITED") return "That was too many messages in a minute. Wait a little and send it again.";
-  return code ? `The message was not taken: ${code}.` : "The message was not taken.";
+  return `The message was not taken${message || code ? `: ${message || code}` : ""}.`;
 }
 
 /** Every event of a session, page by page. */

@@ -22,6 +22,12 @@ export function verb(tool: Tool): string {
   return tool.state === "completed" || tool.state === "failed" || tool.state === "cut" ? done : doing;
 }
 
+/** A path as it is called from where the agent works. */
+export function within(path: string, cwd: string | null | undefined): string {
+  if (!cwd || cwd === "/") return path;
+  return path.startsWith(`${cwd}/`) ? path.slice(cwd.length + 1) : path;
+}
+
 /** What it is about, on one line. */
 export function about(tool: Tool): string {
   const path = tool.changes[0]?.path ?? "";
