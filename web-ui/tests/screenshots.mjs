@@ -1,7 +1,7 @@
-// Pictures of every page, in both lights, on a wide window and a phone: SOJOURN_SHOTS is where to, and
-// whoever runs this has filled the gateway with something to see.
+// Pictures of every page, in both lights, on a wide window and a phone: SOJOURN_SHOTS is where to.
 
 import { join } from "node:path";
+import { furnish } from "./furnish.mjs";
 import { ask, needed, scenario, signIn } from "./lib.mjs";
 
 const TO = needed("SOJOURN_SHOTS");
@@ -32,9 +32,10 @@ async function first(page, fits) {
   return found;
 }
 
-const live = (page) => first(page, (one) => !one.ended_at && one.harness === "shell" && one.why?.includes("disk"));
+const live = (page) => first(page, (one) => !one.ended_at && one.harness === "shell" && one.why === "what fills the disk");
 
 await scenario(async ({ window }) => {
+  await furnish(window, name, password);
   for (const colorScheme of ["light", "dark"])
     for (const [width, viewport] of Object.entries(SIZES)) {
       const page = await window({ colorScheme, viewport, expect: [/./], ...(width === "390" ? { hasTouch: true, isMobile: true } : {}) });

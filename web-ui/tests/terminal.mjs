@@ -62,5 +62,5 @@ await scenario(async ({ window }) => {
   await page.getByText("This session is over").waitFor();
   assert.ok((await screen(page)).includes("calm-4"), "its last screen stays");
   await page.reload();
-  await page.getByText("ended by a person").first().waitFor();
+  await page.getByText("ended", { exact: true }).first().waitFor();
 });

@@ -56,14 +56,15 @@ export async function ask<T>(method: Method, path: string, body?: unknown, signa
   if (body !== undefined) init.body = JSON.stringify(body);
   if (signal) init.signal = signal;
   let response: Response;
+  let text: string;
   try {
     response = await fetch(path, init);
+    text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Refusal(0, { error: "The gateway does not answer. Your sessions go on; this page will try again.", code: "UNREACHABLE" });
   }
   if (response.status === 204) return undefined as T;
-  const text = await response.text();
   const answer = parse(text);
   if (response.ok) return answer as T;
   const problem = isProblem(answer) ? answer : { error: `The gateway answered ${response.status}.`, code: "UNKNOWN" };

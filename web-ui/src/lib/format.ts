@@ -37,7 +37,9 @@ export function size(bytes: number): string {
 /** How long ago something was. */
 export function ago(then: string | number | Date, now: number): string {
   const seconds = (now - new Date(then).getTime()) / 1000;
-  return seconds < 5 ? "just now" : `${span(seconds)} ago`;
+  // One unit: nobody counts how long ago in two.
+  const [size] = UNITS.find(([size]) => seconds >= size) ?? [1];
+  return seconds < 5 ? "just now" : `${span(Math.floor(seconds / size) * size)} ago`;
 }
 
 /** A moment as a clock and a calendar show it, short where it is today. */

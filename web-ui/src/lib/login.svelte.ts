@@ -89,7 +89,7 @@ export const login = {
       over = null;
       await login.lookAtTime();
     } catch (error) {
-      if (error instanceof Refusal && error.status !== 401) throw error;
+      if (!(error instanceof Refusal) || error.status !== 401) throw error;
       leave();
     }
   },

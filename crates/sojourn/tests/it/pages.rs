@@ -148,3 +148,11 @@ fn thousands_of_sessions_scroll_and_the_keyboard_finds_its_way() {
         play(&house(), "many", &ana());
     }
 }
+
+/// For the documents: `make screenshots` says where to.
+#[test]
+fn pictures_are_taken_of_every_page_where_they_are_wanted() {
+    if std::env::var_os("SOJOURN_SHOTS").is_some() && can_look() && can_make_sandboxes() {
+        play(&house(), "screenshots", &ana());
+    }
+}

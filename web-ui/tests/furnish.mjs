@@ -1,0 +1,58 @@
+// Something to see: people, and sessions of all kinds in the middle of their work.
+
+import { ask, screen, signIn, tell, until } from "./lib.mjs";
+
+const PASSWORD = "several words in a row";
+
+export async function furnish(window, name, password) {
+  const ana = await window({ expect: [/./] });
+  await signIn(ana, name, password);
+  for (const [user, role] of [
+    ["mira", "member"],
+    ["jonas", "member"],
+    ["audit.team", "auditor"],
+  ])
+    await ask(ana, "POST", "/api/users", { name: user, role, password: PASSWORD });
+  await ask(ana, "POST", "/api/users", { name: "newcomer" });
+  await ask(ana, "POST", "/api/me/tokens", { name: "nightly backup", scopes: ["sessions"], expires_seconds: 30 * 86_400 });
+
+  const start = async (page, body) => (await ask(page, "POST", "/api/sessions", { harness: "shell", cols: 120, rows: 36, ...body })).body.session_id;
+  const end = (page, id) => ask(page, "DELETE", `/api/sessions/${id}`);
+  const work = async (page, id, lines) => {
+    await page.goto(`/sessions/${id}`);
+    await until("a prompt", async () => /[#$] *$/.test((await screen(page)).trim()));
+    await page.locator(".xterm-helper-textarea").focus();
+    for (const line of lines) {
+      await page.keyboard.type(`${line}\n`);
+      await page.waitForTimeout(700);
+    }
+  };
+
+  for (const why of ["rotate the certificates", "look at the queue", "restore a table"]) {
+    const id = await start(ana, { why });
+    await work(ana, id, ["uptime", "exit"]);
+    await until("its end", async () => (await ask(ana, "GET", `/api/sessions/${id}`)).body.ended_at);
+  }
+  const others = [];
+  for (const [user, whys] of [
+    ["mira", ["deploy 4.2 to the west", "why is the cache cold"]],
+    ["jonas", ["reproduce issue 41"]],
+  ]) {
+    const page = await window({ expect: [/./] });
+    await signIn(page, user, PASSWORD);
+    for (const why of whys) others.push(await start(page, { why, limits: { max_runtime_seconds: 600 + 900 * others.length } }));
+    await work(page, others.at(-1), ["ls -l /etc | head -20"]);
+  }
+  await end(ana, others[1]);
+  const disk = await start(ana, { why: "what fills the disk" });
+  await work(ana, disk, [
+    "PS1='\\[\\e[36m\\]\\h\\[\\e[0m\\] \\w \\$ '; clear",
+    "cd /usr/share && du -sh doc icons locale zoneinfo 2>/dev/null | sort -h",
+    "ls --color=always /",
+    "df -h / /tmp",
+    "for n in 16 52 88 124 160 196 202 208 214 220 226; do printf '\\e[48;5;%dm   ' $n; done; printf '\\e[0m\\n'",
+    "grep -c . /etc/services; printf '\\e[32m✓ nothing to worry about\\e[0m\\n'",
+  ]);
+  await tell("ssh");
+  await tell("type uptime");
+}
