@@ -7,6 +7,21 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What a runner says of itself. */
+        About: {
+            /** @description `x86_64`, `aarch64`. */
+            arch: string;
+            /** @description Its build. */
+            build: string;
+            /** @description Where sessions may work, and in whatever is below. */
+            directories: string[];
+            /** @description What it can run. */
+            harnesses: components["schemas"]["Harness"][];
+            /** @description Its machine's name. */
+            host: string;
+            /** @description `linux`, `macos`. */
+            os: string;
+        };
         /** @description An account, as admins see it. */
         Account: {
             /** Format: date-time */
@@ -134,6 +149,15 @@ export interface components {
             /** Format: date-time */
             at: string;
             why: string;
+        };
+        /** @description Something that a runner can run, or could. */
+        Harness: {
+            /** @description Whether its program was found. */
+            available: boolean;
+            name: string;
+            /** @description Why it is not available, and what to do. */
+            note?: string | null;
+            version?: string | null;
         };
         /** @description How the gateway is. To those who are neither on this machine nor known, only the status. */
         Health: ({
@@ -347,6 +371,14 @@ export interface components {
         } & {
             link?: components["schemas"]["Link"] | null;
         };
+        /** @description A runner that was just enrolled. */
+        MadeRunner: {
+            /** Format: uuid */
+            id: string;
+            name: string;
+            /** @description What `sojourn runner --token-file` reads; shown this once. */
+            token: string;
+        };
         /** @description A token that was just made. */
         MadeToken: {
             /** Format: date-time */
@@ -396,6 +428,11 @@ export interface components {
         NewKey: {
             /** @description The line of a `.pub` file. */
             key: string;
+        };
+        /** @description A runner to be enrolled. */
+        NewRunner: {
+            /** @description A lower-case letter or digit, then up to 31 of a-z 0-9 _ . - */
+            name: string;
         };
         /** @description A session to start. */
         NewSession: {
@@ -476,6 +513,10 @@ export interface components {
             message: string;
             success: boolean;
         };
+        /** @description Whether new sessions may start on a runner. */
+        Pause: {
+            paused: boolean;
+        };
         /** @description A profile, as far as it matters to who starts a session. */
         Profile: {
             /**
@@ -544,6 +585,37 @@ export interface components {
             new_password: string;
             /** @description The token of the link. */
             token: string;
+        };
+        /** @description A runner. */
+        Runner: {
+            about?: components["schemas"]["About"] | null;
+            /** @description From where it came last. */
+            address?: string | null;
+            connected: boolean;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: uuid */
+            id: string;
+            /**
+             * Format: date-time
+             * @description When it was last heard of, give or take a minute.
+             */
+            last_seen_at?: string | null;
+            /** @description The most it may have at the same time. */
+            max_sessions: number;
+            name: string;
+            /** @description Whose it is. */
+            owner: string;
+            /** @description Whether no new session may start there. */
+            paused: boolean;
+            /** @description Sessions that have a slot there. */
+            sessions: number;
+        };
+        /** @description All runners one may see. */
+        Runners: {
+            items: components["schemas"]["Runner"][];
+            /** @description Always none: there are no more than fit. */
+            next_cursor?: string | null;
         };
         /** @description One session. */
         Session: {

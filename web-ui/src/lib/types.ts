@@ -19,6 +19,8 @@ export type MadeAccount = Schemas["MadeAccount"];
 export type Link = Schemas["Link"];
 export type Enrolment = Schemas["Enrolment"];
 export type Standing = Schemas["Standing"];
+export type Runner = Schemas["Runner"];
+export type Profile = Schemas["Profile"];
 export type Verified = Schemas["Verified"];
 
 export type Role = "admin" | "member" | "auditor";
@@ -50,15 +52,4 @@ export interface AuditEvent {
   session_id?: string;
   details?: Record<string, unknown>;
   [more: string]: unknown;
-}
-
-/** A machine that runs agents. */
-export interface Runner {
-  id: string;
-  name: string;
-  owner?: string | null;
-  connected: boolean;
-  paused?: boolean;
-  harnesses?: string[];
-  directories?: string[];
 }
