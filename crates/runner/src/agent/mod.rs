@@ -11,6 +11,23 @@
 //!           ──stderr──▶ stderr ──────────────────────────▶ sink
 //! ```
 
+mod asks;
+mod changes;
+mod conversation;
+mod lines;
+mod modes;
+mod owner;
+mod queue;
+mod rules;
+mod shown;
+mod stderr;
+mod steps;
+mod updates;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -27,7 +44,18 @@ use sojourn_core::wire::relay::Recovery;
 use sojourn_core::wire::relay::RequestId;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::asks::Asks;
+use self::conversation::Conversation;
+use self::conversation::Order;
+use self::conversation::Parts;
+
+/// The most commands that wait for the conversation.
+const MAX_ORDERS: usize = 64;
 
 /// What an async function of a trait that is used as an object gives.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -124,8 +152,11 @@ pub struct StartError(pub String);
 
 /// A conversation that has begun.
 pub struct Agent {
-    /// Where its commands go.
-    _inner: Arc<()>,
+    orders: mpsc::Sender<Order>,
+    asks: watch::Receiver<Vec<RequestId>>,
+    recovery: Recovery,
+    closing: CancellationToken,
+    over: CancellationToken,
 }
 
 /// Begins a conversation, or takes one up again. Tells each step, then `started`; then the first
@@ -134,39 +165,109 @@ pub struct Agent {
 /// # Errors
 /// When it cannot be begun; the failed step is told, and the program is the caller's to end.
 pub async fn start(
-    _prepared: Prepared,
-    _program: Program,
-    _sink: Arc<dyn Sink>,
+    prepared: Prepared,
+    program: Program,
+    sink: Arc<dyn Sink>,
 ) -> Result<Agent, StartError> {
-    Err(StartError("this build has no agents".to_owned()))
+    let closing = CancellationToken::new();
+    // A start that is given up leaves nothing behind.
+    let given_up = closing.clone().drop_guard();
+    let last = stderr::Last::default();
+    let wire = wire::connect(program.stdin, program.stdout, Arc::clone(&sink)).await;
+    let wire = wire.map_err(|error| StartError(error.to_string()))?;
+    let hang_up = wire.hang_up.clone();
+    let hung_up = hang_up.clone().drop_guard();
+    tokio::spawn(stderr::read(program.stderr, Arc::clone(&sink), last.clone(), hang_up));
+    let kept = prepared.state_dir.join("changes").join(prepared.session.to_string());
+    let base = tokio::spawn(changes::base(prepared.cwd.clone(), kept, prepared.times));
+    let touch = changes::touch();
+    let (show, asks) = watch::channel(Vec::new());
+    let parts = Parts {
+        sink: Arc::clone(&sink),
+        wire,
+        exit: program.exit,
+        asks: Asks::new(show),
+        touch: touch.clone(),
+        closing: closing.clone(),
+    };
+    let mut conversation = Conversation::new(&prepared, parts);
+    let begun = conversation.begin(&prepared, program.pid, &last).await?;
+    // Before the agent may change anything.
+    if let Ok(Some(base)) = base.await {
+        let (sink, closing) = (Arc::clone(&sink), closing.clone());
+        tokio::spawn(changes::watch(base, touch, prepared.times, sink, closing));
+    }
+    let recovery = begun.recovery;
+    let started = Event::Started { agent: begun.agent, recovery: Some(recovery.clone()) };
+    let gone = |_| StartError("the session takes no more events".to_owned());
+    conversation.emit(started).await.map_err(gone)?;
+    if let Some(prompt) = prepared.launch.prompt.filter(|prompt| !prompt.trim().is_empty()) {
+        let id = format!("start-{}", prepared.launch.epoch);
+        conversation.say_first(id, prompt, prepared.launch.by);
+    }
+    conversation.go_on().await.map_err(gone)?;
+    let (orders, ordered) = mpsc::channel(MAX_ORDERS);
+    let over = CancellationToken::new();
+    let tell = over.clone();
+    let stop = closing.clone();
+    tokio::spawn(async move {
+        let why = conversation.run(ordered).await;
+        tracing::debug!(?why, "a conversation is over");
+        // The conversation may be another process' from here on.
+        drop(begun.owned);
+        // Whatever works for it, stops.
+        stop.cancel();
+        tell.cancel();
+    });
+    given_up.disarm();
+    hung_up.disarm();
+    Ok(Agent { orders, asks, recovery, closing, over })
 }
 
 impl Agent {
     /// Does what a person wants: `message`, `edit_message`, `cancel_message`, `answer`, `interrupt`.
     /// Everything else is somebody else's and rejected.
-    pub async fn command(&self, _command: Command) -> Receipt {
-        let message = "the agent is gone; resume the session".to_owned();
-        Receipt::Rejected { code: "GONE".to_owned(), message }
+    pub async fn command(&self, command: Command) -> Receipt {
+        let gone = || {
+            let message = "the agent is gone; resume the session".to_owned();
+            Receipt::Rejected { code: "GONE".to_owned(), message }
+        };
+        let (tell, receipt) = oneshot::channel();
+        match self.orders.send((command, tell)).await {
+            Ok(()) => receipt.await.unwrap_or_else(|_| gone()),
+            Err(_) => gone(),
+        }
     }
 
     /// What waits for a person. While there is something, a session is not idle.
     #[must_use]
     pub fn asks(&self) -> Vec<RequestId> {
-        Vec::new()
+        self.asks.borrow().clone()
     }
 
-    /// Waits until the conversation is over by itself: the agent closed its output, or broke the
-    /// protocol for good. What it still asked is told to be lost, a turn under way to be cut.
-    pub async fn over(&self) {}
+    /// Waits until the conversation is over: the agent ended, closed its output, or was told to end.
+    /// What it still asked is told to be lost by then, and a turn under way to be cut.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
 
     /// Ends the conversation as politely as there is time for: `session/cancel`, `session/close`, end
     /// of input. What is still asked is told to be lost. The program's tree is the caller's to end,
     /// also when this took its time.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.over.cancelled().await;
+    }
 
     /// How to take it up again.
     #[must_use]
-    pub fn recovery(&self) -> Option<Recovery> {
-        None
+    pub const fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.closing.cancel();
     }
 }
