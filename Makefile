@@ -18,7 +18,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install page types screenshots test test-long test-v2 bench lint fmt packages
+.PHONY: help run build install page types screenshots test test-long test-v2 test-agents bench lint fmt packages
 
 help: ## Shows this list
 	@printf '\n  Sojourn: come in by ssh or a browser, get a sandbox, be recorded, be shown out on time.\n\n'
@@ -56,6 +56,9 @@ test-long: test ## The same, then properties with many more cases and the loops 
 
 test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs QEMU)
 	@scripts/test-v2
+
+test-agents: ## Drives four real agents against a scripted model (npm, Node, 1.4 GB in target/agents)
+	@CARGO='$(CARGO)' scripts/test-agents
 
 bench: ## Measures what a login costs a request, against the same handler open to anybody
 	$(CARGO) test --locked --release --package sojourn-web --features bench --lib -- --nocapture bench

@@ -5,6 +5,7 @@ mod asking;
 mod beginning;
 mod changing;
 mod ending;
+mod real;
 mod talking;
 
 use std::fs;
@@ -217,9 +218,7 @@ impl Setup {
         (error, told.events())
     }
 
-    async fn launch(self, told: Arc<Told>) -> Result<(Agent, u32), StartError> {
-        let (program, pid) = program(&self.arguments, self.log());
-        let by = person();
+    fn prepared(&self) -> Prepared {
         let launch = Launch {
             harness: self.harness.to_owned(),
             profile: None,
@@ -231,9 +230,9 @@ impl Setup {
             size: None,
             resume: self.resume.clone(),
             epoch: 1,
-            by,
+            by: person(),
         };
-        let prepared = Prepared {
+        Prepared {
             session: "01932b5e-7c1a-7f00-8000-00003f2a91c0".parse().unwrap(),
             launch,
             cwd: self.cwd.path().canonicalize().unwrap(),
@@ -241,8 +240,12 @@ impl Setup {
             mode: self.mode.map(str::to_owned),
             allow_bypass: false,
             times: self.times,
-        };
-        let starting = start(prepared, program, told);
+        }
+    }
+
+    async fn launch(self, told: Arc<Told>) -> Result<(Agent, u32), StartError> {
+        let (program, pid) = program(&self.arguments, self.log());
+        let starting = start(self.prepared(), program, told);
         let agent = tokio::time::timeout(PATIENCE, starting).await.expect("a start in time")?;
         Ok((agent, pid))
     }
@@ -341,11 +344,14 @@ fn program(arguments: &[&str], log: PathBuf) -> (Program, u32) {
     let here = std::env::current_exe().unwrap();
     let path = here.parent().unwrap().parent().unwrap().join("fake-agent");
     assert!(path.exists(), "{} is not built: build the workspace's binaries", path.display());
-    let mut child = tokio::process::Command::new(path)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("FAKE_AGENT_LOG", log)
+    let mut command = tokio::process::Command::new(path);
+    command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("FAKE_AGENT_LOG", log);
+    piped(command)
+}
+
+/// A program with its pipes.
+fn piped(mut command: tokio::process::Command) -> (Program, u32) {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
