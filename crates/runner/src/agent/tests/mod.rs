@@ -32,6 +32,7 @@ use sojourn_core::wire::relay::PermissionMode;
 use sojourn_core::wire::relay::Person;
 use sojourn_core::wire::relay::Prompt;
 use sojourn_core::wire::relay::Receipt;
+use sojourn_core::wire::relay::Used;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -229,7 +230,9 @@ impl Setup {
             limits: Limits::default(),
             size: None,
             resume: self.resume.clone(),
+            used: Used::default(),
             epoch: 1,
+            head: 0,
             by: person(),
         };
         Prepared {
