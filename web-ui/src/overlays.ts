@@ -2,5 +2,4 @@
 
 import type { Component } from "svelte";
 
-export const overlays: readonly (() => Promise<{ default: Component }>)[] = [
-];
+export const overlays: readonly (() => Promise<{ default: Component }>)[] = [() => import("./parts/Palette.svelte")];
