@@ -1,6 +1,11 @@
-//! Sessions on a machine. For now the built-in runner, the privileged half of `sojourn serve`: it
-//! makes sandboxes, gives sessions one, and cleans up after them. It knows nothing of users, SSH or
-//! browsers, and has no network.
+//! Sessions on a machine. The built-in runner is the privileged half of `sojourn serve`: it makes
+//! sandboxes, gives sessions one, and cleans up after them; it knows nothing of users, SSH or
+//! browsers, and has no network. The remote runner is somebody's own program on their own machine.
+//!
+//! - [`remote`]: `sojourn runner`, which dials in.
+//! - [`process`]: the process tree of a session that has no sandbox.
+//!
+//! Of the built-in one:
 //!
 //! - [`agent`]: an agent and its conversation.
 //! - [`builtin`]: its life, from the fork to the last session.
@@ -22,6 +27,7 @@ mod closing;
 mod directories;
 mod gateway;
 mod kept;
+pub mod process;
 mod record;
 mod recovery;
 pub mod remote;

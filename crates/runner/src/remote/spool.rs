@@ -69,6 +69,18 @@ pub struct Spool {
     acked: Seq,
     bytes: u64,
     most: u64,
+    /// Where the last reading ended: going on from there reads nothing twice.
+    place: Option<Place>,
+}
+
+/// A place between two events.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The event that comes next.
+    next: Seq,
+    /// The segment it is in, by its first number.
+    segment: Seq,
+    offset: u64,
 }
 
 impl Spool {
@@ -98,6 +110,7 @@ impl Spool {
             acked: firsts.first().map_or(0, |first| first.saturating_sub(1)),
             bytes: 0,
             most,
+            place: None,
         };
         for first in firsts {
             spool.take_up(first)?;
@@ -221,24 +234,54 @@ impl Spool {
         Ok(made_room)
     }
 
-    /// The events from this number on, at most so many.
+    /// The gateway has more than there is here, as after a crash of the machine: numbers go on behind
+    /// what it has.
+    ///
+    /// # Errors
+    /// When a file cannot be deleted.
+    pub fn skip_to(&mut self, seq: Seq) -> io::Result<()> {
+        if seq <= self.head {
+            return Ok(());
+        }
+        for old in self.segments.drain(..) {
+            fs::remove_file(self.directory.join(format!("{:020}.jsonl", old.first)))?;
+        }
+        (self.head, self.acked, self.bytes) = (seq, seq, 0);
+        (self.file, self.place) = (None, None);
+        Ok(())
+    }
+
+    /// The events from this number on, at most so many. Going on from where the last call ended is
+    /// cheap.
     ///
     /// # Errors
     /// When they cannot be read.
-    pub fn from(&self, seq: Seq, most: usize) -> io::Result<Vec<Sequenced>> {
+    pub fn from(&mut self, seq: Seq, most: usize) -> io::Result<Vec<Sequenced>> {
         let mut events = Vec::new();
-        let start = self.segments.iter().rposition(|segment| segment.first <= seq).unwrap_or(0);
-        for segment in self.segments.iter().skip(start) {
+        let place = self.place.filter(|place| place.next == seq);
+        let start = match place {
+            Some(place) => self.segments.iter().position(|it| it.first == place.segment),
+            None => self.segments.iter().rposition(|segment| segment.first <= seq),
+        };
+        let mut offset = place.filter(|_| start.is_some()).map_or(0, |place| place.offset);
+        for segment in self.segments.iter().skip(start.unwrap_or(0)) {
+            if events.len() >= most {
+                break;
+            }
             let mut file = File::open(self.path(segment.first))?;
-            file.seek(SeekFrom::Start(0))?;
+            file.seek(SeekFrom::Start(offset))?;
             let mut reader = BufReader::new(file);
             let mut line = Vec::new();
             while events.len() < most && read_line(&mut reader, &mut line)? {
                 let event: Sequenced = serde_json::from_slice(&line).map_err(io::Error::other)?;
+                offset += line.len() as u64 + 1;
+                let next = event.seq + 1;
                 if event.seq >= seq {
                     events.push(event);
                 }
+                self.place = Some(Place { next, segment: segment.first, offset });
             }
+            offset = 0;
         }
         Ok(events)
     }
@@ -272,7 +315,7 @@ mod tests {
         Spool::open(directory, session, most).unwrap()
     }
 
-    fn numbers(spool: &Spool, from: Seq) -> Vec<Seq> {
+    fn numbers(spool: &mut Spool, from: Seq) -> Vec<Seq> {
         spool.from(from, usize::MAX).unwrap().iter().map(|event| event.seq).collect()
     }
 
@@ -287,17 +330,41 @@ mod tests {
         drop(spool);
         let mut spool = open(dir.path(), 64 << 20);
         assert_eq!((spool.head(), spool.acked()), (40, 0));
-        assert_eq!(numbers(&spool, 1), (1..=40).collect::<Vec<_>>());
-        assert_eq!(numbers(&spool, 38), [38, 39, 40]);
+        assert_eq!(numbers(&mut spool, 1), (1..=40).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut spool, 38), [38, 39, 40]);
         assert!(spool.acknowledge(35).unwrap());
         assert!(!spool.acknowledge(20).unwrap(), "it never goes back");
         assert!(!spool.acknowledge(99).unwrap(), "nor beyond what there is");
         let files = fs::read_dir(dir.path()).unwrap().count();
         assert!(files <= 2, "{files} files");
-        assert_eq!(numbers(&spool, 36), [36, 37, 38, 39, 40]);
+        assert_eq!(numbers(&mut spool, 36), [36, 37, 38, 39, 40]);
         spool.acknowledge(40).unwrap();
         drop(spool);
         assert_eq!(open(dir.path(), 64 << 20).append(2, Wall(0), said("x")).unwrap().seq, 41);
+    }
+
+    #[test]
+    fn reading_goes_on_where_it_ended_while_others_are_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = open(dir.path(), 64 << 20);
+        let big = "x".repeat(300_000);
+        let mut read = Vec::new();
+        for n in 1..=30 {
+            spool.append(1, Wall(n), said(&big)).unwrap();
+            if n % 3 == 0 {
+                let next = read.last().map_or(1, |last| last + 1);
+                read.extend(spool.from(next, 2).unwrap().iter().map(|event| event.seq));
+                spool.acknowledge(next.saturating_sub(4)).unwrap();
+            }
+        }
+        assert_eq!(read, (1..=20).collect::<Vec<_>>());
+        assert_eq!(spool.from(21, 100).unwrap().len(), 10);
+        assert_eq!(spool.from(31, 100).unwrap(), []);
+        spool.append(1, Wall(0), said("x")).unwrap();
+        assert_eq!(spool.from(31, 100).unwrap().len(), 1);
+        spool.skip_to(40).unwrap();
+        assert_eq!(spool.append(1, Wall(0), said("y")).unwrap().seq, 41);
+        assert_eq!(numbers(&mut spool, 41), [41]);
     }
 
     #[test]
@@ -314,7 +381,7 @@ mod tests {
             let mut spool = open(dir.path(), 1 << 20);
             assert_eq!(spool.head(), 1, "{keep} bytes lost");
             assert_eq!(spool.append(1, Wall(0), said("again")).unwrap().seq, 2);
-            assert_eq!(numbers(&spool, 1), [1, 2]);
+            assert_eq!(numbers(&mut spool, 1), [1, 2]);
             fs::write(&path, &whole).unwrap();
         }
     }
