@@ -1,6 +1,5 @@
 //! The command line: every command and option, and the line of help it has.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -67,8 +66,11 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// Run sessions of a gateway elsewhere on this machine
+    Runner(Runner),
+    /// The process beside a session of a runner; its standard input is a socket
     #[command(hide = true)]
-    Runner(Later),
+    Keeper,
     /// List, pause and remove runners on other machines
     #[command(subcommand)]
     Runners(Runners),
@@ -77,12 +79,27 @@ pub(crate) enum Command {
     Token(Token),
 }
 
-/// Whatever comes: the command is not built yet.
+/// Where a runner belongs, and what it may.
 #[derive(Debug, Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub(crate) rest: Vec<OsString>,
+#[command(
+    after_help = "Make its token with \"sojourn token create --runner NAME\" at the gateway."
+)]
+pub(crate) struct Runner {
+    /// The gateway's address, like https://gateway.example.org
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// File with the runner's token, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: PathBuf,
+    /// Tells several runners of one machine and gateway apart [default: the host's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Sessions may work in this directory and below it; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub(crate) allow: Vec<String>,
+    /// Allow http to a gateway on another machine
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
 }
 
 #[derive(Debug, Subcommand)]

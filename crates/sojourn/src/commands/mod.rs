@@ -6,9 +6,9 @@ mod config;
 mod conversation;
 mod export;
 mod files;
-mod later;
 mod logins;
 mod replay;
+mod runner;
 mod runners;
 mod session;
 mod start;
@@ -47,7 +47,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify(options) => verify::run(common, &options),
         Command::Config(command) => config::run(common, command),
         Command::Completions { shell } => completions(shell),
-        Command::Runner(_) => later::refuse("sojourn runner"),
+        Command::Runner(options) => runner::run(common, options),
+        Command::Keeper => return sojourn_runner::process::keeper::run(),
         Command::Runners(command) => runners::run(common, command),
         Command::Token(command) => token::run(common, command),
     })

@@ -211,7 +211,7 @@ fn expect_path(
 }
 
 /// Notes what is accepted and does nothing yet.
-pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
+pub(crate) fn remarks(config: &Config, report: &mut Report) {
     if config.web.public_url.0.as_ref().is_some_and(|origin| origin.is_secure())
         && !config.web.has_tls()
         && config.web.trusted_proxies.is_empty()
@@ -235,9 +235,6 @@ pub(crate) fn remarks(config: &Config, root: &Node, report: &mut Report) {
                 listener.max_auth_tries
             ));
         }
-    }
-    if root.get("runner").is_some() {
-        report.note("[runner] is for \"sojourn runner\", which is not in this version");
     }
     if !config.ssh.iter().any(|listener| listener.mode == Mode::Users) {
         report.note("nobody can come in: there is no [[ssh]] listener with mode = \"users\"");

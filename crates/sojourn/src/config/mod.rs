@@ -11,6 +11,7 @@ mod login;
 mod node;
 mod profile;
 mod report;
+mod runner;
 mod sections;
 mod source;
 mod value;
@@ -30,6 +31,8 @@ pub(crate) use profile::Network;
 pub(crate) use profile::Profile;
 pub(crate) use profile::SandboxKind;
 pub(crate) use profile::Share;
+#[cfg(test)]
+pub(crate) use runner::Runner;
 pub(crate) use sections::Config;
 pub(crate) use sections::Credential;
 pub(crate) use sections::Input as RecordInput;
@@ -81,7 +84,8 @@ fn read(
     config.take(&root, &mut report);
     config.settle(&root, &mut report);
     check::relations(&config, &root, &mut report);
-    check::remarks(&config, &root, &mut report);
+    config.runner.check(&root, &mut report);
+    check::remarks(&config, &mut report);
     report.finish(file).map(|notes| (config, notes))
 }
 

@@ -1,6 +1,5 @@
 //! Every key outside of profiles: its name, type, default, bounds and meaning, written once.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 
@@ -22,6 +21,7 @@ use super::node::Node;
 use super::profile::BAIT;
 use super::profile::Profiles;
 use super::report::Report;
+use super::runner::Runner;
 use super::source;
 use super::value::Account;
 use super::value::Address;
@@ -36,10 +36,6 @@ use super::value::choice;
 
 const fn local(port: u16) -> Address {
     Address(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port))
-}
-
-fn words(list: &[&str]) -> Vec<String> {
-    list.iter().map(|word| (*word).to_owned()).collect()
 }
 
 keys! {
@@ -503,29 +499,5 @@ keys! {
         format: LogFormat = LogFormat::Text;
         /// "error", "warn", "info", "debug" or "trace"; the variable RUST_LOG overrides it.
         level: Level = Level::Info;
-    }
-}
-
-keys! {
-    /// Read by `sojourn runner`.
-    pub(crate) struct Runner {
-        /// Directories in which sessions may be started.
-        allow_dirs: Vec<Path> = Vec::new(), later;
-        /// What may be started.
-        harnesses: Vec<String> = words(&["shell", "claude", "codex", "gemini", "opencode"]), later;
-        /// Environment variables that programs get from the runner's own.
-        pass_env: Vec<String> = Vec::new(), later;
-        /// Whether the desktop is told of a session started from elsewhere.
-        notify: bool = true, later;
-        /// Agents of one's own, by name.
-        harness: BTreeMap<String, Harness> = BTreeMap::new();
-    }
-}
-
-keys! {
-    /// An agent of one's own.
-    pub(crate) struct Harness {
-        /// What starts it; it speaks the Agent Client Protocol on standard input and output.
-        command: Vec<String> = Vec::new(), later or words(&["my-agent", "--acp"]);
     }
 }

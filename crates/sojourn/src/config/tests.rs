@@ -22,7 +22,7 @@ fn errors(text: &str) -> Vec<String> {
 #[test]
 fn the_whole_sample_is_accepted_and_says_what_is_not_there_yet() {
     let (config, notes) = read_ok(SAMPLE);
-    assert_eq!(notes, ["[runner] is for \"sojourn runner\", which is not in this version"]);
+    assert_eq!(notes, [""; 0]);
     let usable: Vec<_> = config.profiles.usable().map(|(name, _)| name).collect();
     assert_eq!(usable, ["bait", "default", "tools"]);
     let usable = Config::default().profiles;
@@ -33,7 +33,7 @@ fn the_whole_sample_is_accepted_and_says_what_is_not_there_yet() {
 fn the_sample_has_every_key_at_its_default() {
     let (mut config, _) = read_ok(SAMPLE);
     config.ssh.truncate(1);
-    config.runner = sections::Runner::default();
+    config.runner = Runner::default();
     config.data_dir = Config::default().data_dir;
     assert_eq!(profile(&config, "tools"), profile(&config, "default"));
     config.profiles = Config::default().profiles;
@@ -116,14 +116,11 @@ fn what_is_not_toml_is_told_with_its_line() {
 
 #[test]
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
-    for (text, key) in [
-        (
-            "[audit]
+    for (text, key) in [(
+        "[audit]
 forward = \"syslog\"",
-            "audit.forward",
-        ),
-        ("[runner]\nnotify = false", "runner.notify"),
-    ] {
+        "audit.forward",
+    )] {
         let told = errors(text);
         assert_eq!(told.len(), 1, "{text}: {told:?}");
         assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
