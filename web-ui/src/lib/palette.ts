@@ -65,9 +65,10 @@ export function rank<T extends { name: string; also?: string }>(letters: string,
     .flatMap((entry) => {
       const own = fit(letters, entry.name);
       if (own) return [{ entry, at: own.at, score: own.score }];
-      // What it is also known by counts less, and none of its letters is seen.
-      const other = entry.also ? fit(letters, entry.also) : null;
-      return other ? [{ entry, at: [], score: other.score - 4 }] : [];
+      // What it is also known by counts less, and only as words begin.
+      const words = letters.trim().toLowerCase();
+      const other = (entry.also ?? "").toLowerCase().split(/\s+/).some((word) => word.startsWith(words) || (words.length >= 4 && word.endsWith(words)));
+      return other ? [{ entry, at: [], score: -4 }] : [];
     })
     .sort((a, b) => b.score - a.score);
 }

@@ -117,7 +117,12 @@ export function marks(cast: Cast): Mark[] {
   let since = 0;
   for (const { at, code, data } of cast.events) {
     if (all.length >= MOST_MARKS) break;
-    if (code === "r") all.push({ at, kind: "resize", label: data.replace("x", " × ") });
+    if (code === "r") {
+      // A window that is drawn larger has many sizes on the way.
+      const last = all.at(-1);
+      if (last?.kind === "resize" && at - last.at < 1) all.pop();
+      all.push({ at, kind: "resize", label: data.replace("x", " × ") });
+    }
     else if (code === "m") all.push({ at, kind: /limit|warn|session ends/i.test(data) ? "warning" : "note", label: data });
     else if (code === "i") {
       if (!typed) since = at;
