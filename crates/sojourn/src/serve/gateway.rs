@@ -29,6 +29,7 @@ use super::doors;
 use super::first_admin;
 use super::reload::Reloader;
 use super::runner_source::RunnerSource;
+use super::systemd;
 use crate::config::Config;
 use crate::config::OnAuditFailure;
 use crate::config::OnStop;
@@ -128,6 +129,7 @@ async fn serve(
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
         first_admin::welcome(&listening, admin);
+        systemd::tell(systemd::READY);
         let reloader = Reloader {
             file,
             started: config.clone(),
@@ -152,6 +154,7 @@ async fn serve(
             _ => Err(Failure::refused("the runner cannot be reached any more")),
         },
     };
+    systemd::tell(systemd::STOPPING);
     if let Err(failure) = &outcome {
         tracing::error!(%failure, event = "stopping", "stopping");
     }

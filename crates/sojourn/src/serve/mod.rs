@@ -16,6 +16,7 @@ mod lock;
 mod privileges;
 mod reload;
 mod runner_source;
+mod systemd;
 
 use rustix::process::geteuid;
 use sojourn_runner::builtin;
