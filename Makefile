@@ -45,7 +45,7 @@ types: ## Writes the page's types anew after the API changed
 	cd web-ui && npm run --silent types
 
 screenshots: page ## Takes the pictures in docs/screenshots anew (needs root and Chromium)
-	SOJOURN_SHOTS=$(CURDIR)/docs/screenshots SOJOURN_DRAWN=1 $(CARGO) test --locked --package sojourn --test it pictures_are_taken
+	SOJOURN_SHOTS=$(CURDIR)/docs/screenshots $(CARGO) test --locked --package sojourn --test it pictures_are_taken
 
 test: ## Installs what the tests need and runs all of them
 	@CARGO='$(CARGO)' scripts/test

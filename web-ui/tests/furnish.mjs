@@ -45,13 +45,13 @@ export async function furnish(window, name, password) {
   }
   await end(ana, others[1]);
   const disk = await start(ana, { why: "what fills the disk" });
+  const vim = "vim -R -N -c 'syntax on' -c 'set number nowrap background=dark' -c 'normal 168Gzt' heapq.py";
   await work(ana, disk, [
-    "PS1='\\[\\e[36m\\]\\h\\[\\e[0m\\] \\w \\$ '; clear",
-    "cd /usr/share && du -sh doc icons locale zoneinfo 2>/dev/null | sort -h",
-    "ls --color=always /",
-    "df -h / /tmp",
-    "for n in 16 52 88 124 160 196 202 208 214 220 226; do printf '\\e[48;5;%dm   ' $n; done; printf '\\e[0m\\n'",
-    "grep -c . /etc/services; printf '\\e[32m✓ nothing to worry about\\e[0m\\n'",
+    "export TERM=xterm-256color; cd /usr/lib/python3*/; clear",
+    `tmux -f /dev/null -u new-session "${vim}" \\; split-window -h -p 42 'top -d 3' \\; split-window -v 'exec bash --norc' \\; set -g status-style bg=colour23,fg=colour252`,
+    "PS1='$ '; clear",
+    "du -sh /usr/share/{doc,icons,locale} 2>/dev/null | sort -h; df -h / /tmp",
+    "printf '\\e[32m✓ nothing to worry about\\e[0m\\n'",
   ]);
   await tell("ssh");
   await tell("type uptime");

@@ -12,6 +12,9 @@ const PAGES = [
   ["/audit", "Audit log"],
   ["/people", "People"],
   ["/me", name],
+  ["/recordings", "Recordings"],
+  ["/runners", "Runners"],
+  ["/health", "Health"],
 ];
 
 await scenario(async ({ window }) => {
