@@ -369,6 +369,8 @@ export function apply(c: Conversation, happened: Happened): void {
       c.turn = 0;
       return;
     case "turn_ended": {
+      // Of one that was cut off that has been said.
+      if (c.turn === 0 && (event.stop_reason === "cancelled" || event.stop_reason === "end_turn")) return;
       const took = c.turn > 0 ? at - c.turn : 0;
       c.turn = 0;
       return put(c, { is: "turn", key: `turn${seq}`, ...base, why: event.stop_reason === "end_turn" ? "" : event.stop_reason, took });
