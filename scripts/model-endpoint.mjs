@@ -13,7 +13,8 @@ const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 /** What a shell tool of this name takes. */
 function input(name) {
-  if (name === "exec_command") return { cmd: COMMAND };
+  // Codex runs what may not write unasked; its model asks for more.
+  if (name === "exec_command") return { cmd: COMMAND, sandbox_permissions: "require_escalated", justification: "It leaves a mark" };
   if (name === "shell") return { command: ["bash", "-lc", COMMAND] };
   return { command: COMMAND, description: "Leaves a mark" };
 }
@@ -143,6 +144,11 @@ function route(path, body) {
   return [null, false];
 }
 
+/** Writes down what came, where somebody wants to see it. */
+function log(line) {
+  if (process.env.MODEL_LOG) appendFileSync(process.env.MODEL_LOG, `${line}\n`);
+}
+
 const server = createServer(async (request, response) => {
   const chunks = [];
   for await (const chunk of request) chunks.push(chunk);
@@ -154,7 +160,7 @@ const server = createServer(async (request, response) => {
     // What is no JSON is answered like something empty.
   }
   const [name, streams] = route(path, body);
-  if (process.env.MODEL_LOG) appendFileSync(process.env.MODEL_LOG, `${request.method} ${path} ${name} ${JSON.stringify(body).slice(0, 4000)}\n`);
+  log(`${request.method} ${path}`);
   if (!name) {
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify({ data: [], models: [], input_tokens: 10, totalTokens: 10 }));
@@ -163,6 +169,7 @@ const server = createServer(async (request, response) => {
   const protocol = protocols[name];
   const { said, tools } = protocol.read(body);
   const play = scene(said, tools);
+  log(JSON.stringify({ said: said.map((entry) => ({ ...entry, text: entry.text?.slice(-80) })), tools, play: play.tool ?? play.pieces.length }));
   if (!streams) {
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify(protocol.whole(body, play)));

@@ -346,7 +346,11 @@ fn is_message(event: &Event, id: &str, at: MessageState) -> bool {
 fn program(arguments: &[&str], log: PathBuf) -> (Program, u32) {
     let here = std::env::current_exe().unwrap();
     let path = here.parent().unwrap().parent().unwrap().join("fake-agent");
-    assert!(path.exists(), "{} is not built: build the workspace's binaries", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: cargo build --workspace --bin fake-agent",
+        path.display()
+    );
     let mut command = tokio::process::Command::new(path);
     command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("FAKE_AGENT_LOG", log);
     piped(command)

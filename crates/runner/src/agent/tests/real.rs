@@ -86,6 +86,15 @@ async fn drive(harness: &str) {
 
     house.kill();
     house.over().await;
+    if harness == "gemini" {
+        // 0.61 names its files after the minute, and begins one anew that it is to load within the
+        // minute in which it began it.
+        let minute = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() / 60;
+        let first = minute();
+        while minute() == first {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
     let recovery = house.agent.recovery().clone();
     let again = begin(harness, &cwd, &state, Some(recovery.agent_session_id)).await.unwrap();
     assert_eq!(again.told.said(), "", "the history is not told again");

@@ -89,8 +89,8 @@ impl Turn {
 
     /// Does what it is told, until the end or until it is told to stop.
     pub(crate) async fn play(mut self, text: &str) -> Result<PromptResponse, Error> {
+        // What was counted before this turn began is not about it.
         let mut cancels = self.cancels.clone();
-        cancels.mark_unchanged();
         let done = if text.starts_with("ignore-cancel") {
             self.act(text).await
         } else {
