@@ -56,6 +56,7 @@ impl Engine {
                 adopted.ended += 1;
             }
         }
+        adopted.running += self.adopt_terminals().await;
         adopted.ended += self.close_records(&held_ids).await;
         if adopted != Adopted::default() {
             tracing::info!(
@@ -132,6 +133,7 @@ impl Engine {
                 honeypot: false,
                 meter: Meter::new(&self.inner.metrics, &held.about.door, records::SHELL).found(),
                 door,
+                remote: None,
             };
             let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
             if let Ok(session) = self.inner.hold(arrival, fd, is_recorded).await {

@@ -21,6 +21,8 @@ use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
 use sojourn_core::wire::shim::Stream;
 
+use sojourn_store::OnRunner;
+
 use crate::honeypot::Visitor;
 use crate::identity::Principal;
 
@@ -118,6 +120,10 @@ pub struct FromWeb {
     pub token: Option<String>,
     /// Words to put on the session.
     pub labels: BTreeMap<String, String>,
+    /// Where it begins.
+    pub cwd: Option<String>,
+    /// On which runner, where it is not the built-in one.
+    pub(crate) on: Option<OnRunner>,
 }
 
 impl Stay {

@@ -417,10 +417,16 @@ impl Engine {
     /// Ends sessions until there are none, those too that were still being opened.
     async fn end_everything(&self) {
         let inner = &self.inner;
-        // Agents on other machines go on: their runners keep what happens until there is a gateway.
-        while inner.admission.active() > inner.agents.places() {
-            let sessions: Vec<Session> =
-                lock(&inner.live).values().map(|live| live.session.clone()).collect();
+        // Agents and terminals on other machines go on: their runners keep what happens until there is
+        // a gateway.
+        loop {
+            let (elsewhere, sessions): (Vec<Session>, Vec<Session>) = lock(&inner.live)
+                .values()
+                .map(|live| live.session.clone())
+                .partition(|session| session.shared.remote.is_some());
+            if inner.admission.active() <= inner.agents.places() + elsewhere.len() {
+                return;
+            }
             for session in &sessions {
                 session.request_end(EndReason::Shutdown).await;
             }

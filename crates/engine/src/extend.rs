@@ -96,7 +96,7 @@ impl Engine {
             Answer::Forbidden => return Err(ExtendError::Forbidden),
             Answer::Hidden => return Err(ExtendError::Unknown),
         }
-        if remote {
+        if remote && self.session(id).is_none() {
             let beyond = may(Deed::ExtendBeyondPolicy).is_allowed();
             return self.inner.agents.extend(&kept, extension, beyond).await;
         }

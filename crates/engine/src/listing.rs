@@ -169,7 +169,10 @@ impl Engine {
             }
             EndAll::Runner(runner) => {
                 let there = self.agents().on(*runner);
-                chosen.retain(|id| there.contains(id));
+                let is_there = |id| {
+                    self.session(id).is_some_and(|session| session.shared.remote == Some(*runner))
+                };
+                chosen.retain(|id| there.contains(id) || is_there(*id));
             }
         }
         let mut ended = 0;
@@ -201,6 +204,8 @@ impl Engine {
         let ending = session
             .as_ref()
             .is_some_and(|session| session.shared.progress.borrow().ending.is_some());
+        let runner = session.as_ref().and_then(|session| session.shared.remote);
+        let is_away = runner.is_some_and(|runner| !self.inner.remote.is_connected(runner));
         let agents = self.agents();
         let (agent, agent_lease) = (agents.snapshot(kept.new.id), agents.lease(kept.new.id));
         let recovery = match (&agent, &kept.new.remote) {
@@ -231,6 +236,7 @@ impl Engine {
             status: match &agent {
                 Some(agent) => agent.status,
                 None if ending && !status.is_over() => Status::Ending,
+                None if is_away && !status.is_over() => Status::Disconnected,
                 None => status,
             },
             attached,

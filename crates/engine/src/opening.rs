@@ -10,6 +10,7 @@ use std::time::Duration;
 use sojourn_core::authz::General;
 use sojourn_core::authz::may_in_general;
 use sojourn_core::end::EndReason;
+use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
 use sojourn_core::wire::runner::Open;
@@ -150,6 +151,7 @@ impl Engine {
             guest: Some(records::guest(stay)),
             meter: Meter::new(&inner.metrics, stay.counted_door(), records::SHELL)
                 .asked(asked, warm),
+            remote: None,
         };
         let session = inner.hold(arrival, fd, is_recorded).await?;
         let record = inner.clone();
@@ -183,6 +185,8 @@ pub(crate) struct Arrival {
     pub(crate) meter: Meter,
     /// By which door it came.
     pub(crate) door: Door,
+    /// The runner it is on; none: the built-in one.
+    pub(crate) remote: Option<RunnerId>,
 }
 
 impl Inner {
@@ -220,6 +224,7 @@ impl Inner {
             commands,
             starting: tokio::sync::Mutex::new(()),
             honeypot: arrival.honeypot,
+            remote: arrival.remote,
             next_channel: AtomicU16::new(0),
             open: AtomicUsize::new(0),
             progress: watched,

@@ -78,7 +78,7 @@ impl Records {
             door: stay.door.name().to_owned(),
             harness: SHELL.to_owned(),
             profile: profile.clone(),
-            cwd: None,
+            cwd: stay.web.as_ref().and_then(|web| web.cwd.clone()),
             why: stay.why.clone(),
             labels: stay.web.as_ref().map(|web| web.labels.clone()).unwrap_or_default(),
             limits: limits.clone(),
@@ -93,13 +93,14 @@ impl Records {
             login: user.and_then(|user| user.login).map(|login| login.to_string()),
             token: stay.web.as_ref().and_then(|web| web.token.clone()),
             created_at: now,
-            remote: None,
+            remote: stay.web.as_ref().and_then(|web| web.on.clone()),
         };
         let event = Event::new(now, Action::SessionStarted, actor(stay))
             .session(id)
             .detail("profile", profile)
             .detail("harness", SHELL)
             .detail("why", json!(stay.why))
+            .detail("runner", json!(new.remote.as_ref().map(|on| &on.name)))
             .detail("limits", json!(crate::view::LimitsView::from(limits)));
         let kept = async {
             self.store.add_session(&new).await?;

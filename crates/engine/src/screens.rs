@@ -44,6 +44,11 @@ impl Screens {
         Self { recordings: Arc::new(recordings), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
+    /// The directory they are read below.
+    pub(crate) fn recordings(&self) -> Arc<PathBuf> {
+        self.recordings.clone()
+    }
+
     /// The bytes that draw a terminal on one of this size; none when they cannot be had, or not soon.
     pub(crate) async fn draw(&self, attached: Attached, size: WindowSize) -> Option<Bytes> {
         self.snapshot(attached, size).await.map(|snapshot| Bytes::from(snapshot.data))
@@ -106,7 +111,7 @@ fn draw(recordings: &PathBuf, attached: &Attached, size: WindowSize) -> io::Resu
 }
 
 /// Opens a recording: a plain file, reached without a symbolic link.
-fn open(recordings: &PathBuf, file: &str) -> io::Result<File> {
+pub(crate) fn open(recordings: &PathBuf, file: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let directory = rustix::fs::open(recordings, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;

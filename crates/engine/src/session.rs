@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::end::EndReason;
+use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::ChannelSpec;
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) extending: tokio::sync::Mutex<()>,
     /// Whether it is a honeypot's.
     pub(crate) honeypot: bool,
+    /// The runner it is on; none: the built-in one.
+    pub(crate) remote: Option<RunnerId>,
     /// By which door it came.
     pub(crate) door: Door,
     pub(crate) next_channel: AtomicU16,

@@ -98,6 +98,8 @@ impl Engine {
                 actor: person.actor.clone(),
                 token: person.token.clone(),
                 labels: wish.labels,
+                cwd: None,
+                on: None,
             }),
         };
         let session = self.open(stay.clone()).await?;
@@ -126,7 +128,10 @@ impl Engine {
     #[must_use]
     pub fn may_now(&self, asker: Asker, deed: Deed, id: SessionId) -> Answer {
         match lock(&self.inner.live).get(&id) {
-            Some(live) => may(asker, deed, Ownership { owner: live.owner, remote: false }),
+            Some(live) => {
+                let remote = live.session.shared.remote.is_some();
+                may(asker, deed, Ownership { owner: live.owner, remote })
+            }
             None => Answer::Hidden,
         }
     }

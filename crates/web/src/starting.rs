@@ -15,6 +15,7 @@ use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::agents::AgentWish;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::records::SHELL;
+use sojourn_engine::remote::TerminalWish;
 use sojourn_engine::view::BUILT_IN_RUNNER;
 use sojourn_engine::visiting::Wish;
 use utoipa::ToSchema;
@@ -109,6 +110,7 @@ struct Started {
 /// What somebody wants.
 enum Wanted {
     Terminal(Wish),
+    TerminalOn(Box<TerminalWish>),
     Agent(Box<AgentWish>),
 }
 
@@ -143,7 +145,10 @@ async fn start(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Started>), Refused> {
     let wish = match fields.text("harness")? {
-        Some(SHELL) | None => Wanted::Terminal(wish(&fields)?),
+        Some(SHELL) | None => match terminal_wish(&fields)? {
+            (wish, None) => Wanted::Terminal(wish),
+            (wish, Some(runner)) => Wanted::TerminalOn(Box::new(on(wish, runner, &fields)?)),
+        },
         Some(_) => Wanted::Agent(Box::new(agent_wish(&fields)?)),
     };
     let engine = gate.engine();
@@ -159,6 +164,9 @@ async fn start(
     let (harness, started) = match wish {
         Wanted::Terminal(wish) => {
             (SHELL.to_owned(), engine.start_terminal(&caller.person(), wish).await)
+        }
+        Wanted::TerminalOn(wish) => {
+            (SHELL.to_owned(), engine.start_terminal_on(&caller.person(), *wish).await)
         }
         Wanted::Agent(wish) => {
             (wish.harness.clone(), engine.start_agent(&caller.person(), *wish).await)
@@ -235,36 +243,42 @@ fn why(fields: &Fields) -> Result<Option<String>, Refused> {
     Ok(why.map(ToOwned::to_owned))
 }
 
-fn wish(fields: &Fields) -> Result<Wish, Refused> {
+/// A terminal, and the runner it is to be on, where that is not the built-in one.
+fn terminal_wish(fields: &Fields) -> Result<(Wish, Option<String>), Refused> {
     fields.only(&FIELDS)?;
     if fields.text("harness")?.is_none() {
         let line = "say what is to run: \"shell\", or an agent that a runner of yours has";
         return Err(Refused::invalid("harness", line));
     }
-    match fields.text("runner")? {
-        None | Some(BUILT_IN_RUNNER) => {}
-        Some(other) => {
-            let line = format!("there is no runner {other:?} but {BUILT_IN_RUNNER:?}");
-            return Err(Refused::invalid("runner", line));
-        }
-    }
-    for name in ["cwd", "prompt", "model", "permission_mode"] {
+    let runner = fields.text("runner")?.filter(|runner| *runner != BUILT_IN_RUNNER);
+    for name in ["prompt", "model", "permission_mode"] {
         if fields.text(name)?.is_some() {
             return Err(Refused::invalid(name, "a shell takes none; it is for agents"));
         }
+    }
+    if runner.is_none() && fields.text("cwd")?.is_some() {
+        return Err(Refused::invalid("cwd", "a shell here begins where its profile says"));
     }
     let side = |name, usual: u16| {
         let side = fields.whole(name, 1..=LARGEST_SIDE)?;
         Ok::<_, Refused>(side.and_then(|side| u16::try_from(side).ok()).unwrap_or(usual))
     };
     let (cols, rows) = (side("cols", USUAL.cols)?, side("rows", USUAL.rows)?);
-    Ok(Wish {
+    let wish = Wish {
         profile: fields.text("profile")?.map(ToOwned::to_owned),
         lower: lower(fields)?,
         why: why(fields)?,
         labels: fields.words("labels", MOST_LABELS, LONGEST_LABEL)?,
         size: WindowSize { cols, rows, ..USUAL },
-    })
+    };
+    Ok((wish, runner.map(ToOwned::to_owned)))
+}
+
+/// The same on a runner.
+fn on(wish: Wish, runner: String, fields: &Fields) -> Result<TerminalWish, Refused> {
+    let Wish { profile, lower, why, labels, size } = wish;
+    let cwd = fields.text("cwd")?.map(ToOwned::to_owned);
+    Ok(TerminalWish { runner, cwd, profile, lower, why, labels, size })
 }
 
 fn lower(fields: &Fields) -> Result<Lower, Refused> {
@@ -327,18 +341,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_wished_for_is_bounded() {
-        let read = async |body: &str| wish(&fields(Some("application/json"), body).await?);
+        let read = async |body: &str| terminal_wish(&fields(Some("application/json"), body).await?);
         let wish = read(
             r#"{"harness": "shell", "cols": 100, "labels": {"ticket": "42"}, "why": "to see",
                 "limits": {"max_runtime_seconds": 1.5, "max_output_bytes": 9}}"#,
         );
-        let wish = wish.await.unwrap();
+        let (wish, runner) = wish.await.unwrap();
+        assert_eq!(runner, None);
         assert_eq!((wish.size.cols, wish.size.rows), (100, 24));
         assert_eq!(wish.lower.max_output, Some(9));
         assert_eq!(wish.labels["ticket"], "42");
         for (field, body) in [
             ("harness", r#"{}"#),
-            ("runner", r#"{"harness": "shell", "runner": "laptop"}"#),
+            ("cwd", r#"{"harness": "shell", "cwd": "/tmp"}"#),
+            ("cwd", r#"{"harness": "shell", "runner": "local", "cwd": "/tmp"}"#),
             ("prompt", r#"{"harness": "shell", "prompt": "hello"}"#),
             ("cols", r#"{"harness": "shell", "cols": 0}"#),
             ("rows", r#"{"harness": "shell", "rows": 1001}"#),

@@ -22,6 +22,8 @@ use crate::runner_link::RunnerLink;
 pub(crate) struct Opened {
     /// Appended to.
     pub(crate) file: File,
+    /// Its name below `recordings/`.
+    pub(crate) name: String,
     /// Lines of events that are in it.
     pub(crate) events: u64,
     /// The time of the last of them, in microseconds from its start.
@@ -55,8 +57,8 @@ impl Recordings for RunnerLink {
     ) -> Later<'_, io::Result<Opened>> {
         Box::pin(async move {
             match self.ask(Request::Record { session, channel, created }).await {
-                Ok((Reply::Recording { events, last_us, is_new, .. }, Some(fd))) => {
-                    Ok(Opened { file: fd.into(), events, last_us, is_new })
+                Ok((Reply::Recording { file: name, events, last_us, is_new }, Some(fd))) => {
+                    Ok(Opened { file: fd.into(), name, events, last_us, is_new })
                 }
                 Ok((Reply::Failed { message, .. }, _)) => Err(io::Error::other(message)),
                 Ok((other, _)) => Err(io::Error::other(format!("unexpected answer {other:?}"))),

@@ -555,7 +555,7 @@ fn lacks(runner: &RunnerView, harness: &str) -> String {
     }
 }
 
-pub(super) fn no_slot(no: NoSlot) -> Refusal {
+pub(crate) fn no_slot(no: NoSlot) -> Refusal {
     match no {
         NoSlot::Full { max } => Refusal::RunnerFull { max, line: no.to_string() },
         NoSlot::Paused | NoSlot::Away => Refusal::RunnerAway(no.to_string()),

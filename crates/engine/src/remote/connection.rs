@@ -31,6 +31,7 @@ use super::Remote;
 use super::RunnerView;
 use super::registry::Entered;
 use super::registry::Order;
+use super::terminal::Item;
 use crate::clock::until;
 
 /// The oldest version that is spoken.
@@ -207,7 +208,7 @@ impl Remote {
     }
 
     /// Puts on record that a runner came or went.
-    fn tell(&self, action: Action, coming: &Coming, runner: &RunnerView) -> AuditEvent {
+    fn record(&self, action: Action, coming: &Coming, runner: &RunnerView) -> AuditEvent {
         let actor = Actor {
             user: Some(runner.owner_name.clone()),
             ip_address: Some(coming.address),
@@ -227,7 +228,7 @@ impl Connection<'_> {
             runner = self.runner.name, owner = self.runner.owner_name, source = %coming.address,
             generation, build = hello.build, event = "runner_connected", "runner connected",
         );
-        let came = self.remote.tell(Action::RunnerConnected, coming, &self.runner);
+        let came = self.remote.record(Action::RunnerConnected, coming, &self.runner);
         inner.audit.record_soon(
             came.detail("build", hello.build.as_str()).detail("generation", generation),
         );
@@ -258,7 +259,7 @@ impl Connection<'_> {
             event = "runner_disconnected",
             "runner disconnected",
         );
-        let went = self.remote.tell(Action::RunnerDisconnected, coming, &self.runner);
+        let went = self.remote.record(Action::RunnerDisconnected, coming, &self.runner);
         inner
             .audit
             .record_soon(went.detail("reason", closing.name()).detail("generation", generation));
@@ -341,7 +342,7 @@ impl Connection<'_> {
                 Frame::Sign => continue,
                 Frame::Binary(bytes) => {
                     self.store(&mut events).await?;
-                    self.terminal(&bytes).await?;
+                    self.terminal(bytes).await?;
                     continue;
                 }
                 Frame::Text(text) => FromRunner::decode(&text).map_err(|error| {
@@ -350,7 +351,7 @@ impl Connection<'_> {
                 })?,
             };
             match message {
-                FromRunner::Event(event) => events.push(*event),
+                FromRunner::Event(event) => self.happened(event, &mut events).await?,
                 FromRunner::Receipt { command, outcome } => {
                     // What the command did is told by the events before its receipt.
                     self.store(&mut events).await?;
@@ -397,13 +398,33 @@ impl Connection<'_> {
         Ok(())
     }
 
-    async fn terminal(&mut self, frame: &[u8]) -> Result<(), Closing> {
-        let bytes = relay::Bytes::decode(frame).map_err(|error| {
+    async fn terminal(&mut self, frame: Bytes) -> Result<(), Closing> {
+        let decoded = relay::Bytes::decode(&frame).map_err(|error| {
             tracing::warn!(runner = self.runner.name, %error, "a runner makes no sense");
             Closing::Malformed
         })?;
-        // No session of a runner's has a terminal yet.
-        self.stray(bytes.session, 1)
+        let (session, offset) = (decoded.session, decoded.offset);
+        let bytes = frame.slice_ref(decoded.bytes);
+        let item = Item::Bytes { offset, bytes };
+        match self.remote.terminals().pass(self.runner.id, session, item).await? {
+            true => Ok(()),
+            false => self.stray(session, 1),
+        }
+    }
+
+    /// Something happened in a session. What happens in terminals goes straight to them.
+    async fn happened(
+        &mut self,
+        event: Box<Sequenced>,
+        events: &mut Vec<Sequenced>,
+    ) -> Result<(), Closing> {
+        let terminals = self.remote.terminals();
+        if terminals.has(self.runner.id, event.session) {
+            terminals.pass(self.runner.id, event.session, Item::Event(event)).await?;
+        } else {
+            events.push(*event);
+        }
+        Ok(())
     }
 
     /// It spoke of a session that is not its own.

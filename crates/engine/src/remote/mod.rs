@@ -13,6 +13,7 @@
 
 mod connection;
 mod registry;
+pub(crate) mod terminal;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -49,6 +50,8 @@ pub use connection::FRAMES;
 pub use connection::Frame;
 pub use connection::Wire;
 pub(crate) use registry::Slot;
+pub use terminal::TerminalWish;
+use terminal::Terminals;
 
 /// The most sessions of one runner, until something else is said.
 const MAX_SESSIONS: usize = 3;
@@ -187,6 +190,8 @@ pub enum Closing {
     Malformed,
     /// The store does not answer.
     Store,
+    /// Something is missing in between.
+    Behind,
     /// The gateway goes down.
     Shutdown,
 }
@@ -204,6 +209,7 @@ impl Closing {
             Self::Version => "version",
             Self::Malformed => "malformed",
             Self::Store => "store",
+            Self::Behind => "behind",
             Self::Shutdown => "shutdown",
         }
     }
@@ -221,6 +227,7 @@ impl Closing {
             ),
             Self::Version => ("this runner is too old for the gateway; update it", true),
             Self::Malformed => ("what is said here makes no sense to the gateway", false),
+            Self::Behind => ("something is missing in between; come again", false),
             Self::Store => ("the gateway's store does not answer; come again", false),
             Self::Shutdown => ("the gateway is going down; come again", false),
         };
@@ -271,14 +278,23 @@ struct Inner {
     clock: Arc<dyn Clock>,
     registry: Arc<Registry>,
     hears: OnceLock<Arc<dyn Hears>>,
+    terminals: Terminals,
 }
 
 impl Remote {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { store, tokens, audit, clock } = parts;
         let registry = Arc::new(Registry::new(MAX_SESSIONS));
-        let hears = OnceLock::new();
-        Self { inner: Arc::new(Inner { store, tokens, audit, clock, registry, hears }) }
+        let inner = Inner {
+            store,
+            tokens,
+            audit,
+            clock,
+            registry,
+            hears: OnceLock::new(),
+            terminals: Terminals::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
     /// From now on this hears what runners tell. Given once, before a door is open.
@@ -338,6 +354,13 @@ impl Remote {
     /// A runner's token was revoked: its connection ends now.
     pub fn revoked(&self, id: RunnerId) {
         self.inner.registry.close(id, Closing::Revoked);
+        self.inner.terminals.gone(id);
+    }
+
+    /// Something a runner sent does not follow what was stored: it is to come again, and go on from
+    /// there.
+    fn send_away(&self, id: RunnerId) {
+        self.inner.registry.close(id, Closing::Behind);
     }
 
     /// The gateway goes down: all connections end.
@@ -379,12 +402,50 @@ impl Remote {
         self.inner.registry.set_max(max);
     }
 
+    /// Has a runner do something, and waits for nothing.
+    fn order(
+        &self,
+        runner: RunnerId,
+        session: SessionId,
+        command: Command,
+    ) -> Result<(), Unreachable> {
+        let (registry, clock) = (&self.inner.registry, self.inner.clock.clone());
+        let now = clock.mono();
+        let mut posted = Registry::post(registry, runner, session, command, now.before(WAIT))?;
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = &mut posted.answer => {}
+                () = until(clock.as_ref(), now.after(WAIT)) => {}
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells a runner something, if it is there.
+    fn tell(&self, runner: RunnerId, message: ToRunner) {
+        self.inner.registry.tell(runner, message);
+    }
+
+    /// Sends bytes for a terminal, as they travel, when there is room for them. Those for a runner that
+    /// is away are lost.
+    async fn type_in(&self, runner: RunnerId, frame: Vec<u8>) {
+        if let Some(orders) = self.inner.registry.orders(runner) {
+            let _away = tokio::time::timeout(WAIT, orders.send(registry::Order::Type(frame))).await;
+        }
+    }
+
+    fn terminals(&self) -> &Terminals {
+        &self.inner.terminals
+    }
+
     /// What is stored of the sessions a runner tells of.
     async fn have(&self, runner: &RunnerView, hello: &Hello) -> Result<Vec<Stored>, StoreError> {
-        match self.inner.hears.get() {
-            Some(hears) => hears.hello(runner, hello).await,
-            None => Ok(Vec::new()),
-        }
+        let mut have = match self.inner.hears.get() {
+            Some(hears) => hears.hello(runner, hello).await?,
+            None => Vec::new(),
+        };
+        have.extend(self.inner.terminals.hello(runner.id, hello).await);
+        Ok(have)
     }
 
     /// What became of events.

@@ -268,10 +268,24 @@ impl Registry {
         Ok(Posted { registry: this.clone(), runner, id, answer })
     }
 
-    /// Sends bytes to a terminal. False when that is not possible just now.
-    pub(super) fn type_in(&self, runner: RunnerId, frame: Vec<u8>) -> bool {
+    /// Tells a runner something, if it is there.
+    pub(super) fn tell(&self, runner: RunnerId, message: ToRunner) {
+        if let Some(known) = lock(&self.state).runners.get(&runner) {
+            known.send(Order::Tell(message));
+        }
+    }
+
+    /// The queue to a runner, if it is there, for who can wait.
+    pub(super) fn orders(&self, runner: RunnerId) -> Option<mpsc::Sender<Order>> {
         let state = lock(&self.state);
-        state.runners.get(&runner).is_some_and(|known| known.send(Order::Type(frame)))
+        let line = state.runners.get(&runner)?.line.as_ref()?;
+        Some(line.orders.clone())
+    }
+
+    /// Commands to a runner that have no receipt.
+    #[cfg(test)]
+    pub(super) fn waiting(&self, runner: RunnerId) -> usize {
+        lock(&self.state).runners.get(&runner).map_or(0, |known| known.commands.len())
     }
 
     /// A runner says what became of a command. One that nobody waits for is nothing.
@@ -377,6 +391,7 @@ impl Drop for Slot {
         let mut state = lock(&self.registry.state);
         if let Some(known) = state.runners.get_mut(&self.runner) {
             known.held.remove(&self.session);
+            known.told.remove(&self.session);
         }
     }
 }

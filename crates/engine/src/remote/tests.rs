@@ -437,19 +437,17 @@ async fn commands_on_their_way_are_bounded() {
     let house = House::new().await;
     let runner = house.runner("laptop").await;
     let (_peer, _) = house.connect(runner, &[]).await;
-    let waiting: Vec<_> = (0..registry::MAX_COMMANDS + 8)
+    let waiting: Vec<_> = (0..registry::MAX_COMMANDS)
         .map(|_| {
             let remote = house.remote.clone();
             let session = SessionId::new();
             tokio::spawn(async move { remote.command(runner, session, interrupt()).await })
         })
         .collect();
-    until_it_is("a full queue", async || {
-        // One that is dropped before it is answered takes no place.
-        let one_more = house.remote.command(runner, SessionId::new(), interrupt());
-        timeout(Duration::from_millis(1), one_more).await == Ok(Err(Unreachable::Busy))
-    })
-    .await;
+    let registry = &house.remote.inner.registry;
+    until_it_is("a full queue", async || registry.waiting(runner) == registry::MAX_COMMANDS).await;
+    let one_more = house.remote.command(runner, SessionId::new(), interrupt()).await;
+    assert_eq!(one_more, Err(Unreachable::Busy));
     waiting.iter().for_each(JoinHandle::abort);
 }
 

@@ -11,6 +11,7 @@ mod disguise;
 mod docker;
 mod edges;
 mod extend;
+mod far_terminals;
 mod files;
 mod forward;
 mod fuzzed;

@@ -145,7 +145,7 @@ fn code(closing: Closing) -> u16 {
         Closing::Slow => TOO_SLOW,
         Closing::Revoked => REVOKED,
         Closing::Version | Closing::Malformed => NOT_ALLOWED,
-        Closing::Store => AGAIN_LATER,
+        Closing::Store | Closing::Behind => AGAIN_LATER,
         Closing::Shutdown => GOING_DOWN,
     }
 }
