@@ -70,6 +70,9 @@ pub enum ExtendError {
     /// Its shim does not answer.
     #[error("the session does not answer; try again in a moment")]
     Silent,
+    /// The runner it is on has limits of its own.
+    #[error("{0}")]
+    Runner(String),
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreUnavailable),

@@ -65,6 +65,7 @@ pub(crate) fn open(
         return Err(io::Error::other("not a plain file"));
     }
     let found = cast::recover(&mut file).map_err(io::Error::other)?.verified;
+    note(&day, session, channel, &name)?;
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&day, &name, flags, Mode::empty())?;
     Ok(Opened {
@@ -74,6 +75,19 @@ pub(crate) fn open(
         last_us: found.duration_us,
         is_new: found.whole_lines == 0,
     })
+}
+
+/// Has the sidecar of a session that was over, and goes on, know of its next recording.
+fn note(day: &OwnedFd, session: SessionId, channel: u16, recording: &str) -> io::Result<()> {
+    let Some(mut sidecar) = read(day, session)? else { return Ok(()) };
+    let n = u32::from(channel);
+    if sidecar.channels.iter().any(|known| known.n == n) {
+        return Ok(());
+    }
+    let recording = recording.to_owned();
+    sidecar.channels.push(sidecar::Channel { n, recording, ..sidecar::Channel::default() });
+    let name = format!("{session}.json");
+    files::replace(day.as_fd(), &name, &sidecar.to_json()?, files::Durability::Power)
 }
 
 /// Measures a recording and says in the sidecar that it is complete. None where there is none.

@@ -297,6 +297,7 @@ impl From<ExtendError> for Refused {
             ExtendError::Unknown => Self::NotFound(line),
             ExtendError::Forbidden => Self::Forbidden("you may not extend this session"),
             ExtendError::Over
+            | ExtendError::Runner(_)
             | ExtendError::NotStarted
             | ExtendError::No(NoExtension::NoDeadline) => Self::Conflict(line),
             ExtendError::No(_) => Self::Invalid { field: "seconds", why: line },

@@ -1,12 +1,12 @@
 //! A recording as it grows: what there is, then what comes, until it is complete.
 
 use std::fs::File;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use sojourn_engine::session::Session;
 use tokio::io::AsyncReadExt;
 
 /// So much is read at once.
@@ -18,15 +18,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A recording, followed.
 struct Following {
     file: tokio::fs::File,
-    /// None: it is complete, or was when this was last asked.
-    session: Option<Session>,
+    /// Resolves when it is complete.
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
     over: bool,
 }
 
-/// The file's bytes as they come, until the session is over; `session` is none when it is already.
-pub(crate) fn follow(file: File, session: Option<Session>) -> Body {
-    let over = session.is_none();
-    let following = Following { file: tokio::fs::File::from_std(file), session, over };
+/// The file's bytes as they come, until the session is over, which `end` says.
+pub(crate) fn follow(file: File, end: impl Future<Output = ()> + Send + 'static) -> Body {
+    let file = tokio::fs::File::from_std(file);
+    let following = Following { file, end: Box::pin(end), over: false };
     Body::from_stream(stream::try_unfold(following, |mut following| async move {
         let part = following.next().await?;
         Ok::<_, std::io::Error>(part.map(|part| (part, following)))
@@ -46,11 +46,9 @@ impl Following {
             if self.over {
                 return Ok(None);
             }
-            if let Some(session) = &self.session {
-                tokio::select! {
-                    () = session.over() => self.over = true,
-                    () = tokio::time::sleep(LOOK) => {}
-                }
+            tokio::select! {
+                () = &mut self.end => self.over = true,
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }

@@ -85,7 +85,14 @@ async fn read(
         }
     }
     if to_the_end {
-        let body = follow::follow(file, gate.engine().session(session.id));
+        let (engine, id) = (gate.engine().clone(), session.id);
+        let end = async move {
+            match engine.session(id) {
+                Some(session) => session.over().await,
+                None => engine.agents().over(id).await,
+            }
+        };
+        let body = follow::follow(file, end);
         return Ok(([(CONTENT_TYPE, "application/x-asciicast")], body).into_response());
     }
     let file = tokio::fs::File::from_std(file).take(length);

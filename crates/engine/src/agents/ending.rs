@@ -9,6 +9,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::extension;
 use sojourn_core::extension::Reach;
 use sojourn_core::extension::Standing;
+use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Mono;
 use sojourn_core::time::micros;
@@ -77,6 +78,22 @@ impl Agents {
         true
     }
 
+    /// Ends what was on a runner that is nobody's any more.
+    pub fn runner_removed(&self, runner: RunnerId) {
+        for agent in self.all().into_iter().filter(|agent| agent.runner == runner) {
+            self.lose(&agent, "its runner was removed");
+        }
+    }
+
+    /// Ends a session that no runner will ever speak of again.
+    pub(super) fn lose(&self, agent: &Arc<Agent>, why: &'static str) {
+        let (agents, agent) = (self.clone(), agent.clone());
+        let lost = Ending { reason: EndReason::RunnerLost, by: None };
+        self.kit.tasks.spawn(async move {
+            agents.give_up(&agent, lost, Some(why.to_owned())).await;
+        });
+    }
+
     pub(super) async fn send_end(&self, agent: &Arc<Agent>, ending: Ending) {
         let Ending { reason, by } = ending;
         let why = by.as_ref().and_then(|by| by.why.clone());
@@ -122,29 +139,26 @@ impl Agents {
         beyond: bool,
     ) -> Result<Extended, ExtendError> {
         let agent = self.held(kept.new.id).ok_or(ExtendError::Over)?;
-        let mut work = Work::on(agent.clone()).await;
-        let (now, wall) = (self.kit.clock.mono(), self.kit.clock.wall());
-        let (deadline, started, goes_on) = {
-            let shown = agent.shown();
-            let goes_on = shown.ending.is_none() && shown.ended.is_none();
-            (shown.lease.deadline(), shown.started_at, goes_on)
-        };
-        if !goes_on || work.is_closed() {
-            return Err(ExtendError::Over);
-        }
-        let started = started.ok_or(ExtendError::NotStarted)?;
-        let elapsed = u64::try_from(wall.0.saturating_sub(started.0)).unwrap_or(0);
-        let remaining = (deadline != Mono::NEVER).then(|| deadline.since(now));
-        let standing = Standing { elapsed: Duration::from_micros(elapsed), remaining };
         let reach = match beyond {
             true => Reach::Beyond,
             false => Reach::Policy(agent.new.limits.max_runtime),
         };
-        let left = extension::extended(standing, extension.by, reach)?;
-        let extended = Extended { deadline: wall.after(left), left };
+        self.extended(&agent, extension.by, reach)?;
         if !self.kit.audit.is_writable() {
             return Err(ExtendError::Audit);
         }
+        // Before the book is taken: what its runner says meanwhile is written there.
+        let command = Command::Extend { by: extension.by };
+        match self.kit.remote.command(agent.runner, agent.id, command).await {
+            Ok(Receipt::Accepted | Receipt::Duplicate) => {}
+            Ok(Receipt::Rejected { message, .. }) => return Err(ExtendError::Runner(message)),
+            Err(_) => return Err(ExtendError::Silent),
+        }
+        let mut work = Work::on(agent.clone()).await;
+        // It may have been moved meanwhile; it is later by as much in any case.
+        let left = self.extended(&agent, extension.by, Reach::Beyond)?;
+        let (now, wall) = (self.kit.clock.mono(), self.kit.clock.wall());
+        let extended = Extended { deadline: wall.after(left), left };
         let event = Event::new(wall, Action::SessionExtended, extension.actor.clone())
             .session(agent.id)
             .detail("seconds", serde_json::json!(Seconds(extension.by)))
@@ -161,10 +175,21 @@ impl Agents {
             shown.lease.move_deadline(now.after(left));
             told.push(Told::Lease);
         });
-        let command = Command::Extend { by: extension.by };
-        match self.kit.remote.command(agent.runner, agent.id, command).await {
-            Ok(Receipt::Accepted | Receipt::Duplicate) => Ok(extended),
-            _ => Err(ExtendError::Silent),
+        Ok(extended)
+    }
+
+    /// What is left until a session's deadline once it is moved by so much.
+    fn extended(&self, agent: &Agent, by: Duration, reach: Reach) -> Result<Duration, ExtendError> {
+        let (now, wall) = (self.kit.clock.mono(), self.kit.clock.wall());
+        let shown = agent.shown();
+        if shown.ending.is_some() || shown.ended.is_some() {
+            return Err(ExtendError::Over);
         }
+        let started = shown.started_at.ok_or(ExtendError::NotStarted)?;
+        let elapsed = u64::try_from(wall.0.saturating_sub(started.0)).unwrap_or(0);
+        let deadline = shown.lease.deadline();
+        let remaining = (deadline != Mono::NEVER).then(|| deadline.since(now));
+        let standing = Standing { elapsed: Duration::from_micros(elapsed), remaining };
+        Ok(extension::extended(standing, by, reach)?)
     }
 }

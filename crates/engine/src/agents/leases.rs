@@ -19,6 +19,9 @@ const SLACK: Duration = Duration::from_secs(15);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// How long after its end was due a session is given up whose runner does not come back.
+const AWAY: Duration = Duration::from_secs(86_400);
+
 /// The longest start: the sum of what its steps may take.
 const START: Duration = Duration::from_secs(300);
 
@@ -73,6 +76,10 @@ impl Agents {
                             false => expired(&mut shown.lease.clone(), late),
                         }
                     }
+                    // Its runner will not come back any more.
+                    _ if !linked && now >= shown.lease.deadline().after(AWAY) => {
+                        Some(EndReason::RunnerLost)
+                    }
                     _ => None,
                 }
             };
@@ -102,7 +109,9 @@ impl Agents {
                 let event = self.exceeded(&agent, limit, configured, reached);
                 self.kit.audit.record_soon(event);
             }
-            if reason == EndReason::Failed {
+            if reason == EndReason::RunnerLost {
+                self.lose(&agent, "its runner did not come back");
+            } else if reason == EndReason::Failed {
                 let (agents, agent) = (self.clone(), agent.clone());
                 let failed = Ending { reason, by: None };
                 self.kit.tasks.spawn(async move {

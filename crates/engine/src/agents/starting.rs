@@ -355,7 +355,13 @@ impl Agents {
         let message = match receipt {
             Ok(Receipt::Accepted | Receipt::Duplicate) => return,
             Ok(Receipt::Rejected { code: _, message }) => message,
-            Err(error) => error.to_string(),
+            Err(error) => {
+                // It may have been started, and must not go on unseen.
+                let (agents, agent) = (self.clone(), agent.clone());
+                let failed = Ending { reason: EndReason::Failed, by: None };
+                self.kit.tasks.spawn(async move { agents.send_end(&agent, failed).await });
+                error.to_string()
+            }
         };
         if agent.shown().standing.phase == Phase::Starting {
             self.not_started(agent, message).await;

@@ -13,6 +13,7 @@ use sojourn_core::end::Exit;
 use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
+use sojourn_core::wire::relay::Command;
 use sojourn_core::wire::relay::Event;
 use sojourn_core::wire::relay::MessageState;
 use sojourn_core::wire::relay::Outcome;
@@ -230,6 +231,16 @@ impl Agents {
         Ok(heard)
     }
 
+    /// A session's end is on record: its runner need not keep anything of it. One that does not hear
+    /// this learns it when it comes again.
+    async fn forget(&self, agent: &Agent) {
+        let (runner, session) = (agent.runner, agent.id);
+        let forget = Command::Forget { session };
+        if let Err(error) = self.kit.remote.command(runner, session, forget).await {
+            tracing::debug!(%session, %error, "a runner has not heard that a session is on record");
+        }
+    }
+
     /// Writes events to the recording, on the disk when this returns.
     async fn record(&self, work: &mut Work) -> io::Result<()> {
         if work.events.is_empty() {
@@ -359,7 +370,7 @@ impl Agents {
                 );
             }
             Effect::Over { reason, exit, output, message } => {
-                self.over(work, (reason, exit, output, message), follow).await?;
+                self.finish(work, (reason, exit, output, message), follow).await?;
             }
         }
         Ok(())
@@ -407,7 +418,7 @@ impl Agents {
     }
 
     /// It is over: its recording is sealed, and its end goes on record.
-    async fn over(
+    async fn finish(
         &self,
         work: &mut Work,
         (reason, exit, output, message): (EndReason, Option<Exit>, u64, Option<String>),
@@ -503,6 +514,8 @@ impl Agents {
         }
         if is_over {
             self.let_go(&agent);
+            let agents = self.clone();
+            self.kit.tasks.spawn(async move { agents.forget(&agent).await });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Conversations with a runner that is the test: what a person and a runner see of each other.
 
 mod desk;
+mod peer;
 
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Limit;

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Event;
@@ -37,6 +38,9 @@ use crate::listing::StoreUnavailable;
 use crate::view::LeaseView;
 use crate::view::Seconds;
 use crate::visiting::Person;
+
+/// How often it is looked whether a session is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Events that are read at once.
 const PAGE: u32 = 200;
@@ -147,6 +151,17 @@ impl Agents {
             shown: HashSet::new(),
             over,
         }))
+    }
+
+    /// Resolves when a session is over.
+    pub async fn over(&self, id: SessionId) {
+        while let Some(agent) = self.held(id) {
+            let (is_over, mut news, _) = agent.look(|shown| shown.ended.is_some());
+            // Its end is told just before it is let go.
+            let told =
+                async { while !is_over && !matches!(news.recv().await, Ok(Told::Ended { .. })) {} };
+            let _later = tokio::time::timeout(LOOK, told).await;
+        }
     }
 
     /// Events of a session from this one on.

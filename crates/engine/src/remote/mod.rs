@@ -253,6 +253,7 @@ impl Engine {
     ) -> Result<bool, TokenError> {
         let revoked = self.tokens().revoke(id, of, by).await?;
         self.remote().revoked(id.into());
+        self.agents().runner_removed(id.into());
         Ok(revoked)
     }
 }

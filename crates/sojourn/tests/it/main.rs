@@ -1,6 +1,7 @@
 //! The whole program, as its users have it: a real gateway, the real `ssh`, real sandboxes.
 
 mod abuse;
+mod agents;
 mod bait;
 mod cli;
 mod clients;

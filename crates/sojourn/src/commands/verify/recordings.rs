@@ -164,6 +164,13 @@ impl Recordings {
         if is_removed && !stay.day.join(&channel.recording).exists() {
             return;
         }
+        if channel.sha256.is_empty() {
+            // An agent's, which was taken up again and is being written.
+            if let Some(verified) = self.read_whole(stay, &channel.recording) {
+                self.on_record(stay, file, &verified, ends);
+            }
+            return;
+        }
         let Some((verified, fault)) = self.read(stay, &channel.recording) else { return };
         if verified.bytes != channel.bytes || verified.sha256 != channel.sha256 {
             self.changed(file, channel, &verified, fault);
