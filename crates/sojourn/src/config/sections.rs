@@ -279,8 +279,8 @@ keys! {
         /// Sessions that a user, and an address (of IPv6, one /64), may start or resume at the web
         /// door in any minute; 0 = any number.
         starts_per_minute: u32 = 5, from 0, to 10_000;
-        /// Messages to an agent in a minute, by session.
-        messages_per_minute: u32 = 60, later;
+        /// Messages to an agent in any minute, by session; 0 = any number.
+        messages_per_minute: u32 = 60, from 0, to 10_000;
         /// Tries to sign in at the web door that an address may make in a minute, whatever comes of
         /// them; 0 = any number. Guesses are slowed down long before.
         sign_ins_per_minute: u32 = 600, from 0, to 1_000_000;

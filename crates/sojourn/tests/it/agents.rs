@@ -326,8 +326,12 @@ fn flaw_21_an_interrupt_is_passed_on_and_the_session_goes_on() {
     let body = json!({"seconds": 60, "why": "more to do"});
     mia.post(&format!("/api/sessions/{id}/extend"), &body).refused(422, "INVALID");
     let mut adam = gateway.signed_in("adam", PASSWORD);
-    adam.post(&format!("/api/sessions/{id}/extend"), &body).expect(202);
-    runner.command("extend");
+    // It is answered when the runner has done it.
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| adam.post(&format!("/api/sessions/{id}/extend"), &body));
+        runner.command("extend");
+        asked.join().expect("an answer").expect(202);
+    });
     let ended = adam.post("/api/sessions/end-all", &json!({"runner": "laptop"})).expect(202);
     assert_eq!(ended["ended"], 1);
     runner.command("end");
