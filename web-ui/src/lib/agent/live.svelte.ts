@@ -6,6 +6,11 @@ import { apply, asks, begin, type Conversation, type Item, message, open, type W
 import { type Happened, type MessageState, type Prompt, type Question, read, type Usage } from "./events";
 import { type Frame, Link, type Message } from "./link";
 
+/** More events at once than these are not an agent that speaks, but a page that catches up. */
+const MANY = 100;
+/** Then it is drawn only so often, in milliseconds. */
+const CALM = 600;
+
 export interface Answered {
   allow: boolean;
   remember?: boolean;
@@ -28,6 +33,9 @@ export class Live {
   outbox = $state<Message[]>([]);
   private buffer: Happened[] = [];
   private frame = 0;
+  private later: ReturnType<typeof setTimeout> | undefined;
+  /** Much came lately: somebody catches up. */
+  private burst = true;
   private fresh = true;
   private link: Link | null = null;
 
@@ -166,14 +174,25 @@ export class Live {
       this.link?.arrived(id);
       this.refreshOutbox();
     }
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.flush());
+    this.plan();
+  }
+
+  /** Draws soon: in the next frame, or, while much comes at once, when more of it is there. */
+  private plan(): void {
     // Frames stop where nobody looks; what comes then must not pile up.
-    else if (this.buffer.length > 2000) this.flush();
+    if (this.buffer.length > 5000) this.flush();
+    else if (!this.frame && !this.later) {
+      if (this.burst) this.later = setTimeout(() => this.flush(), CALM);
+      else this.frame = requestAnimationFrame(() => this.flush());
+    }
   }
 
   private flush(): void {
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
     this.frame = 0;
+    this.later = undefined;
+    this.burst = this.buffer.length > MANY;
     for (const happened of this.buffer.splice(0)) apply(this.conversation, happened);
     this.loading = false;
     this.version += 1;
@@ -221,6 +240,7 @@ export class Live {
 
   stop(): void {
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
     this.link?.stop();
   }
 }
