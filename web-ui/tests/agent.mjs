@@ -60,8 +60,8 @@ await scenario(async ({ window }) => {
   await stop.click();
   await one.getByText("Interrupted.").waitFor();
   await until("what waited is said", async () => (await queue.count()) === 0);
-  await one.locator(".item.user", { hasText: SAYS }).waitFor();
-  assert.equal(await one.locator(".item.user").count(), 3, "nothing twice");
+  await one.locator(".item.is-user", { hasText: SAYS }).waitFor();
+  assert.equal(await one.locator(".item.is-user").count(), 3, "nothing twice");
   await accessible(one, "a conversation");
 
   // When it is over it can be read, and replayed.
