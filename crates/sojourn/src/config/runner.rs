@@ -29,6 +29,13 @@ const PRESETS: [(&str, &[&str]); 4] = [
     ("opencode", &["opencode", "acp"]),
 ];
 
+/// What a known agent needs in order to ask at all: opencode allows itself everything by default.
+const ASKS: [(&str, &str, &str); 1] = [(
+    "opencode",
+    "OPENCODE_PERMISSION",
+    r#"{"edit":"ask","bash":"ask","webfetch":"ask","external_directory":"ask"}"#,
+)];
+
 fn known() -> Vec<String> {
     std::iter::once(SHELL).chain(PRESETS.map(|(name, _)| name)).map(str::to_owned).collect()
 }
@@ -159,10 +166,15 @@ impl Runner {
             true => usual.iter().map(|word| (*word).to_owned()).collect(),
             false => own.command,
         };
+        let mut env = own.env.0;
+        for (_, name, value) in ASKS.iter().filter(|(agent, _, _)| *agent == name) {
+            // Whoever configures it otherwise, means it.
+            env.entry((*name).to_owned()).or_insert_with(|| (*value).to_owned());
+        }
         options::Harness {
             kind: if name == SHELL { Spoken::Terminal } else { Spoken::Agent },
             command,
-            env: own.env.0,
+            env,
             mode: own.mode,
             allow_bypass: own.allow_bypass,
         }
@@ -214,6 +226,8 @@ mod tests {
         let usual = runner("").to_harnesses();
         assert_eq!(usual["gemini"].command, ["gemini", "--acp"]);
         assert_eq!(usual.len(), 5);
+        // Left to itself it asks nobody.
+        assert!(usual["opencode"].env["OPENCODE_PERMISSION"].contains("\"bash\":\"ask\""));
     }
 
     #[test]
