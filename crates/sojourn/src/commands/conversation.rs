@@ -59,6 +59,7 @@ impl Teller {
             "turn_cut" => {
                 self.line(&mut out, &format!("- the turn was cut off: {}", cut(text("why"))))
             }
+            "notice" => self.line(&mut out, &format!("! {}", cut(text("message")))),
             "mode" => self.line(&mut out, &format!("- mode: {}", cut(text("mode")))),
             "diff" => {
                 let files = event["files"].as_array().map_or(0, Vec::len);

@@ -133,6 +133,11 @@ test("a turn that is cut leaves nothing running", () => {
   expect(conversation.turn).toBe(0);
 });
 
+test("what a person should know is said", () => {
+  const conversation = told({ type: "notice", code: "interrupt_ignored", message: "the agent goes on; end the session" });
+  expect(conversation.items).toMatchObject([{ is: "note", text: "The agent goes on; end the session.", grave: true }]);
+});
+
 test("the same tool id in another start of the agent is another call", () => {
   const conversation = begin();
   apply(conversation, { seq: 1, epoch: 1, at: 1, event: calls("0", { title: "a" }, "tool_call") });

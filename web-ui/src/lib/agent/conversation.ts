@@ -272,6 +272,7 @@ const CUT: Record<string, string> = {
   interrupted: "Interrupted",
   agent_died: "The agent stopped in the midst of this",
   runner_died: "The runner stopped in the midst of this",
+  ended: "Ended in the midst of this",
 };
 
 /** The words for a step of the start. */
@@ -363,6 +364,8 @@ export function apply(c: Conversation, happened: Happened): void {
       if (last?.is === "stderr") return put(c, { ...last, text: `${last.text}\n${event.text}` });
       return put(c, { is: "stderr", key: `stderr${seq}`, ...base, text: event.text });
     }
+    case "notice":
+      return note(c, happened, `${event.message.charAt(0).toUpperCase()}${event.message.slice(1)}.`, true);
     case "turn_cut":
       cut(c, at);
       note(c, happened, `${CUT[event.why] ?? `Cut off: ${event.why}`}.`, event.why !== "interrupted");

@@ -71,6 +71,7 @@ export type Event =
   | ({ type: "usage" } & Usage)
   | { type: "diff"; files: string[]; patch: string; truncated: boolean }
   | { type: "stderr"; text: string }
+  | { type: "notice"; code: string; message: string }
   | { type: "turn_cut"; why: string }
   | { type: "turn_ended"; stop_reason: string }
   | { type: "limit_warned"; limit: string; seconds: number }
