@@ -186,6 +186,12 @@ impl Session {
         self.shared.id
     }
 
+    /// The runner it is on; none: the built-in one.
+    #[must_use]
+    pub fn runner(&self) -> Option<RunnerId> {
+        self.shared.remote
+    }
+
     /// Starts a program in a new channel. A shell with a terminal, for a connection that came back, is
     /// the terminal that waits, if there is one.
     ///

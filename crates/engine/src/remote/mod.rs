@@ -36,6 +36,7 @@ use sojourn_core::wire::relay::Stored;
 use sojourn_core::wire::relay::ToRunner;
 use sojourn_store::Store;
 use sojourn_store::StoreError;
+use tokio::sync::watch;
 
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
@@ -340,6 +341,12 @@ impl Remote {
     #[must_use]
     pub fn is_connected(&self, runner: RunnerId) -> bool {
         self.inner.registry.is_connected(runner)
+    }
+
+    /// The same, as it changes.
+    #[must_use]
+    pub fn link(&self, runner: RunnerId) -> watch::Receiver<bool> {
+        self.inner.registry.link(runner)
     }
 
     /// New sessions may start on a runner, or not. False when there is no such runner.

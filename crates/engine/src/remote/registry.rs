@@ -23,6 +23,7 @@ use sojourn_core::wire::relay::ToRunner;
 use sojourn_store::Runner;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Closing;
@@ -56,6 +57,8 @@ struct Known {
     generation: u64,
     /// The connection that counts.
     line: Option<Line>,
+    /// Whether there is one, for those who look on at its sessions.
+    link: watch::Sender<bool>,
     /// Since when there is none.
     gone_at: Option<Mono>,
     paused: bool,
@@ -158,6 +161,11 @@ impl Registry {
         lock(&self.state).runners.get(&runner).is_some_and(|known| known.line.is_some())
     }
 
+    /// Whether this runner is connected, as it changes.
+    pub(super) fn link(&self, runner: RunnerId) -> watch::Receiver<bool> {
+        lock(&self.state).runners.entry(runner).or_default().link.subscribe()
+    }
+
     /// A runner as it is now.
     pub(super) fn view(&self, row: Runner) -> RunnerView {
         let state = lock(&self.state);
@@ -198,6 +206,7 @@ impl Registry {
         if let Some(before) = known.line.replace(line) {
             before.closer.close(Closing::Replaced);
         }
+        known.link.send_if_modified(|there| !std::mem::replace(there, true));
         Entered { generation: known.generation, orders, closer, max_sessions }
     }
 
@@ -218,6 +227,7 @@ impl Registry {
         let left = self.of(runner, generation, |known| {
             known.line = None;
             known.gone_at = Some(now);
+            known.link.send_if_modified(|there| std::mem::replace(there, false));
         });
         left.is_some()
     }

@@ -33,7 +33,11 @@ struct Session {
 }
 
 fn house() -> (Gateway, Browser, Far) {
-    let gateway = gateway(&Options::default());
+    house_with("")
+}
+
+fn house_with(limits: &str) -> (Gateway, Browser, Far) {
+    let gateway = gateway(&Options { limits: limits.to_owned(), ..Options::default() });
     for (name, role) in [("mia", "member"), ("adam", "admin")] {
         gateway.add_user(name, role, PASSWORD);
     }
@@ -272,12 +276,17 @@ fn a_terminal_whose_runner_is_away_waits_for_it_and_is_ended_when_it_comes() {
     let mut session = far.start(&gateway, &mut mia);
     let path = format!("/api/sessions/{}", session.id);
     let token = far.token.clone();
+    let mut page = mia.socket(&attach(&session));
+    page.wait_for("lease");
     drop(far);
+    page.wait_for("runner_disconnected");
+    assert_eq!(page.wait_for("status")["status"], "disconnected");
     until("it is out of reach", PATIENCE, || {
         (mia.get(&path).expect(200)["status"] == "disconnected").then_some(())
     });
     mia.delete(&path).expect(202);
     let mut far = Far::connect(&gateway, &token, Some(&session));
+    page.wait_for("runner_reconnected");
     let end = far.command("end");
     assert_eq!(end["body"]["reason"], "ended_by");
     let ended = json!({"type": "ended", "reason": "ended_by", "output_bytes": 0});
@@ -319,4 +328,133 @@ fn a_shell_that_a_runner_will_not_start_is_refused_with_its_reason() {
     assert_eq!(refused["field"], "runner", "flaw 4: nobody starts on somebody else's machine");
     let runners = mia.get("/api/runners").expect(200);
     assert_eq!(runners["items"][0]["sessions"], 0);
+}
+
+#[test]
+fn of_twenty_who_start_at_once_on_a_runner_with_three_slots_three_run() {
+    let limits = "starts_per_minute = 100\nmax_concurrent_sessions = 64\n\
+                  max_sessions_per_user = 64\n";
+    let (gateway, mut mia, far) = house_with(limits);
+    let Far { socket: mut far, .. } = far;
+    let csrf = mia.csrf.clone();
+    let body = json!({"harness": "shell", "runner": "laptop"});
+    let outcomes: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..20)
+            .map(|_| {
+                let mut page = mia.copy();
+                page.csrf.clone_from(&csrf);
+                let body = &body;
+                scope.spawn(move || {
+                    let answer = page.post("/api/sessions", body);
+                    (answer.status, answer.json())
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            let told = far.wait_for("command");
+            assert_eq!(told["body"]["do"], "start");
+            let outcome = json!({"is": "accepted"});
+            let receipt =
+                json!({"type": "receipt", "command": told["command"], "outcome": outcome});
+            far.json(&receipt).expect("a receipt");
+            let started = json!({"type": "event", "session": told["session"], "epoch": 1,
+                "seq": 1, "at": 1_795_345_331_532_000_i64, "event": {"type": "started"}});
+            far.json(&started).expect("an event");
+        }
+        asked.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    });
+    let started = outcomes.iter().filter(|(status, _)| *status == 201).count();
+    let full = outcomes.iter().filter(|(status, answer)| {
+        *status == 429
+            && answer["code"] == "LIMIT_REACHED"
+            && answer["limit"] == "max_sessions_per_runner"
+            && answer["max_sessions"] == 3
+    });
+    assert_eq!((started, full.count()), (3, 17), "{outcomes:?}\n{}", gateway.log());
+    assert_eq!(mia.get("/api/runners").expect(200)["items"][0]["sessions"], 3);
+}
+
+/// The real `sojourn runner`, ended when this is dropped.
+struct RealRunner(std::process::Child);
+
+impl Drop for RealRunner {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn a_shell_on_a_real_runner_survives_its_gateway_and_ends_with_its_status() {
+    let mut gateway = gateway(&Options::default());
+    gateway.add_user("mia", "member", PASSWORD);
+    let mut mia = gateway.signed_in("mia", PASSWORD);
+    let made = mia.post("/api/runners", &json!({"name": "laptop"})).expect(201);
+    let token = gateway.scratch().file("runner.token", made["token"].as_str().expect("a token"));
+    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("its mode");
+    let work = gateway.scratch().path().join("work");
+    fs::create_dir(&work).expect("a directory");
+    // There it is after it was killed, as well.
+    let port = gateway.web_port();
+    let config = gateway.scratch().path().join("sojourn.toml");
+    let written = fs::read_to_string(&config).expect("a configuration");
+    let any = "[web]\nlisten = \"127.0.0.1:0\"";
+    assert!(written.contains(any));
+    let this = format!("[web]\nlisten = \"127.0.0.1:{port}\"");
+    fs::write(&config, written.replace(any, &this)).expect("a configuration");
+    let log = fs::File::create(gateway.scratch().path().join("runner.log")).expect("its log");
+    let runner = std::process::Command::new(env!("CARGO_BIN_EXE_sojourn"))
+        .args(["runner", "--gateway", &format!("http://127.0.0.1:{port}"), "--name", "laptop"])
+        .arg("--token-file")
+        .arg(&token)
+        .arg("--allow")
+        .arg(&work)
+        .env("HOME", gateway.scratch().path())
+        .env("XDG_STATE_HOME", gateway.scratch().path().join("state"))
+        .env("SHELL", "/bin/sh")
+        .env_remove("DBUS_SESSION_BUS_ADDRESS")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the runner");
+    let _runner = RealRunner(runner);
+    let said = gateway.scratch().path().join("runner.log");
+    let said = || fs::read_to_string(&said);
+    until("the runner is there", PATIENCE, || {
+        let runners = mia.get("/api/runners").expect(200);
+        (runners["items"][0]["connected"] == true).then_some(())
+    });
+    let cwd = work.to_str().expect("a path in UTF-8");
+    let wish = json!({"harness": "shell", "runner": "laptop", "cwd": cwd});
+    let answer = mia.post("/api/sessions", &wish);
+    assert_eq!(answer.status, 201, "{}\n{:?}\n{}", answer.text(), said(), gateway.log());
+    let id = answer.json()["session_id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/sessions/{id}/attach");
+    let mut page = mia.socket(&path);
+    page.wait_for("lease");
+    page.input(b"pwd; echo one-$((40 + 2))\n").expect("typing");
+    let shown = page.wait_for_output("one-42");
+    assert!(shown.contains(cwd), "{shown:?}");
+    gateway.kill();
+    gateway.launch();
+    let mut mia = gateway.signed_in("mia", PASSWORD);
+    until("the runner is back", PATIENCE, || {
+        let runners = mia.get("/api/runners").expect(200);
+        (runners["items"][0]["connected"] == true).then_some(())
+    });
+    let mut page = mia.socket(&path);
+    page.wait_for_output("one-42");
+    page.input(b"echo two-$((40 + 2)); exit 9\n").expect("typing");
+    page.wait_for_output("two-42");
+    let ended = page.wait_for("ended");
+    assert_eq!((&ended["reason"], &ended["exit"]["code"]), (&json!("exited"), &json!(9)));
+    gateway.cli(&["verify", &id]);
+    let refused =
+        mia.post("/api/sessions", &json!({"harness": "shell", "runner": "laptop", "cwd": "/etc"}));
+    refused.refused(503, "RUNNER_UNAVAILABLE");
 }

@@ -157,6 +157,10 @@ pub(super) enum Tell {
         /// The line about it.
         message: String,
     },
+    /// The runner it is on is out of reach.
+    RunnerDisconnected,
+    /// It is there again.
+    RunnerReconnected,
     /// The login ends soon.
     LoginExpiring {
         /// In so long.

@@ -23,6 +23,7 @@ use sojourn_engine::watching::Read;
 use sojourn_engine::watching::Stays;
 use sojourn_engine::watching::Watching;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::LONGEST_TOLD;
@@ -144,6 +145,7 @@ impl Telling<'_> {
         let mut printed = self.watching.printed();
         let mut seen = self.shared.seen.subscribe();
         let mut pulse = engine.pulse();
+        let mut link = self.watching.session().runner().map(|id| engine.remote().link(id));
         let mut reminders = visit.caller.login().map(|login| login.reminders());
         self.shared.heard.store(*pulse.borrow_and_update(), Ordering::Release);
         self.told = news.borrow_and_update().clone();
@@ -193,6 +195,11 @@ impl Telling<'_> {
                 Ok(()) = pulse.changed() => {
                     let beat = *pulse.borrow_and_update();
                     self.look_after(beat).await?;
+                }
+                there = linked(&mut link) => {
+                    let tell = if there { Tell::RunnerReconnected } else { Tell::RunnerDisconnected };
+                    self.send(tell.message()).await?;
+                    self.send(Tell::Status { status: self.status() }.message()).await?;
                 }
                 left = remind(&mut reminders) => {
                     self.send(Tell::LoginExpiring { seconds: left.as_secs() }.message()).await?;
@@ -328,8 +335,13 @@ impl Telling<'_> {
     }
 
     fn status(&self) -> Status {
-        match self.watching.session().goes_on() {
-            true => Status::Running,
+        let session = self.watching.session();
+        let remote = self.visit.gate.engine().remote();
+        match session.goes_on() {
+            true if session.runner().is_none_or(|runner| remote.is_connected(runner)) => {
+                Status::Running
+            }
+            true => Status::Disconnected,
             false => Status::Ending,
         }
     }
@@ -443,6 +455,16 @@ async fn next_event(driving: &mut Option<Driving>, has_all: bool) -> Option<Chan
         Some(driving) if has_all => driving.output.next().await,
         _ => std::future::pending().await,
     }
+}
+
+/// Whether a session's runner is there, when that changes.
+async fn linked(link: &mut Option<watch::Receiver<bool>>) -> bool {
+    if let Some(link) = link
+        && link.changed().await.is_ok()
+    {
+        return *link.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 pub(super) async fn remind(reminders: &mut Option<sojourn_engine::login::Reminders>) -> Duration {

@@ -72,6 +72,8 @@ pub(super) const GENERAL: &[(&str, &str)] = &[
     ("POST /api/sessions", "-+x+x++x++"),
     ("POST /api/sessions/end-all", ADMINS),
     ("GET /api/audit", "-x++xxxxx+"),
+    ("GET /api/audit/verify", "-x++xxxxx+"),
+    ("GET /api/profiles", KNOWN),
     ("GET /metrics", "-x++xxx+++"),
     // Signs out whoever is signed in: the last of all.
     ("POST /api/auth/logout", ALL),
