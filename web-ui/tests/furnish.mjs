@@ -47,12 +47,14 @@ export async function furnish(window, name, password) {
   const disk = await start(ana, { why: "what fills the disk" });
   const vim = "vim -R -N -c 'syntax on' -c 'set number nowrap background=dark' -c 'normal 168Gzt' heapq.py";
   await work(ana, disk, [
-    "export TERM=xterm-256color; cd /usr/lib/python3*/; clear",
+    "export TERM=xterm-256color; cd /usr/lib/python3.[0-9]*/; clear",
     `tmux -f /dev/null -u new-session "${vim}" \\; split-window -h -p 42 'top -d 3' \\; split-window -v 'exec bash --norc' \\; set -g status-style bg=colour23,fg=colour252`,
     "PS1='$ '; clear",
     "du -sh /usr/share/{doc,icons,locale} 2>/dev/null | sort -h; df -h / /tmp",
-    "printf '\\e[32m✓ nothing to worry about\\e[0m\\n'",
+    "printf '\\e[32mnothing to worry about\\e[0m\\n'",
   ]);
+  const train = await start(ana, { why: "a look from the train", cols: 44, rows: 40 });
+  await work(ana, train, ["PS1='\\[\\e[36m\\]\\w\\[\\e[0m\\] \\$ '; clear", "ls --color=always /", "df -h / /tmp | cut -c1-40", "free -m | cut -c1-42"]);
   await tell("ssh");
   await tell("type uptime");
 }

@@ -82,7 +82,7 @@ export async function signIn(page, name, password, code) {
   await page.getByLabel("Password").fill(password);
   await page.getByRole("button", { name: "Sign in" }).click();
   if (code) {
-    await page.getByLabel("Code").fill(code());
+    await page.getByRole("textbox", { name: "Code" }).fill(code());
     await page.getByRole("button", { name: "Continue" }).click();
   }
   await page.getByRole("navigation", { name: "Places" }).waitFor();
