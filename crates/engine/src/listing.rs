@@ -239,7 +239,7 @@ impl Engine {
                 None if is_away && !status.is_over() => Status::Disconnected,
                 None => status,
             },
-            attached,
+            attached: attached || agent.as_ref().is_some_and(|agent| agent.attached),
             why: new.why,
             labels: new.labels,
             created_at: new.created_at,

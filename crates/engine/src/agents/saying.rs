@@ -317,7 +317,6 @@ fn state(state: InputState) -> MessageState {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn gone(error: StoreError) -> Cannot {
     tracing::error!(%error, "the store does not answer");
     Cannot::Store

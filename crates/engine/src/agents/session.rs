@@ -375,6 +375,11 @@ impl Agent {
         (read(&shown), self.news.subscribe(), self.heads.subscribe())
     }
 
+    /// Whether anybody looks on.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.news.receiver_count() > 0
+    }
+
     /// The newest events from this one on, without the store.
     pub(crate) fn recent(&self, from: Seq, most: usize) -> Option<Vec<Arc<AgentEvent>>> {
         lock(&self.shown).recent.from(from, most)

@@ -537,13 +537,15 @@ fn check(wish: &AgentWish) -> Result<(), Refusal> {
     let fits = |text: &Option<String>, most: usize| {
         text.as_ref().is_none_or(|text| !text.is_empty() && text.len() <= most && is_plain(text))
     };
-    match () {
-        () if !fits(&wish.cwd, LONGEST_CWD) => invalid("cwd", "not a directory's name"),
-        () if !fits(&wish.model, LONGEST_MODEL) => invalid("model", "not a model's name"),
-        () if !wish.profile.as_deref().is_none_or(is_name) => {
-            invalid("profile", "not a profile's name")
-        }
-        () => Ok(()),
+    if !fits(&wish.cwd, LONGEST_CWD) {
+        return invalid("cwd", "not a directory's name");
+    }
+    if !fits(&wish.model, LONGEST_MODEL) {
+        return invalid("model", "not a model's name");
+    }
+    match wish.profile.as_deref().is_none_or(is_name) {
+        true => Ok(()),
+        false => invalid("profile", "not a profile's name"),
     }
 }
 

@@ -276,7 +276,7 @@ impl Standing {
 /// Whether an agent that ended so did not mean to: its runner or itself was lost.
 fn died(reason: EndReason, exit: Option<&Exit>, epoch: Epoch) -> bool {
     match reason {
-        EndReason::RunnerLost | EndReason::Signalled | EndReason::Shutdown => true,
+        EndReason::RunnerLost | EndReason::Signalled => true,
         EndReason::Exited => !matches!(exit, Some(Exit::Code(0))),
         // It was there before; only taking it up again did not work.
         EndReason::Failed => epoch > 1,

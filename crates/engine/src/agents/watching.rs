@@ -95,6 +95,8 @@ pub struct Snapshot {
     pub recovery: Option<Recovery>,
     /// Whether its runner is there.
     pub linked: bool,
+    /// Whether anybody looks on.
+    pub attached: bool,
 }
 
 impl Snapshot {
@@ -107,6 +109,7 @@ impl Snapshot {
             usage: shown.standing.usage,
             recovery: recovery(shown),
             linked: shown.linked,
+            attached: false,
         }
     }
 }
@@ -180,7 +183,9 @@ impl Agents {
     /// How a session stands that is not over.
     #[must_use]
     pub fn snapshot(&self, id: SessionId) -> Option<Snapshot> {
-        self.held(id).map(|agent| Snapshot::of(&agent.shown()))
+        let agent = self.held(id)?;
+        let snapshot = Snapshot::of(&agent.shown());
+        Some(Snapshot { attached: agent.is_attached(), ..snapshot })
     }
 
     /// How a session that is over is taken up again.
