@@ -73,7 +73,13 @@ export function fields(schema: unknown): Field[] {
         least: number("minimum"),
         most: number("maximum"),
       };
-    });
+    })
+    .sort((a, b) => weight(b) - weight(a));
+}
+
+/** What must be there comes first, then what is chosen; else the order is the agent's. */
+function weight(field: Field): number {
+  return (field.required ? 2 : 0) + (field.choices.length > 0 ? 1 : 0);
 }
 
 /** What is sent for what was filled in; empty fields that need not be there are left out. */

@@ -100,13 +100,15 @@ export function ending(item: Asked | Wondered): string {
 export function details(prompt: Prompt): { command: string; path: string; where: string; rest: [string, string][] } {
   const at = (...names: string[]): string => {
     for (const name of names) {
-      const value = field(prompt.details, name);
-      if (text(value)) return text(value);
-      if (Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === "string")) return value.join(" ");
+      // Beside the tool's input, or in it.
+      for (const value of [field(prompt.details, name), field(field(prompt.details, "input"), name)]) {
+        if (text(value)) return text(value);
+        if (Array.isArray(value) && value.length > 0 && value.every((part) => typeof part === "string")) return value.join(" ");
+      }
     }
     return "";
   };
-  const known = new Set(["command", "cmd", "path", "file_path", "filePath", "cwd", "directory", "description"]);
+  const known = new Set(["command", "cmd", "path", "file_path", "filePath", "cwd", "directory", "description", "title"]);
   const rest = Object.entries(prompt.details)
     .filter(([name]) => !known.has(name))
     .map(([name, value]): [string, string] => [name, typeof value === "string" ? value : JSON.stringify(value, null, 2)]);
