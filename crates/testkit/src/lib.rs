@@ -7,11 +7,13 @@
 mod browser;
 mod client;
 mod clock;
+mod cutter;
 mod dockerd;
 mod gateway;
 mod network;
 mod peer;
 mod postgres;
+mod runner;
 mod scratch;
 mod sshd;
 
@@ -26,6 +28,7 @@ pub use client::Client;
 pub use client::Output;
 pub use client::Running;
 pub use clock::Clock;
+pub use cutter::Cutter;
 pub use dockerd::Dockerd;
 pub use gateway::Gateway;
 pub use gateway::Options;
@@ -35,6 +38,8 @@ pub use peer::Peer;
 pub use postgres::Database;
 pub use postgres::PASSWORD as DATABASE_PASSWORD;
 pub use postgres::Postgres;
+pub use runner::Runner;
+pub use runner::processes_of;
 pub use scratch::Scratch;
 pub use sshd::Sshd;
 

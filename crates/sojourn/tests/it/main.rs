@@ -34,6 +34,8 @@ mod record;
 mod relay;
 mod remote;
 mod retention;
+mod runner_breaks;
+mod runner_lives;
 mod runners;
 mod screens;
 mod second_factor;
