@@ -3,7 +3,7 @@
 //! the gateway has it.
 //!
 //! ```text
-//!   gateway ◀──WebSocket── link ── hub ──┬── session ── keeper ── agent, or a shell on a terminal
+//!   gateway ◀──WebSocket── link ── hub ──┬── session ── warden ── agent, or a shell on a terminal
 //!                                        └── session …
 //!                                  (outbox, lease, record: on disk, one directory a session)
 //! ```

@@ -70,7 +70,7 @@ pub(crate) enum Command {
     Runner(Runner),
     /// The process beside a session of a runner; its standard input is a socket
     #[command(hide = true)]
-    Keeper,
+    Warden,
     /// List, pause and remove runners on other machines
     #[command(subcommand)]
     Runners(Runners),

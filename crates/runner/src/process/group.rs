@@ -1,5 +1,5 @@
 //! A control group for a session's processes, where this user may make one: with it they are killed
-//! all at once, however fast they have children. Without one the keeper finds them all the same.
+//! all at once, however fast they have children. Without one the warden finds them all the same.
 
 use std::fs;
 use std::path::Path;

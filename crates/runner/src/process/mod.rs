@@ -1,16 +1,16 @@
 //! A session's program with everything that it starts: a tree of processes that is ended whole.
 //!
 //! ```text
-//!   runner ──socket── keeper (one a session) ── program ── whatever it starts
+//!   runner ──socket── warden (one a session) ── program ── whatever it starts
 //!                       └ subreaper: all of it descends from here, whatever it does
 //! ```
 //!
-//! - [`keeper`]: the process beside the program. It ends the tree when it is told to, and when its
+//! - [`warden`]: the process beside the program. It ends the tree when it is told to, and when its
 //!   runner is gone.
 //! - `descendants`, `group`: how it finds and kills what is there.
 //! - `wire`: what they say to each other.
 
-pub mod keeper;
+pub mod warden;
 
 pub(crate) mod descendants;
 mod group;
@@ -41,21 +41,21 @@ use wire::Order;
 use wire::Report;
 use wire::Spec;
 
-/// How long a keeper may take until its program runs.
+/// How long a warden may take until its program runs.
 const START: Duration = Duration::from_secs(15);
 
-/// Between two looks for what a killed keeper left.
+/// Between two looks for what a killed warden left.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// How often is looked.
 const SWEEPS: u32 = 100;
 
-/// How a keeper is started: a program and arguments that come to [`keeper::run`].
+/// How a warden is started: a program and arguments that come to [`warden::run`].
 #[derive(Clone, Debug)]
-pub struct Keeper {
+pub struct Warden {
     /// The program; it is its own, so that a new version on disk is no other one.
     pub program: PathBuf,
-    /// What makes it a keeper.
+    /// What makes it a warden.
     pub arguments: Vec<OsString>,
 }
 
@@ -86,9 +86,9 @@ pub(crate) enum ProcessError {
     /// Its command line and environment are too long.
     #[error("command line and environment have {0} bytes; {max} is the most", max = wire::LONGEST)]
     Long(usize),
-    /// There is no keeper.
+    /// There is no warden.
     #[error("no process could be started beside it: {0}")]
-    Keeper(#[source] io::Error),
+    Warden(#[source] io::Error),
 }
 
 /// What a program reads and prints.
@@ -122,7 +122,7 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Starts a program on pipes.
-    pub(crate) async fn on_pipes(keeper: &Keeper, run: Run) -> Result<(Self, Pipes), ProcessError> {
+    pub(crate) async fn on_pipes(warden: &Warden, run: Run) -> Result<(Self, Pipes), ProcessError> {
         let made = || -> io::Result<_> {
             let (input, stdin) = io::pipe()?;
             let (stdout, output) = io::pipe()?;
@@ -134,21 +134,21 @@ impl Tree {
             };
             Ok((pipes, vec![OwnedFd::from(input), output.into(), error.into()]))
         };
-        let (pipes, theirs) = made().map_err(ProcessError::Keeper)?;
-        Ok((Self::start(keeper, run, theirs, false).await?, pipes))
+        let (pipes, theirs) = made().map_err(ProcessError::Warden)?;
+        Ok((Self::start(warden, run, theirs, false).await?, pipes))
     }
 
     /// Starts a program on a terminal, of which the program's end is given.
     pub(crate) async fn on_terminal(
-        keeper: &Keeper,
+        warden: &Warden,
         run: Run,
         terminal: OwnedFd,
     ) -> Result<Self, ProcessError> {
-        Self::start(keeper, run, vec![terminal], true).await
+        Self::start(warden, run, vec![terminal], true).await
     }
 
     async fn start(
-        keeper: &Keeper,
+        warden: &Warden,
         run: Run,
         streams: Vec<OwnedFd>,
         terminal: bool,
@@ -167,26 +167,26 @@ impl Tree {
         if order.len() > wire::LONGEST {
             return Err(ProcessError::Long(order.len()));
         }
-        let (child, socket) = Self::keeper(keeper).map_err(ProcessError::Keeper)?;
+        let (child, socket) = Self::warden(warden).map_err(ProcessError::Warden)?;
         let socket = Arc::new(socket);
         let sent = {
             let fds: Vec<_> =
                 [&run.directory].into_iter().chain(&streams).map(AsFd::as_fd).collect();
             socket.write(|fd| seqpacket::send(fd, &order, &fds)).await
         };
-        sent.map_err(ProcessError::Keeper)?;
+        sent.map_err(ProcessError::Warden)?;
         // The program's ends are the program's alone: their closing is its end.
         drop(streams);
         let first = tokio::time::timeout(START, heard(&socket)).await;
         let late = || io::Error::from(io::ErrorKind::TimedOut);
-        let pid = match first.unwrap_or_else(|_| Err(late())).map_err(ProcessError::Keeper)? {
+        let pid = match first.unwrap_or_else(|_| Err(late())).map_err(ProcessError::Warden)? {
             Some(Report::Started { pid }) => pid,
             Some(Report::Refused { message }) => {
                 return Err(ProcessError::Refused { program, why: plain(&message) });
             }
             _ => {
                 let gone = io::Error::from(io::ErrorKind::UnexpectedEof);
-                return Err(ProcessError::Keeper(gone));
+                return Err(ProcessError::Warden(gone));
             }
         };
         let (told_exit, exit) = watch::channel(None);
@@ -196,10 +196,10 @@ impl Tree {
         Ok(Self { pid, socket, exit, left })
     }
 
-    fn keeper(keeper: &Keeper) -> io::Result<(Child, Packets)> {
+    fn warden(warden: &Warden) -> io::Result<(Child, Packets)> {
         let (ours, theirs) = seqpacket::pair()?;
-        let child = Command::new(&keeper.program)
-            .args(&keeper.arguments)
+        let child = Command::new(&warden.program)
+            .args(&warden.arguments)
             .env_clear()
             .current_dir("/")
             .stdin(theirs)
@@ -225,7 +225,7 @@ impl Tree {
     /// when nothing lives, or when nothing can be done about what does.
     pub(crate) async fn end(&self, grace: Duration) -> Left {
         let order = serde_json::to_vec(&Order::End { grace }).unwrap_or_default();
-        // A keeper that is gone has ended everything, or is swept up after.
+        // A warden that is gone has ended everything, or is swept up after.
         let _gone = self.socket.write(|fd| seqpacket::send(fd, &order, &[])).await;
         let mut left = self.left.clone();
         let now = left.wait_for(|left| *left != Left::Alive).await;
@@ -233,7 +233,7 @@ impl Tree {
     }
 }
 
-/// Hears a keeper out.
+/// Hears a warden out.
 struct Follower {
     socket: Arc<Packets>,
     child: Child,
@@ -259,7 +259,7 @@ impl Follower {
         // Its status says nothing that its socket did not.
         let _status = self.child.wait().await;
         if !is_empty {
-            tracing::warn!(session = self.tag, "a session's keeper was killed; sweeping up");
+            tracing::warn!(session = self.tag, "a session's warden was killed; sweeping up");
             let remains = swept(&self.tag).await;
             let _heard = exit.send_replace(Some(Exit::Signal("KILL".to_owned())));
             let _heard = left.send_replace(remains);
@@ -273,7 +273,7 @@ impl Follower {
 pub(crate) async fn swept(tag: &str) -> Left {
     for again in 0..SWEEPS {
         let tag = tag.to_owned();
-        let found = tokio::task::spawn_blocking(move || keeper::sweep(&tag)).await;
+        let found = tokio::task::spawn_blocking(move || warden::sweep(&tag)).await;
         match found {
             Ok(0) => return Left::Nothing,
             Ok(found) if again + 1 == SWEEPS => {
@@ -285,7 +285,7 @@ pub(crate) async fn swept(tag: &str) -> Left {
     Left::Nothing
 }
 
-/// The next thing a keeper says; none: it is gone.
+/// The next thing a warden says; none: it is gone.
 async fn heard(socket: &Packets) -> io::Result<Option<Report>> {
     let mut buffer = vec![0; 4096];
     let received = socket.read(|fd| seqpacket::recv(fd, &mut buffer)).await?;

@@ -1,4 +1,4 @@
-//! Trees of the worst kind, ended whole. The keeper is this test's own binary, told to be one.
+//! Trees of the worst kind, ended whole. The warden is this test's own binary, told to be one.
 
 use std::fs::File;
 use std::process::ExitCode;
@@ -7,19 +7,19 @@ use tokio::io::AsyncReadExt;
 
 use super::*;
 
-/// What makes this binary a keeper: the test below, alone.
-const ACT: &str = "process::tests::a_keeper_when_it_is_told_to_be_one";
+/// What makes this binary a warden: the test below, alone.
+const ACT: &str = "process::tests::a_warden_when_it_is_told_to_be_one";
 
 #[test]
-fn a_keeper_when_it_is_told_to_be_one() {
+fn a_warden_when_it_is_told_to_be_one() {
     // Its standard input is a socket only where a runner started it.
-    if seqpacket::next_len(io::stdin()).is_ok() && keeper::run() == ExitCode::FAILURE {
+    if seqpacket::next_len(io::stdin()).is_ok() && warden::run() == ExitCode::FAILURE {
         std::process::exit(1);
     }
 }
 
-pub(crate) fn keeper() -> Keeper {
-    Keeper {
+pub(crate) fn warden() -> Warden {
+    Warden {
         program: "/proc/self/exe".into(),
         arguments: [ACT, "--exact", "--nocapture", "--test-threads=1"].map(Into::into).into(),
     }
@@ -57,7 +57,7 @@ async fn until_lines(stdout: &mut pipe::Receiver, lines: usize) -> String {
 #[tokio::test]
 async fn case_10_a_tree_that_does_not_want_to_die_is_ended_whole() {
     let tag = tag();
-    let (tree, mut pipes) = Tree::on_pipes(&keeper(), shell(STUBBORN, &tag)).await.unwrap();
+    let (tree, mut pipes) = Tree::on_pipes(&warden(), shell(STUBBORN, &tag)).await.unwrap();
     until_lines(&mut pipes.stdout, 2).await;
     assert!(descendants::tagged(&tag).len() >= 3);
     assert_eq!(tree.end(Duration::from_millis(100)).await, Left::Nothing);
@@ -69,7 +69,7 @@ async fn case_10_a_tree_that_does_not_want_to_die_is_ended_whole() {
 async fn flaw_22_what_outlives_its_program_is_ended_with_the_session() {
     let tag = tag();
     let script = "setsid sleep 300 & echo up; exit 7";
-    let (tree, mut pipes) = Tree::on_pipes(&keeper(), shell(script, &tag)).await.unwrap();
+    let (tree, mut pipes) = Tree::on_pipes(&warden(), shell(script, &tag)).await.unwrap();
     until_lines(&mut pipes.stdout, 1).await;
     assert_eq!(tree.exited().await, Some(Exit::Code(7)), "told though its child holds the pipe");
     assert_eq!(descendants::tagged(&tag).len(), 1);
@@ -80,7 +80,7 @@ async fn flaw_22_what_outlives_its_program_is_ended_with_the_session() {
 #[tokio::test]
 async fn case_10_the_death_of_the_runner_ends_the_tree() {
     let tag = tag();
-    let (tree, mut pipes) = Tree::on_pipes(&keeper(), shell(STUBBORN, &tag)).await.unwrap();
+    let (tree, mut pipes) = Tree::on_pipes(&warden(), shell(STUBBORN, &tag)).await.unwrap();
     until_lines(&mut pipes.stdout, 2).await;
     // The other end of its socket closes, as at the death of the runner.
     let closed =
@@ -94,14 +94,14 @@ async fn case_10_the_death_of_the_runner_ends_the_tree() {
 }
 
 #[tokio::test]
-async fn case_10_what_a_killed_keeper_leaves_is_found_by_its_tag() {
+async fn case_10_what_a_killed_warden_leaves_is_found_by_its_tag() {
     let tag = tag();
-    let (tree, mut pipes) = Tree::on_pipes(&keeper(), shell(STUBBORN, &tag)).await.unwrap();
+    let (tree, mut pipes) = Tree::on_pipes(&warden(), shell(STUBBORN, &tag)).await.unwrap();
     until_lines(&mut pipes.stdout, 2).await;
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", tree.pid)).unwrap();
-    let keeper = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
-    let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
-    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    let warden = stat.rsplit_once(") ").unwrap().1.split(' ').nth(1).unwrap().parse().unwrap();
+    let warden = rustix::process::Pid::from_raw(warden).unwrap();
+    rustix::process::kill_process(warden, rustix::process::Signal::KILL).unwrap();
     let mut left = tree.left.clone();
     assert_eq!(*left.wait_for(|left| *left != Left::Alive).await.unwrap(), Left::Nothing);
     assert_eq!(descendants::tagged(&tag), []);
@@ -111,7 +111,7 @@ async fn case_10_what_a_killed_keeper_leaves_is_found_by_its_tag() {
 async fn a_program_that_is_not_there_is_refused_in_the_systems_words() {
     let mut run = shell("", &tag());
     run.argv = vec!["/nowhere/agent".into()];
-    let error = Tree::on_pipes(&keeper(), run).await.unwrap_err();
+    let error = Tree::on_pipes(&warden(), run).await.unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/agent: No such file or directory");
 }
 
@@ -119,7 +119,7 @@ async fn a_program_that_is_not_there_is_refused_in_the_systems_words() {
 async fn a_program_has_the_directory_and_environment_it_was_given_and_no_more() {
     let tag = tag();
     let script = "pwd; env | cut -d= -f1 | sort | tr '\\n' ' '; echo; ls /proc/self/fd | wc -l";
-    let (tree, mut pipes) = Tree::on_pipes(&keeper(), shell(script, &tag)).await.unwrap();
+    let (tree, mut pipes) = Tree::on_pipes(&warden(), shell(script, &tag)).await.unwrap();
     drop(pipes.stdin);
     let mut said = String::new();
     pipes.stdout.read_to_string(&mut said).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a runner and a keeper say to each other: JSON over a seqpacket socket, one message a frame.
+//! What a runner and a warden say to each other: JSON over a seqpacket socket, one message a frame.
 //! Both are the same build, so there is no version.
 
 use std::time::Duration;
@@ -25,13 +25,13 @@ pub(super) struct Spec {
     pub(super) tag: String,
 }
 
-/// Runner → keeper.
+/// Runner → warden.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub(super) enum Order {
     /// Start it, and keep what becomes of it.
     Run(Spec),
-    /// Become it: from a keeper to the process that is to be the program.
+    /// Become it: from a warden to the process that is to be the program.
     Become(Spec),
     /// End everything: politely, and after this time not.
     End {
@@ -40,7 +40,7 @@ pub(super) enum Order {
     },
 }
 
-/// Keeper → runner.
+/// Warden → runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(super) enum Report {

@@ -441,7 +441,7 @@ impl Hub {
             held.end(EndReason::Shutdown);
         }
         if tokio::time::timeout(longest + SLACK, self.tasks.wait()).await.is_err() {
-            tracing::error!("some session does not end; its keeper is left to it");
+            tracing::error!("some session does not end; its warden is left to it");
         }
     }
 

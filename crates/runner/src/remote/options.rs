@@ -12,7 +12,7 @@ use sojourn_core::wire::relay::PING_SECONDS;
 
 use super::address::Address;
 use super::clock::Clock;
-use crate::process::Keeper;
+use crate::process::Warden;
 
 /// A runner's configuration.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ pub struct Options {
     /// The most bytes of a session that wait for the gateway.
     pub spool: u64,
     /// How the process beside each session is started.
-    pub keeper: Keeper,
+    pub warden: Warden,
     /// The build, as the gateway is told.
     pub build: String,
     /// Where time comes from.

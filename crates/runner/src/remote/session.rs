@@ -189,7 +189,7 @@ async fn run(
     let limits = launch.limits.clone().lowered(&hub.options.limits);
     let taken = held.record().taken();
     let is_agent = harness.kind == Kind::Agent;
-    let keeper = &hub.options.keeper;
+    let warden = &hub.options.warden;
     let env = ready.env.into_iter().map(|(name, value)| (name.into(), value.into()));
     let program = Run {
         argv: ready.argv,
@@ -201,9 +201,9 @@ async fn run(
     held.leash.begin(limits, taken);
     let started = match is_agent {
         true => {
-            Tree::on_pipes(keeper, program).await.map(|(tree, pipes)| (tree, Some(pipes), None))
+            Tree::on_pipes(warden, program).await.map(|(tree, pipes)| (tree, Some(pipes), None))
         }
-        false => Terminal::start(keeper, program, launch.size.unwrap_or_default())
+        false => Terminal::start(warden, program, launch.size.unwrap_or_default())
             .await
             .map(|(tree, terminal)| (tree, None, Some(terminal))),
     };

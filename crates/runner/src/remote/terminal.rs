@@ -17,10 +17,10 @@ use super::held::Held;
 use super::held::Key;
 use crate::agent::Gone;
 use crate::agent::Sink;
-use crate::process::Keeper;
 use crate::process::ProcessError;
 use crate::process::Run;
 use crate::process::Tree;
+use crate::process::Warden;
 
 /// So much is read at a time.
 const CHUNK: usize = 16 << 10;
@@ -36,12 +36,12 @@ pub(super) struct Terminal {
 impl Terminal {
     /// Starts a program on a new terminal.
     pub(super) async fn start(
-        keeper: &Keeper,
+        warden: &Warden,
         run: Run,
         size: WindowSize,
     ) -> Result<(Tree, Self), ProcessError> {
-        let (master, slave) = open(size).map_err(ProcessError::Keeper)?;
-        let tree = Tree::on_terminal(keeper, run, slave).await?;
+        let (master, slave) = open(size).map_err(ProcessError::Warden)?;
+        let tree = Tree::on_terminal(warden, run, slave).await?;
         Ok((tree, Self { master }))
     }
 

@@ -82,7 +82,7 @@ fn options(gateway: &Gateway, directory: &Path) -> Options {
         notify: Notify::Off,
         limits: Lower::default(),
         spool: 64 << 20,
-        keeper: crate::process::tests::keeper(),
+        warden: crate::process::tests::warden(),
         build: "0.0.0".to_owned(),
         clock: Arc::new(Machine { sleep_counts: true }),
         pace: Pace {

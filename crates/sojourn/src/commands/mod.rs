@@ -48,7 +48,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Config(command) => config::run(common, command),
         Command::Completions { shell } => completions(shell),
         Command::Runner(options) => runner::run(common, options),
-        Command::Keeper => return sojourn_runner::process::keeper::run(),
+        Command::Warden => return sojourn_runner::process::warden::run(),
         Command::Runners(command) => runners::run(common, command),
         Command::Token(command) => token::run(common, command),
     })

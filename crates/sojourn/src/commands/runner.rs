@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sojourn_core::time::Mono;
 use sojourn_core::time::Wall;
-use sojourn_runner::process::Keeper;
+use sojourn_runner::process::Warden;
 use sojourn_runner::remote;
 use sojourn_runner::remote::RunError;
 use sojourn_runner::remote::address::Address;
@@ -66,7 +66,7 @@ pub(super) fn run(common: &Common, asked: Asked) -> Outcome {
         limits: config.limits(),
         spool: config.spool.0,
         // Its own file also when another version is put in its place.
-        keeper: Keeper { program: "/proc/self/exe".into(), arguments: vec!["keeper".into()] },
+        warden: Warden { program: "/proc/self/exe".into(), arguments: vec!["warden".into()] },
         build: env!("CARGO_PKG_VERSION").to_owned(),
         clock: clock(config.sleep_counts)?,
         pace: Pace::default(),

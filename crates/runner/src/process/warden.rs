@@ -1,4 +1,4 @@
-//! The keeper: a small process beside each session that starts its program and ends with the last of
+//! The warden: a small process beside each session that starts its program and ends with the last of
 //! what the program started.
 //!
 //! It is the subreaper of everything below it, so a program that forks twice, starts a session of its
@@ -32,7 +32,7 @@ use super::wire::Order;
 use super::wire::Report;
 use super::wire::Spec;
 
-/// A keeper that nobody tells anything for so long leaves.
+/// A warden that nobody tells anything for so long leaves.
 const TOLD_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long programs have to end themselves when the runner is gone.
@@ -44,12 +44,12 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// After so many tries whoever asked is told that something does not die.
 const PATIENCE: u32 = 100;
 
-/// A keeper's whole life. Standard input is its socket.
+/// A warden's whole life. Standard input is its socket.
 #[must_use]
 pub fn run() -> ExitCode {
     match live() {
         Ok(()) => ExitCode::SUCCESS,
-        // Nobody reads what a keeper says; its runner sees that it is gone.
+        // Nobody reads what a warden says; its runner sees that it is gone.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -156,7 +156,7 @@ fn turn_into(spec: &Spec, fds: &[OwnedFd]) -> io::Error {
 fn prepare(spec: &Spec, fds: &[OwnedFd]) -> io::Result<Command> {
     let few = || io::Error::other("descriptors are missing");
     rustix::process::setsid()?;
-    // A killed keeper takes the program along; what the program started is found by its tag.
+    // A killed warden takes the program along; what the program started is found by its tag.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let (directory, streams) = fds.split_first().ok_or_else(few)?;
     rustix::process::fchdir(directory)?;
@@ -282,7 +282,7 @@ fn next_order(socket: &OwnedFd) -> Option<Duration> {
     }
 }
 
-/// Kills everything that carries a session's tag, whoever its parent is: what a keeper that was
+/// Kills everything that carries a session's tag, whoever its parent is: what a warden that was
 /// killed left behind. Gives the number of processes that were found; it is called again until
 /// there are none.
 pub(super) fn sweep(tag: &str) -> usize {
