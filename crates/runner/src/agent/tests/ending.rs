@@ -45,6 +45,7 @@ async fn case_05_after_a_kill_the_conversation_is_taken_up_and_nothing_is_asked_
 async fn what_waited_in_the_queue_of_an_agent_that_died_is_refused() {
     let house = Setup::new("hang").start().await;
     house.say("m", "say 1").await;
+    house.reached(1).await;
     house.kill();
     house.over().await;
     house.told.nth("refused", 1, |event| is_message(event, "m", MessageState::Refused)).await;

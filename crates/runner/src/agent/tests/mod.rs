@@ -292,6 +292,16 @@ impl House {
         texts.iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Waits until so many texts reached it.
+    async fn reached(&self, count: usize) {
+        let reached = async {
+            while self.prompts_got().len() < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("the message at the agent");
+    }
+
     /// The options that were chosen, by what they were chosen for.
     fn options_got(&self) -> Vec<(String, String)> {
         let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();

@@ -8,6 +8,7 @@ mod options;
 mod script;
 mod voice;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,6 +60,8 @@ async fn main() -> ExitCode {
         eprintln!("fake-agent: cannot find the model");
         return ExitCode::from(code);
     }
+    let env: BTreeMap<String, String> = std::env::vars().collect();
+    log::got(&json!({"got": "environment", "env": env}));
     let (cancels, _) = watch::channel(0);
     let shared = Arc::new(Shared { options, voice: Voice::new(), cancels });
     match serve(shared).await {
