@@ -35,7 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sojourn_core::end::Exit;
-use sojourn_core::ids::SessionId;
 use sojourn_core::wire::relay::Command;
 use sojourn_core::wire::relay::Event;
 use sojourn_core::wire::relay::Launch;
@@ -92,15 +91,15 @@ pub struct Program {
 /// A conversation to begin or to take up again: everything is resolved and allowed.
 #[derive(Clone, Debug)]
 pub struct Prepared {
-    /// Which session it belongs to.
-    pub session: SessionId,
     /// What was asked for. `launch.resume` is the agent's own id of a conversation to take up.
     pub launch: Launch,
     /// Where the agent works, resolved.
     pub cwd: PathBuf,
     /// A directory of the runner's own, the same one for all its sessions: which conversation is
-    /// owned by whom, and what working directories looked like.
+    /// owned by whom.
     pub state_dir: PathBuf,
+    /// A directory of this session's own, that goes with it: what its working directory was like.
+    pub kept_dir: PathBuf,
     /// The mode the agent is put in, where its owner configured one; none: the preset's.
     pub mode: Option<String>,
     /// Whether the agent may be in a mode in which it never asks.
@@ -178,7 +177,7 @@ pub async fn start(
     let hang_up = wire.hang_up.clone();
     let hung_up = hang_up.clone().drop_guard();
     tokio::spawn(stderr::read(program.stderr, Arc::clone(&sink), last.clone(), hang_up));
-    let kept = prepared.state_dir.join("changes").join(prepared.session.to_string());
+    let kept = prepared.kept_dir.clone();
     let base = tokio::spawn(changes::base(prepared.cwd.clone(), kept, prepared.times));
     let touch = changes::touch();
     let (show, asks) = watch::channel(Vec::new());

@@ -226,10 +226,10 @@ async fn run(
                 exit: tree.exit(),
             };
             let prepared = agent::Prepared {
-                session: held.session,
                 launch,
                 cwd: ready.cwd,
                 state_dir: hub.state.agents(),
+                kept_dir: held.directory.join("changes"),
                 mode: harness.mode.clone(),
                 allow_bypass: harness.allow_bypass,
                 times: agent::Times::default(),

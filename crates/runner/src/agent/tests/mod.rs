@@ -236,10 +236,10 @@ impl Setup {
             by: person(),
         };
         Prepared {
-            session: "01932b5e-7c1a-7f00-8000-00003f2a91c0".parse().unwrap(),
             launch,
             cwd: self.cwd.path().canonicalize().unwrap(),
             state_dir: self.state.path().to_owned(),
+            kept_dir: self.state.path().join("kept"),
             mode: self.mode.map(str::to_owned),
             allow_bypass: false,
             times: self.times,
