@@ -7,10 +7,14 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
+use serde_json::json;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
+use sojourn_testkit::PATIENCE;
+use sojourn_testkit::Runner;
 use sojourn_testkit::Running;
 use sojourn_testkit::can_make_sandboxes;
+use sojourn_testkit::until;
 
 use crate::gateway;
 
@@ -155,4 +159,40 @@ fn pictures_are_taken_of_every_page_where_they_are_wanted() {
     if std::env::var_os("SOJOURN_SHOTS").is_some() && can_look() && can_make_sandboxes() {
         play(&house(), "screenshots", &ana());
     }
+}
+
+#[test]
+fn what_a_session_showed_is_replayed_searched_and_linked_to() {
+    if can_look() && can_make_sandboxes() {
+        play(&house(), "replay", &ana());
+    }
+}
+
+#[test]
+fn everything_is_a_few_letters_away() {
+    if can_look() {
+        play(&house(), "palette", &ana());
+    }
+}
+
+#[test]
+fn what_an_agent_asks_is_answered_in_one_browser_and_seen_in_the_other() {
+    if !can_look() {
+        return;
+    }
+    let gateway = house();
+    let mut browser = gateway.signed_in("ana", PASSWORD);
+    let made = browser.post("/api/runners", &json!({"name": "laptop"})).expect(201);
+    let token = made["token"].as_str().expect("a token");
+    let mut runner = Runner::new(env!("CARGO_BIN_EXE_sojourn"), gateway.web_port(), token);
+    runner.launch();
+    until(&format!("the runner: {}", runner.log()), PATIENCE, || {
+        let listed = browser.get("/api/runners").expect(200);
+        (listed["items"][0]["connected"] == true).then_some(())
+    });
+    let work = runner.work().display().to_string();
+    let mut known = ana().to_vec();
+    known.extend([("SOJOURN_HARNESS", "fake"), ("SOJOURN_CWD", work.as_str())]);
+    known.extend([("SOJOURN_ASKS", "perm"), ("SOJOURN_WORKS", "hang"), ("SOJOURN_SAYS", "say 2")]);
+    play(&gateway, "agent", &known);
 }
