@@ -21,6 +21,12 @@ const PAGES = [
   ["audit", "/audit"],
   ["event", "/audit", async (page) => page.locator(".row").nth(2).click()],
   ["recordings", "/recordings"],
+  ["replay", async (page) => `/recordings/${(await first(page, isRecorded)).id}?t=86400`],
+  ["files", async (page) => `/sessions/${(await first(page, isRecorded)).id}/files`],
+  ["palette", "/sessions", async (page) => {
+    await page.keyboard.press("Control+k");
+    await page.getByRole("combobox").pressSequentially("re");
+  }],
   ["runners", "/runners"],
   ["health", "/health"],
 ];
@@ -31,6 +37,8 @@ async function first(page, fits) {
   if (!found) throw new Error("there is no such session");
   return found;
 }
+
+const isRecorded = (one) => one.ended_at && one.harness === "shell" && one.files?.entries > 0;
 
 const live = (page, why) => first(page, (one) => !one.ended_at && one.why === why);
 
