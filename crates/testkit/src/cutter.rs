@@ -97,7 +97,12 @@ impl Shared {
             near.read_exact(&mut byte)?;
             head.extend(byte);
         }
-        far.write_all(&head)?;
+        // The gateway is asked for by its own name.
+        let (port, to) = (near.local_addr()?.port(), far.peer_addr()?.port());
+        let head = String::from_utf8_lossy(&head);
+        far.write_all(
+            head.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{to}")).as_bytes(),
+        )?;
         let mut frames = 0;
         loop {
             let mut frame = vec![0; 2];

@@ -141,7 +141,8 @@ fn case_05_case_10_a_killed_runner_leaves_nothing_alive_and_what_was_cut_is_told
 
 #[test]
 fn case_10_the_end_of_a_session_and_of_its_runner_is_the_end_of_all_it_started() {
-    let (_gateway, mut mia, mut runner) = house(&Options::default());
+    let (_gateway, mut mia, mut runner) =
+        house(&Options { limits: "grace = \"1s\"\n".to_owned(), ..Options::default() });
     runner.launch();
     connected(&mut mia, &runner);
     let first = start(&mut mia, &runner, "fork-setsid");
