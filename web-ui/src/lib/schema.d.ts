@@ -122,7 +122,9 @@ export interface components {
         };
         /** @description A page of an agent's events. */
         Events: {
+            /** @description Each `{seq, epoch, at, event}`. */
             items: unknown[];
+            /** @description `from` of the next page; none: there are no more yet. */
             next_cursor?: string | null;
         };
         /** @description How a program ended: with a status, or by a signal. */
@@ -441,9 +443,9 @@ export interface components {
              * @description Columns of the terminal.
              */
             cols?: number | null;
-            /** @description For agents. */
+            /** @description For agents: where it works, within the directories that its runner allows. */
             cwd?: string | null;
-            /** @description What runs in it: `shell`. */
+            /** @description What runs in it: `shell`, or an agent that a runner has. */
             harness: string;
             /** @description Words to put on it. */
             labels?: {
@@ -452,18 +454,21 @@ export interface components {
             limits?: components["schemas"]["LowerLimits"] | null;
             /** @description For agents. */
             model?: string | null;
-            /** @description For agents. */
+            /** @description For agents: `relay`, `auto` or `deny`; `relay` where it is left out. */
             permission_mode?: string | null;
             /** @description The profile's name; the default one where it is left out. */
             profile?: string | null;
-            /** @description For agents. */
+            /** @description For agents: the first message. */
             prompt?: string | null;
             /**
              * Format: int32
              * @description Its rows.
              */
             rows?: number | null;
-            /** @description The runner's name; the built-in one where it is left out. */
+            /**
+             * @description The runner's name. Left out: for a shell the built-in one, for an agent the only one of the
+             *     caller's that is connected and has it.
+             */
             runner?: string | null;
             /** @description The reason, where the profile wants one. */
             why?: string | null;
@@ -551,7 +556,7 @@ export interface components {
             /** @description Whether it may be. */
             allow: boolean;
             /** @description The answer to a question. */
-            answer?: string | null;
+            answer?: Record<string, never> | null;
             /** @description The hash of what was shown. */
             input_hash: string;
             /** @description Why. */
