@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use agent_client_protocol::Error;
@@ -419,6 +420,8 @@ impl Conversation {
             "sessionId": self.id,
             "prompt": [{"type": "text", "text": content}],
         });
+        // From here on it is the present.
+        self.wire.replaying.store(false, Ordering::Release);
         let (tell, done) = oneshot::channel();
         if let Ok(request) = UntypedMessage::new("session/prompt", prompt) {
             let sent = self.wire.connection.send_request(request);

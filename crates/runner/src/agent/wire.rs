@@ -44,6 +44,7 @@ use super::Sink;
 use super::lines::Line;
 use super::lines::MAX_LINE;
 use super::lines::Splitter;
+use super::updates;
 
 /// What is read at once, in bytes.
 const READ: usize = 64 << 10;
@@ -56,6 +57,16 @@ const MAX_OWED: usize = 64;
 
 /// The most messages that wait for the conversation.
 const MAX_SAID: usize = 64;
+
+/// What a conversation consists of; everything else is about now.
+const HISTORY: [&str; 6] = [
+    "user_message_chunk",
+    "agent_message_chunk",
+    "agent_thought_chunk",
+    "tool_call",
+    "tool_call_update",
+    "plan",
+];
 
 /// What the agent said, and the room it takes until it is dealt with.
 pub(super) struct Inbound {
@@ -93,7 +104,8 @@ pub(super) struct Wire {
     pub(super) inbox: mpsc::Receiver<Inbound>,
     /// For what belongs between what it says.
     pub(super) to_inbox: mpsc::Sender<Inbound>,
-    /// While set, updates are history that is told again: they are dropped, up to the next answer.
+    /// While set, what the agent says of the conversation is history that is told again, and dropped.
+    /// Some tell it before they answer that it is loaded, some after: it is so until the next message.
     pub(super) replaying: Arc<AtomicBool>,
     /// Ends the connection: what is under way is written, then the agent's input is closed.
     pub(super) hang_up: CancellationToken,
@@ -288,7 +300,8 @@ impl Reader {
             (Some("session/update"), None) => {
                 let params = envelope.params.map_or("null", RawValue::get);
                 let Ok(update) = serde_json::from_str::<Update>(params) else { return Ok(false) };
-                if !self.replaying.load(Ordering::Acquire) {
+                let is_history = HISTORY.contains(&updates::kind(&update.update));
+                if !(is_history && self.replaying.load(Ordering::Acquire)) {
                     let said = Said::Update(update.update);
                     let inbound = Inbound { said, _room: Some(room) };
                     self.inbox.send(inbound).await.map_err(|_| Deaf)?;
@@ -301,11 +314,7 @@ impl Reader {
                 self.owed.wait(id, room).await?;
                 self.pass(line).await?;
             }
-            (None, Some(_)) => {
-                // The answer to the request that had the history told again.
-                self.replaying.store(false, Ordering::Release);
-                self.pass(line).await?;
-            }
+            (None, Some(_)) => self.pass(line).await?,
             (None, None) => return Ok(false),
         }
         Ok(true)

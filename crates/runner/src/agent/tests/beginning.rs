@@ -111,6 +111,18 @@ async fn a_conversation_is_taken_up_the_way_the_agent_can() {
 }
 
 #[tokio::test]
+async fn a_history_that_is_told_after_it_was_loaded_is_dropped_too() {
+    let mut setup = Setup::new("").with(&["--no-resume", "--replay-late"]);
+    setup.resume = Some("old-1".to_owned());
+    let house = setup.start().await;
+    // What is about now is told, and comes after it.
+    house.told.nth("what follows it", 1, |event| matches!(event, Event::Update { .. })).await;
+    house.say("m", "say 1").await;
+    house.told.turns(1).await;
+    assert_eq!(house.told.said(), "word 1\n");
+}
+
+#[tokio::test]
 async fn a_conversation_that_cannot_be_taken_up_is_an_error_that_says_so() {
     let mut setup = Setup::new("say 1").with(&["--no-resume", "--no-load"]);
     setup.resume = Some("old-1".to_owned());

@@ -5,8 +5,8 @@ use std::time::Duration;
 /// What it says when it does not understand.
 const HELP: &str = "\
 fake-agent [--flavour claude|codex|gemini|opencode] [--no-resume] [--no-load] [--null-results]
-           [--replay] [--no-modes] [--config-modes] [--slow-start SECONDS] [--die-at-start CODE]
-           [--silent] [--sign-in]
+           [--replay] [--replay-late] [--no-modes] [--config-modes] [--slow-start SECONDS]
+           [--die-at-start CODE] [--silent] [--sign-in]
 prompts: say N · stream SIZE [at SIZE/s] · perm [COMMAND] · perm xN · perm edit PATH TEXT ·
   perm withdraw · ask · hang · ignore-cancel · die CODE [mid-perm] · big-line SIZE · nonjson ·
   fork-setsid · mode NAME · usage · edit PATH TEXT · stderr TEXT · anything else is said again";
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) null_results: bool,
     /// Tells the history again on load.
     pub(crate) replays: bool,
+    /// The same, after it said that it is loaded.
+    pub(crate) replays_late: bool,
     pub(crate) has_modes: bool,
     /// Modes are an option of the configuration.
     pub(crate) config_modes: bool,
@@ -69,6 +71,7 @@ impl Options {
             loads: true,
             null_results: false,
             replays: false,
+            replays_late: false,
             has_modes: true,
             config_modes: false,
             slow_start: Duration::ZERO,
@@ -83,6 +86,7 @@ impl Options {
                 "--no-load" => options.loads = false,
                 "--null-results" => options.null_results = true,
                 "--replay" => options.replays = true,
+                "--replay-late" => options.replays_late = true,
                 "--no-modes" => options.has_modes = false,
                 "--config-modes" => options.config_modes = true,
                 "--silent" => options.slow_start = Duration::from_secs(100_000),

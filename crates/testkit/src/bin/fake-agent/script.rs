@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::broken;
+use super::log;
 
 /// What is said at once in a stream, in bytes.
 const CHUNK: u64 = 1000;
@@ -39,9 +40,19 @@ pub(crate) async fn session(shared: &Shared, method: &str, params: &Value) -> Re
         "session/resume" => Ok(begun(modes(shared))),
         "session/load" => {
             if options.replays {
-                for text in ["an old question", "an old answer"] {
-                    shared.voice.say(id, text).await.map_err(broken)?;
-                }
+                shared.voice.say(id, "an old answer").await.map_err(broken)?;
+            }
+            if options.replays_late {
+                let (voice, id) = (shared.voice.clone(), id.to_owned());
+                tokio::spawn(async move {
+                    // Until the answer is written.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let told = voice.say(&id, "an old answer").await.is_ok();
+                    let kind = "available_commands_update";
+                    let last = json!({"sessionUpdate": kind, "availableCommands": []});
+                    let told = told && voice.update(&id, last).await.is_ok();
+                    log::got(&json!({"got": "replayed", "told": told}));
+                });
             }
             Ok(begun(modes(shared)))
         }
