@@ -1,7 +1,7 @@
 // Which of one's agents wait for a person; and, for who wants it, a word from the browser when one
 // begins to. Nobody is asked for leave but by a click of theirs, and nothing makes a sound.
 
-import { get } from "./api";
+import { peek } from "./api";
 import { login } from "./login.svelte";
 import { go } from "./router.svelte";
 import type { Page, Session } from "./types";
@@ -77,7 +77,7 @@ export const waiting = {
 async function look(): Promise<void> {
   const me = login.me?.user;
   if (!me || login.me?.role === "auditor") return;
-  const page = await get<Page<Session>>(`/api/sessions?status=waiting&user=${encodeURIComponent(me)}&limit=${MOST}`);
+  const page = await peek<Page<Session>>(`/api/sessions?status=waiting&user=${encodeURIComponent(me)}&limit=${MOST}`);
   const now = page.items.filter((row) => row.harness !== "shell");
   // What waited before the page was there is no news.
   const fresh = known ? now.filter((row) => !known?.has(row.id)) : [];
