@@ -12,7 +12,7 @@ fn what_cannot_be_started_is_refused_with_the_field_or_the_limit() {
     let mut alice = gateway.signed_in("alice", PASSWORD);
     for (field, body) in [
         ("harness", json!({})),
-        ("harness", json!({"harness": "claude"})),
+        ("runner", json!({"harness": "claude"})),
         ("runner", json!({"harness": "shell", "runner": "laptop"})),
         ("profile", json!({"harness": "shell", "profile": "nowhere"})),
         ("profile", json!({"harness": "shell", "profile": "others"})),
