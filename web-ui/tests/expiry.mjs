@@ -17,7 +17,7 @@ await scenario(async ({ window }) => {
   await until("the reminder is gone", async () => (await page.getByText("this login ends in").count()) === 0);
 
   // Nothing that the page asks by itself keeps it alive.
-  await page.getByRole("link", { name: "Sessions" }).click();
+  await page.getByRole("link", { name: "Sessions", exact: true }).click();
   await page.getByRole("heading", { name: "Sessions" }).waitFor();
   await tell("advance 20m");
   await page.waitForResponse((answer) => answer.url().includes("/api/sessions?"));

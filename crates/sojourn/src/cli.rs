@@ -47,12 +47,23 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run the gateway, with its built-in runner
     Serve,
+    /// Run sessions of a gateway elsewhere on this machine
+    Runner(Runner),
+    /// The process beside a session of a runner; its standard input is a socket
+    #[command(hide = true)]
+    Warden,
     /// Start, see, attach to, end and replay sessions
     #[command(subcommand)]
     Session(Session),
     /// Manage accounts; the gateway may be running or stopped
     #[command(subcommand)]
     User(User),
+    /// List, pause and remove runners on other machines
+    #[command(subcommand)]
+    Runners(Runners),
+    /// Make, list and revoke tokens of programs and runners
+    #[command(subcommand)]
+    Token(Token),
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
@@ -66,17 +77,6 @@ pub(crate) enum Command {
         /// Which shell
         shell: Shell,
     },
-    /// Run sessions of a gateway elsewhere on this machine
-    Runner(Runner),
-    /// The process beside a session of a runner; its standard input is a socket
-    #[command(hide = true)]
-    Warden,
-    /// List, pause and remove runners on other machines
-    #[command(subcommand)]
-    Runners(Runners),
-    /// Make, list and revoke tokens of programs and runners
-    #[command(subcommand)]
-    Token(Token),
 }
 
 /// Where a runner belongs, and what it may.

@@ -102,10 +102,16 @@ impl Doc {
 
     /// The body, a JSON object; it can be left out when all of its fields can.
     pub(crate) fn takes<T: ToSchema>(mut self, required: Required) -> Self {
+        let others = self.schemas.len();
         let schema = self.reference::<T>();
-        // A field that nobody knows is refused, and the document says so.
-        if let Some((_, RefOr::T(Schema::Object(fields)))) = self.schemas.last_mut() {
-            fields.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        // A field that nobody knows is refused, inside of others too, and the document says so.
+        for (_, shape) in self.schemas.iter_mut().skip(others) {
+            if let RefOr::T(Schema::Object(fields)) = shape
+                && !fields.properties.is_empty()
+            {
+                let none = AdditionalProperties::FreeForm(false);
+                fields.additional_properties = Some(Box::new(none));
+            }
         }
         let content = ContentBuilder::new().schema(Some(schema)).build();
         let body = RequestBodyBuilder::new().content(JSON, content).required(Some(required));

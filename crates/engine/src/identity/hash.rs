@@ -1,5 +1,7 @@
 //! Argon2id, off the threads that serve everybody, and only so many at a time.
 
+mod workers;
+
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
@@ -13,9 +15,10 @@ use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use unicode_normalization::UnicodeNormalization;
+
+use workers::Workers;
 
 /// The longest password in bytes. It is told before any work is done for it.
 pub const MAX_BYTES: usize = 1024;
@@ -126,6 +129,7 @@ pub(super) struct Hasher {
     /// can be: however many they are, whoever is at the web door has next to nobody in front of them.
     narrow: Arc<Semaphore>,
     waiting: Arc<[AtomicUsize; 2]>,
+    workers: Workers,
 }
 
 impl Hasher {
@@ -141,6 +145,7 @@ impl Hasher {
             all: semaphore(permits),
             narrow: semaphore((permits - 1).max(1)),
             waiting: Arc::default(),
+            workers: Workers::new(permits),
         }
     }
 
@@ -172,7 +177,7 @@ impl Hasher {
     ) -> Result<(Verified, Permit), HashError> {
         let password = normal(password);
         let cost = self.cost;
-        let work = spawn_blocking(move || {
+        let work = self.workers.run(move || {
             // Made by whoever comes first, so that the first unknown name does not take longer.
             let dummy = dummy(cost);
             let real = stored.as_deref().and_then(acceptable);
@@ -185,7 +190,7 @@ impl Hasher {
             let better = cost.exceeds(&params).then(|| cost.phc(&password));
             Ok((Verified::Yes { better: better.transpose()? }, permit))
         });
-        work.await.map_err(|_| HashError::Broken)?
+        work.await.ok_or(HashError::Broken)?
     }
 
     /// The hash to store, as a PHC string.
@@ -193,11 +198,11 @@ impl Hasher {
         let permit = self.permit(Queue::Web).await?;
         let password = normal(password.as_bytes());
         let cost = self.cost;
-        let work = spawn_blocking(move || {
+        let work = self.workers.run(move || {
             let _permit = permit;
             cost.phc(&password)
         });
-        work.await.map_err(|_| HashError::Broken)?
+        work.await.ok_or(HashError::Broken)?
     }
 }
 

@@ -2,6 +2,7 @@
 //! the test: a WebSocket that says what a runner would.
 
 mod crashes;
+mod real;
 mod scripted;
 
 use serde_json::Value;

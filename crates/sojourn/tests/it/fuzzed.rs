@@ -35,7 +35,9 @@ fn fuzz(gateway: &Gateway, who: &str, auth: &str, headers: &[String], leave_out:
         .arg(format!("http://localhost:{port}/api/openapi.json"))
         .args(["--checks", "all", "--max-examples", examples, "--seed", "1", "--no-color"])
         .args(["--suppress-health-check", "all", "--generation-database", "none"])
-        .env("HOME", std::env::temp_dir());
+        .env("HOME", std::env::temp_dir())
+        // It leaves notes for its next run where it is.
+        .current_dir(gateway.scratch().path());
     for header in headers {
         fuzz.args(["--header", header]);
     }

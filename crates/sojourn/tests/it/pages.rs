@@ -84,7 +84,7 @@ fn done(gateway: &Gateway, clients: &mut Vec<Running>, command: &str) -> String 
         "advance" => gateway.clock().advance(rest),
         "ssh" => {
             let client = gateway.alice().with("-tt").start(&[]);
-            client.expect("$");
+            client.expect("# ");
             clients.push(client);
         }
         "type" => {

@@ -167,8 +167,16 @@ async fn flaw_24_while_nobody_takes_events_the_agent_is_not_read() {
 #[tokio::test]
 async fn what_the_program_says_on_standard_error_is_told_escaped() {
     let house = Setup::new("stderr \u{1b}[31mred").start().await;
-    let red = |event: &Event| matches!(event, Event::Stderr { text } if text == "\\x1b[31mred\n");
-    house.told.nth("standard error", 1, red).await;
+    // It comes in pieces, as the program writes it.
+    let said = |events: &[Event]| -> String {
+        let text = events.iter().filter_map(|event| match event {
+            Event::Stderr { text } => Some(text.as_str()),
+            _ => None,
+        });
+        text.collect()
+    };
+    let red = |events: &[Event]| (said(events) == "\\x1b[31mred\n").then_some(());
+    house.told.until("standard error", red).await;
 }
 
 #[tokio::test]

@@ -141,7 +141,9 @@ fn l_25_people_end_one_login_or_all_others() {
     let own = id_of(&mut browser);
     browser.delete(&format!("/api/me/logins/{own}")).expect(204);
     assert!(!is_in(&mut browser));
-    assert_eq!(on_record(&gateway, "login_revoked").len(), 4);
+    until("all four on record", PATIENCE, || {
+        (on_record(&gateway, "login_revoked").len() == 4).then_some(())
+    });
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! Threads that do nothing but compute hashes.
+//!
+//! They are few and stay, one for each hash that may be computed at a time: the memory of a hash stays
+//! with the thread that had it, and on threads of a pool that would be twenty megabytes in each of
+//! hundreds.
+
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Some threads. They end with the last handle.
+#[derive(Clone, Debug)]
+pub(super) struct Workers {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Workers {
+    /// So many, or fewer where the system has no more; with none, no work is done.
+    pub(super) fn new(count: usize) -> Self {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        for _ in 0..count {
+            let waiting = Arc::clone(&waiting);
+            let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            let work = move || {
+                while let Some(job) = next() {
+                    // Whoever waits for it hears that it broke off; the thread goes on.
+                    let _broken = catch_unwind(AssertUnwindSafe(job));
+                }
+            };
+            if let Err(error) = std::thread::Builder::new().name("hash".to_owned()).spawn(work) {
+                tracing::error!(%error, "a thread for passwords cannot be started");
+            }
+        }
+        Self { jobs }
+    }
+
+    /// Has something done on one of them. None when it broke off.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        let job = Box::new(move || {
+            // Whoever asked may have left.
+            let _left = tell.send(work());
+        });
+        self.jobs.send(job).ok()?;
+        told.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_is_done_on_the_same_thread_also_after_a_panic() {
+        let workers = Workers::new(1);
+        let here = || std::thread::current().id();
+        let first = workers.run(here).await.unwrap();
+        assert_ne!(first, here());
+        assert_eq!(workers.run(|| panic!("on purpose")).await, None::<()>);
+        assert_eq!(workers.run(here).await, Some(first));
+    }
+}
