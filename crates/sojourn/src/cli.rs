@@ -85,16 +85,16 @@ pub(crate) enum Command {
     after_help = "Make its token with \"sojourn token create --runner NAME\" at the gateway."
 )]
 pub(crate) struct Runner {
-    /// The gateway's address, like https://gateway.example.org
+    /// Where it is, like https://gateway.example.org
     #[arg(long, value_name = "URL")]
     pub(crate) gateway: String,
-    /// File with the runner's token, which nobody else may read
+    /// File with its token, which nobody else may read
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
-    /// Tells several runners of one machine and gateway apart [default: the host's name]
+    /// Tells runners here apart [default: the host's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Sessions may work in this directory and below it; may be given several times
+    /// Sessions may work in and below it; may be repeated
     #[arg(long, value_name = "DIR")]
     pub(crate) allow: Vec<String>,
     /// Allow http to a gateway on another machine

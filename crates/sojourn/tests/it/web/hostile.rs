@@ -121,11 +121,13 @@ fn list(port: u16) -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
 fn hostile_requests_get_a_clear_answer_and_cost_nothing() {
     let gateway = super::gateway();
     let port = gateway.web_port();
-    // The first round is for what is made once and kept, the memory that hashes are computed in above
-    // all: a block a core.
-    all(port, 0);
+    // The first rounds are for what is made once and kept, the memory that hashes are computed in above
+    // all: some twenty megabytes each, until there is room for all.
+    for round in 0..8 {
+        all(port, round);
+    }
     let before = memory_of(gateway.pid());
-    for round in 1..4 {
+    for round in 8..11 {
         all(port, round);
     }
     let grown = memory_of(gateway.pid()).saturating_sub(before);
