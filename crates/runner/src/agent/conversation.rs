@@ -271,7 +271,8 @@ impl Conversation {
                 }
             }
             "tool_call" | "tool_call_update" => {
-                if self.calls.told(&update).is_none_or(may_have_written) {
+                let may_have = self.calls.told(&update).is_none_or(may_have_written);
+                if may_have {
                     self.touch.touched();
                 }
             }

@@ -87,10 +87,17 @@ pub(super) fn shorten(value: &mut Value) -> bool {
                 items.push(format!("… ({left_out} more left out)").into());
                 cut = true;
             }
-            items.iter_mut().fold(cut, |cut, item| shorten(item) || cut)
+            for item in items {
+                cut |= shorten(item);
+            }
+            cut
         }
         Value::Object(fields) => {
-            fields.values_mut().fold(false, |cut, field| shorten(field) || cut)
+            let mut cut = false;
+            for field in fields.values_mut() {
+                cut |= shorten(field);
+            }
+            cut
         }
         _ => false,
     }

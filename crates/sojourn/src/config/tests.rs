@@ -116,15 +116,9 @@ fn what_is_not_toml_is_told_with_its_line() {
 
 #[test]
 fn what_is_not_built_is_refused_unless_it_is_the_default() {
-    for (text, key) in [(
-        "[audit]
-forward = \"syslog\"",
-        "audit.forward",
-    )] {
-        let told = errors(text);
-        assert_eq!(told.len(), 1, "{text}: {told:?}");
-        assert!(told[0].contains("not in this version") && told[0].contains(key), "{told:?}");
-    }
+    let told = errors("[audit]\nforward = \"syslog\"");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("not in this version") && told[0].contains("audit.forward"));
 }
 
 #[test]

@@ -18,13 +18,14 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Some threads. They end with the last handle.
 #[derive(Clone, Debug)]
 pub(super) struct Workers {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::SyncSender<Job>,
 }
 
 impl Workers {
     /// So many, or fewer where the system has no more; with none, no work is done.
     pub(super) fn new(count: usize) -> Self {
-        let (jobs, waiting) = mpsc::channel::<Job>();
+        // Whoever comes has a permit, of which there are as many.
+        let (jobs, waiting) = mpsc::sync_channel::<Job>(count);
         let waiting = Arc::new(Mutex::new(waiting));
         for _ in 0..count {
             let waiting = Arc::clone(&waiting);
@@ -52,7 +53,7 @@ impl Workers {
             // Whoever asked may have left.
             let _left = tell.send(work());
         });
-        self.jobs.send(job).ok()?;
+        self.jobs.try_send(job).ok()?;
         told.await.ok()
     }
 }

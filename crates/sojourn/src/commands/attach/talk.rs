@@ -228,10 +228,11 @@ impl Talk<'_> {
             "message" if message["state"] == "refused" => {
                 complain(format_args!("not sent: {}", output::foreign(&text("message"))));
             }
-            "status" if message["status"] == "disconnected" => {
-                if message["recovery"]["can_resume"].as_bool().unwrap_or(false) {
-                    complain("the agent is gone; \"sojourn session resume\" takes it up again");
-                }
+            "status"
+                if message["status"] == "disconnected"
+                    && message["recovery"]["can_resume"].as_bool().unwrap_or(false) =>
+            {
+                complain("the agent is gone; \"sojourn session resume\" takes it up again");
             }
             "limit_exceeded" | "error" => complain(output::foreign(&text("message"))),
             "login_expiring" => {

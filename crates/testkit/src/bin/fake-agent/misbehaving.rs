@@ -51,7 +51,7 @@ impl Turn {
         let mut left = length;
         while left > 0 {
             let bytes = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            voice.raw(piece[..bytes].as_bytes()).await.map_err(broken)?;
+            voice.raw(&piece.as_bytes()[..bytes]).await.map_err(broken)?;
             left -= bytes as u64;
         }
         voice.raw(b"\n").await.map_err(broken)?;
