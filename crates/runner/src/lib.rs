@@ -4,10 +4,10 @@
 //!
 //! - [`remote`]: `sojourn runner`, which dials in.
 //! - [`process`]: the process tree of a session that has no sandbox.
+//! - [`agent`]: an agent and its conversation.
 //!
 //! Of the built-in one:
 //!
-//! - [`agent`]: an agent and its conversation.
 //! - [`builtin`]: its life, from the fork to the last session.
 //! - `requests`: what a gateway may ask. Everything else ends the connection.
 //! - `sessions`: the sessions it holds.

@@ -108,7 +108,7 @@ impl Identity {
         user: Option<&User>,
         password: &str,
     ) -> Result<(bool, Permit), Unavailable> {
-        let permit = self.hasher.permit(Queue::Web).await.map_err(|_| Unavailable::Busy)?;
+        let permit = self.hasher.permit(Queue::Own).await.map_err(|_| Unavailable::Busy)?;
         let length_fits = !password.is_empty() && password.len() <= MAX_PASSWORD_BYTES;
         let usable = user.filter(|user| length_fits && may_use_password(user));
         let stored = usable.and_then(|user| user.password.clone());

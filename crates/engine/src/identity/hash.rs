@@ -106,10 +106,13 @@ impl Default for Cost {
 /// At which door a password is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
-    /// The web door, and changes of passwords.
+    /// The web door.
     Web,
     /// The SSH door.
     Ssh,
+    /// Somebody who is signed in and proves it again, or a password that is to be stored: strangers
+    /// who fill the other queues are not to keep people from changing theirs.
+    Own,
 }
 
 /// The right to compute one hash.
@@ -128,7 +131,7 @@ pub(super) struct Hasher {
     /// Through it those of the SSH door come first, one at least fewer than there are permits if that
     /// can be: however many they are, whoever is at the web door has next to nobody in front of them.
     narrow: Arc<Semaphore>,
-    waiting: Arc<[AtomicUsize; 2]>,
+    waiting: Arc<[AtomicUsize; 3]>,
     workers: Workers,
 }
 
@@ -154,7 +157,7 @@ impl Hasher {
         let _waiting = Waiting::enter(&self.waiting[queue as usize])?;
         let turn = async {
             let narrow = match queue {
-                Queue::Web => None,
+                Queue::Web | Queue::Own => None,
                 Queue::Ssh => Some(Arc::clone(&self.narrow).acquire_owned().await.ok()?),
             };
             let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
@@ -195,7 +198,7 @@ impl Hasher {
 
     /// The hash to store, as a PHC string.
     pub(super) async fn hash(&self, password: &str) -> Result<String, HashError> {
-        let permit = self.permit(Queue::Web).await?;
+        let permit = self.permit(Queue::Own).await?;
         let password = normal(password.as_bytes());
         let cost = self.cost;
         let work = self.workers.run(move || {
@@ -352,12 +355,16 @@ mod tests {
             assert_eq!(hasher.waiting[Queue::Ssh as usize].load(Ordering::Relaxed), 0);
         }
         let hasher = Hasher::with_permits(Cost::LEAST, 1);
-        let _held = hasher.permit(Queue::Web).await.unwrap();
+        let held = hasher.permit(Queue::Web).await.unwrap();
         let mut waiting: Vec<_> =
             (0..WAITING).map(|_| Box::pin(hasher.permit(Queue::Web))).collect();
         for wait in &mut waiting {
             assert!(timeout(Duration::ZERO, wait).await.is_err(), "waits");
         }
         assert_eq!(hasher.permit(Queue::Web).await.unwrap_err(), HashError::Busy);
+        let mut own = Box::pin(hasher.permit(Queue::Own));
+        assert!(timeout(Duration::ZERO, &mut own).await.is_err(), "has a place, and waits");
+        drop((held, waiting));
+        assert!(own.await.is_ok(), "and comes to its turn");
     }
 }

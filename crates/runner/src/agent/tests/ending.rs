@@ -98,7 +98,10 @@ async fn a_full_spool_keeps_no_session_from_its_end() {
     house.told.full.send_replace(true);
     let stuck = house.say("m", "say 1");
     let closing = async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // Until the message waits for room.
+        while house.told.full.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
         house.close().await;
     };
     let (receipt, ()) = tokio::join!(stuck, closing);
