@@ -334,6 +334,20 @@ impl Gateway {
             .collect()
     }
 
+    /// The audit log as soon as it holds `count` lines of an action. What a session does is on
+    /// record a moment after it is seen.
+    ///
+    /// # Panics
+    /// When they do not come.
+    #[track_caller]
+    pub fn audit_with(&self, count: usize, action: &str) -> Vec<Value> {
+        until(&format!("{count} x {action} on record"), PATIENCE, || {
+            let lines = self.audit();
+            let of_it = lines.iter().filter(|line| line["action"] == action).count();
+            (of_it >= count).then_some(lines)
+        })
+    }
+
     /// Waits for an audit line.
     ///
     /// # Panics

@@ -117,6 +117,7 @@ fn a_prompt_is_shown_to_everybody_and_answered_once() {
     assert_eq!(first.wait_for_close().0, 1000);
     let ended = stands(&mut mia, &id, "ended");
     assert_eq!((&ended["runner"], &ended["end_reason"]), (&json!("laptop"), &json!("exited")));
+    gateway.audit_with(1, "session_ended");
     let lines = on_record(&gateway, &id);
     let wanted = [
         "session_started",
@@ -199,7 +200,9 @@ fn flaw_02_a_conversation_is_its_owners() {
     let said = json!({"type": "user_message", "content": "x", "client_msg_id": "1"});
     watching.json(&said).expect("a message");
     assert_eq!(watching.wait_for("error")["code"], "FORBIDDEN", "flaw 5");
-    assert!(on_record(&gateway, &id).iter().any(|line| line["action"] == "session_watched"));
+    gateway.wait_for_audit("who watched", |line| {
+        line["session_id"] == id && line["action"] == "session_watched"
+    });
     adam.delete(&format!("/api/sessions/{id}")).expect(202);
     let end = runner.command("end");
     assert_eq!((&end["reason"], &end["by"]["user"]), (&json!("ended_by"), &json!("adam")));
@@ -303,9 +306,9 @@ fn messages_are_queued_changed_taken_back_and_counted() {
         (&refused["code"], &refused["client_msg_id"]),
         (&json!("RATE_LIMITED"), &json!("m4"))
     );
-    let said = on_record(&gateway, &id);
-    let sent =
-        said.iter().find(|line| line["action"] == "input_sent").expect("a message on record");
+    let sent = gateway.wait_for_audit("a message", |line| {
+        line["session_id"] == id && line["action"] == "input_sent"
+    });
     assert_eq!(sent["details"]["message"]["bytes"], 5);
     assert_eq!(sent["details"]["message"]["sha256"].as_str().map(str::len), Some(64));
 }

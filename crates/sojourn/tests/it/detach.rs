@@ -176,7 +176,7 @@ fn who_does_not_come_back_in_time_finds_nothing() {
         drop_client(&shell);
         let session = newest(&gateway, "its end", |session| session["status"] == "ended");
         assert_eq!(session["end_reason"], "closed");
-        let audit = gateway.audit();
+        let audit = gateway.audit_with(1, "session_ended");
         let detached = audit.iter().any(|line| line["action"] == "session_detached");
         assert_eq!(detached, waits);
     }

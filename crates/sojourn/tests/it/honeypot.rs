@@ -124,8 +124,11 @@ fn a_right_password_opens_it_and_all_of_it_is_on_record() {
     let alices = attempts.iter().find(|a| a["actor"]["user"] == "alice").unwrap();
     assert_eq!(alices["details"]["hassh"], pots[0]["details"]["hassh"], "the same program");
 
-    let started: Vec<_> =
-        gateway.audit().into_iter().filter(|line| line["action"] == "session_started").collect();
+    let started: Vec<_> = gateway
+        .audit_with(2, "session_started")
+        .into_iter()
+        .filter(|line| line["action"] == "session_started")
+        .collect();
     assert_eq!(started[0]["actor"]["type"], "honeypot");
     assert_eq!(started[0]["details"]["profile"], "bait");
     let sessions = gateway.sessions();

@@ -242,7 +242,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
     shell.finish(PATIENCE);
     gateway.launch();
     holds(&gateway, &id, "both-killed");
-    let lines = gateway.audit();
+    let lines = gateway.audit_with(5, "files_kept");
     let kept = lines.iter().filter(|line| line["action"] == "files_kept");
     assert_eq!(kept.count(), 5, "each is on record once");
     gateway.stop();

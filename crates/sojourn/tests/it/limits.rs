@@ -72,7 +72,7 @@ fn a_session_is_warned_and_cut_off_whatever_it_does() {
         .map(|sidecar| sidecar["end_reason"].as_str().unwrap_or("none").to_owned())
         .collect();
     assert_eq!(reasons, vec!["max_runtime"; programs.len()]);
-    let exceeded = gateway.audit();
+    let exceeded = gateway.audit_with(programs.len(), "limit_exceeded");
     let exceeded = exceeded.iter().filter(|line| line["action"] == "limit_exceeded").count();
     assert_eq!(exceeded, programs.len());
 }

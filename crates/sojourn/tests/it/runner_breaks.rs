@@ -170,7 +170,7 @@ fn case_06_a_flood_ends_once_and_nobody_else_is_disturbed() {
     let flood = start(&mut mia, &runner, "stream 200MB");
     let ended = stands(&mut mia, &runner, &flood, "ended");
     assert_eq!(ended["end_reason"], "max_output");
-    let told = gateway.audit();
+    let told = gateway.audit_with(1, "limit_exceeded");
     let exceeded = told.iter().filter(|line| line["action"] == "limit_exceeded").count();
     assert_eq!(exceeded, 1);
     assert_eq!(stands(&mut mia, &runner, &calm, "waiting")["end_reason"], Value::Null);

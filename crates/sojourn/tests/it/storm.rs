@@ -96,7 +96,7 @@ fn many_sessions_come_and_go_and_leave_nothing_behind() {
     until("no dead process to be left uncollected", PATIENCE, || {
         (!descendants(gateway.pid()).iter().any(dead)).then_some(())
     });
-    let ended = gateway.audit();
+    let ended = gateway.audit_with(sessions + 8, "session_ended");
     let count = |action: &str| ended.iter().filter(|line| line["action"] == action).count();
     assert_eq!((count("session_started"), count("session_ended")), (sessions + 8, sessions + 8));
     let (status, out, err) = gateway.try_cli(&["verify"], "");

@@ -62,7 +62,7 @@ fn a_prompt_is_answered_in_one_of_two_browsers_and_the_agent_does_it() {
     });
     first.json(&json!({"type": "end"})).expect("an end");
     assert_eq!(second.wait_for("ended")["reason"], "ended_by");
-    let lines = gateway.audit();
+    let lines = gateway.audit_with(1, "session_ended");
     let count = |action: &str| {
         let of_this = |line: &&Value| line["session_id"] == json!(id) && line["action"] == action;
         lines.iter().filter(of_this).count()
@@ -106,7 +106,7 @@ fn case_04_a_hundred_answers_race_and_the_agent_gets_one() {
     let heard = runner.agent_heard();
     let got = heard.iter().filter(|line| line["got"] == "permission").count();
     assert_eq!(got, 1, "{heard:?}");
-    let lines = gateway.audit();
+    let lines = gateway.audit_with(1, "session_started");
     let decided = |line: &&Value| {
         ["permission_granted", "permission_denied"].contains(&line["action"].as_str().unwrap())
     };
