@@ -1,5 +1,6 @@
 //! Argon2id, off the threads that serve everybody, and only so many at a time.
 
+mod memory;
 mod workers;
 
 use std::sync::Arc;
@@ -8,16 +9,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use argon2::Argon2;
 use argon2::Params;
-use argon2::password_hash::PasswordHasher;
-use argon2::password_hash::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use unicode_normalization::UnicodeNormalization;
 
+use memory::Memory;
 use workers::Workers;
 
 /// The longest password in bytes. It is told before any work is done for it.
@@ -69,15 +68,10 @@ impl Cost {
         if enough && bearable { Some(Self { memory: memory_kib, passes }) } else { None }
     }
 
-    fn argon2(self) -> Result<Argon2<'static>, HashError> {
+    fn phc(self, password: &[u8], memory: &mut Memory) -> Result<String, HashError> {
         let params = Params::new(self.memory, self.passes, 1, None);
         let params = params.map_err(|_| HashError::Broken)?;
-        Ok(Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params))
-    }
-
-    fn phc(self, password: &[u8]) -> Result<String, HashError> {
-        let hash: Result<PasswordHash, _> = self.argon2()?.hash_password(password);
-        Ok(hash.map_err(|_| HashError::Broken)?.to_string())
+        Ok(memory.hash(&params, password)?.to_string())
     }
 
     /// Whether a hash of these parameters is cheaper to guess.
@@ -180,17 +174,17 @@ impl Hasher {
     ) -> Result<(Verified, Permit), HashError> {
         let password = normal(password);
         let cost = self.cost;
-        let work = self.workers.run(move || {
+        let work = self.workers.run(move |memory| {
             // Made by whoever comes first, so that the first unknown name does not take longer.
-            let dummy = dummy(cost);
+            let dummy = dummy(cost, memory);
             let real = stored.as_deref().and_then(acceptable);
             let is_real = real.is_some();
             let (hash, params) = real.or_else(|| acceptable(dummy)).ok_or(HashError::Broken)?;
-            let matches = cost.argon2()?.verify_password(&password, &hash).is_ok();
+            let matches = memory.fits(&hash, &params, &password)?;
             if !matches || !is_real {
                 return Ok((Verified::No, permit));
             }
-            let better = cost.exceeds(&params).then(|| cost.phc(&password));
+            let better = cost.exceeds(&params).then(|| cost.phc(&password, memory));
             Ok((Verified::Yes { better: better.transpose()? }, permit))
         });
         work.await.ok_or(HashError::Broken)?
@@ -201,9 +195,9 @@ impl Hasher {
         let permit = self.permit(Queue::Own).await?;
         let password = normal(password.as_bytes());
         let cost = self.cost;
-        let work = self.workers.run(move || {
+        let work = self.workers.run(move |memory| {
             let _permit = permit;
-            cost.phc(&password)
+            cost.phc(&password, memory)
         });
         work.await.ok_or(HashError::Broken)?
     }
@@ -242,13 +236,13 @@ impl Drop for Waiting<'_> {
 }
 
 /// A hash of nothing anybody knows, with the cost of a real one.
-fn dummy(cost: Cost) -> &'static str {
+fn dummy(cost: Cost, memory: &mut Memory) -> &'static str {
     static DUMMY: OnceLock<String> = OnceLock::new();
     DUMMY.get_or_init(|| {
         let mut nobody_knows = [0; 32];
         // Without randomness the hash is known, but a match with it is still refused.
         let _ = getrandom::fill(&mut nobody_knows);
-        cost.phc(&nobody_knows).unwrap_or_default()
+        cost.phc(&nobody_knows, memory).unwrap_or_default()
     })
 }
 
@@ -257,6 +251,7 @@ fn acceptable(stored: &str) -> Option<(PasswordHash, Params)> {
     let hash = PasswordHash::new(stored).ok()?;
     let params = Params::try_from(&hash).ok()?;
     let bearable = hash.algorithm.as_str() == "argon2id"
+        && hash.version == Some(argon2::Version::V0x13.into())
         && params.m_cost() <= MAX_MEMORY_KIB
         && params.t_cost() <= MAX_TIME
         && params.p_cost() <= MAX_LANES;

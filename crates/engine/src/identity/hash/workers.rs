@@ -1,8 +1,7 @@
 //! Threads that do nothing but compute hashes.
 //!
-//! They are few and stay, one for each hash that may be computed at a time: the memory of a hash stays
-//! with the thread that had it, and on threads of a pool that would be twenty megabytes in each of
-//! hundreds.
+//! They are few and stay, one for each hash that may be computed at a time, and each keeps the memory
+//! of its hashes.
 
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -13,7 +12,9 @@ use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-type Job = Box<dyn FnOnce() + Send>;
+use super::memory::Memory;
+
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// Some threads. They end with the last handle.
 #[derive(Clone, Debug)]
@@ -31,9 +32,10 @@ impl Workers {
             let waiting = Arc::clone(&waiting);
             let next = move || waiting.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
             let work = move || {
+                let mut memory = Memory::default();
                 while let Some(job) = next() {
                     // Whoever waits for it hears that it broke off; the thread goes on.
-                    let _broken = catch_unwind(AssertUnwindSafe(job));
+                    let _broken = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
                 }
             };
             if let Err(error) = std::thread::Builder::new().name("hash".to_owned()).spawn(work) {
@@ -46,12 +48,12 @@ impl Workers {
     /// Has something done on one of them. None when it broke off.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
     ) -> Option<T> {
         let (tell, told) = oneshot::channel();
-        let job = Box::new(move || {
+        let job = Box::new(move |memory: &mut Memory| {
             // Whoever asked may have left.
-            let _left = tell.send(work());
+            let _left = tell.send(work(memory));
         });
         self.jobs.try_send(job).ok()?;
         told.await.ok()
@@ -65,10 +67,10 @@ mod tests {
     #[tokio::test]
     async fn work_is_done_on_the_same_thread_also_after_a_panic() {
         let workers = Workers::new(1);
-        let here = || std::thread::current().id();
+        let here = |_: &mut Memory| std::thread::current().id();
         let first = workers.run(here).await.unwrap();
-        assert_ne!(first, here());
-        assert_eq!(workers.run(|| panic!("on purpose")).await, None::<()>);
+        assert_ne!(first, std::thread::current().id());
+        assert_eq!(workers.run(|_| panic!("on purpose")).await, None::<()>);
         assert_eq!(workers.run(here).await, Some(first));
     }
 }
