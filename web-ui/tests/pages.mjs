@@ -8,6 +8,7 @@ const FIRST_LOAD = 250_000;
 
 const PAGES = [
   ["/sessions", "Sessions"],
+  ["/sessions?view=wall", "Sessions"],
   ["/sessions/new", "New session"],
   ["/audit", "Audit log"],
   ["/people", "People"],

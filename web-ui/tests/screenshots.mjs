@@ -12,6 +12,7 @@ const SIZES = { 1440: { width: 1440, height: 900 }, 390: { width: 390, height: 8
 /** A page's name, where it is, and what to do there first. */
 const PAGES = [
   ["sessions", "/sessions"],
+  ["wall", "/sessions?view=wall"],
   ["new", "/sessions/new"],
   ["terminal", async (page) => `/sessions/${(await live(page, page.viewportSize().width < 500 ? "a look from the train" : "what fills the disk")).id}`],
   ["over", async (page) => `/sessions/${(await first(page, (one) => one.ended_at && one.harness === "shell")).id}`],

@@ -41,6 +41,7 @@ use crate::identity::Principal;
 use crate::in_effect::ProfilesInEffect;
 use crate::login::Logins;
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
 use crate::profiles::Profiles;
@@ -129,6 +130,7 @@ pub(crate) struct Inner {
     build: String,
     events: mpsc::Sender<RunnerEvent>,
     pub(crate) screens: Screens,
+    presence: Presence,
     pub(crate) metrics: Metrics,
     rates: Rates,
     pub(crate) health: health::Found,
@@ -201,6 +203,7 @@ impl Engine {
             build: parts.build,
             events,
             screens: Screens::new(parts.recordings),
+            presence: Presence::default(),
             metrics,
             rates,
             health: health::Found::default(),
@@ -253,6 +256,12 @@ impl Engine {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// Who is at sessions.
+    #[must_use]
+    pub fn presence(&self) -> &Presence {
+        &self.inner.presence
     }
 
     /// How often somebody may do what.

@@ -12,6 +12,7 @@
 //! - [`repeats`]: requests that may be sent again.
 //! - [`audit`]: the one writer of the audit log.
 //! - [`watching`]: looking on at a terminal, and driving it, by how much was printed.
+//! - [`presence`]: who is at a session.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
 //! - [`admit`]: whether somebody may do something to a session, asked by every door.
@@ -37,6 +38,7 @@ pub mod identity;
 pub mod listing;
 pub mod login;
 pub mod metrics;
+pub mod presence;
 pub mod profiles;
 pub mod rates;
 pub mod records;

@@ -257,6 +257,8 @@ impl Engine {
                 removed: remains.files_gone.map(GoneView::from),
             }),
             recording_removed: remains.recording_gone.map(GoneView::from),
+            watched_by: self.presence().onlookers(new.id),
+            found: None,
         }
     }
 }

@@ -70,6 +70,14 @@ impl Screens {
         self.in_turn(read).await
     }
 
+    /// Makes something of a screen that was drawn; none when that cannot be, or not soon.
+    pub(crate) async fn make<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.in_turn(move |_recordings| Ok(work())).await
+    }
+
     /// Does what takes its time, a few at a time.
     async fn in_turn<T: Send + 'static>(
         &self,

@@ -68,6 +68,12 @@ pub struct SessionView {
     /// That its recordings were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording_removed: Option<GoneView>,
+    /// Who looks on at it now, and does not drive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched_by: Vec<String>,
+    /// Where its text has what was looked for, and around it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
 }
 
 /// What a session left in its sandbox.
@@ -243,6 +249,8 @@ mod tests {
             recovery: None,
             files: None,
             recording_removed: None,
+            watched_by: Vec::new(),
+            found: None,
         };
         let json = serde_json::to_value(&view).unwrap();
         let wanted = serde_json::json!({

@@ -39,6 +39,7 @@ mod recording;
 mod request;
 mod route;
 mod runners;
+mod screens;
 mod sessions;
 mod settings;
 mod shapes;

@@ -110,6 +110,10 @@ pub(crate) struct SessionShape {
     files: Option<FilesShape>,
     /// That its recordings were removed.
     recording_removed: Option<GoneShape>,
+    /// Who looks on at it now, and does not drive.
+    watched_by: Option<Vec<String>>,
+    /// Where its text has what was looked for, and around it.
+    found: Option<String>,
 }
 
 /// What a session is allowed; none is no limit.
@@ -268,6 +272,7 @@ mod tests {
             "files": {"entries": 1, "bytes": 2, "truncated": false,
                 "removed": {"at": "2026-11-22T08:00:00Z", "why": "its time was over"}},
             "recording_removed": {"at": "2026-11-22T08:00:00Z", "why": "its time was over"},
+            "watched_by": ["bo"], "found": "ls -l",
         }))
         .unwrap();
         let files: &FilesView = session.files.as_ref().unwrap();

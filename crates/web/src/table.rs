@@ -23,6 +23,7 @@ use crate::profiles;
 use crate::recording;
 use crate::route::Route;
 use crate::runners;
+use crate::screens;
 use crate::sessions;
 use crate::starting;
 use crate::steering;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> Vec<Route> {
     all.extend(profiles::routes());
     all.extend(steering::routes());
     all.extend(attach::routes());
+    all.extend(screens::routes());
     all.extend(audit::routes());
     all.extend(recording::routes());
     all.extend(files::routes());

@@ -643,6 +643,8 @@ export interface components {
             ended_at: string | null;
             exit: components["schemas"]["Exit"] | null;
             files?: components["schemas"]["Left"] | null;
+            /** @description Where its text has what was looked for, and around it. */
+            found?: string | null;
             /** @description `shell`, or an agent's name. */
             harness: string;
             /** Format: uuid */
@@ -667,6 +669,8 @@ export interface components {
             status: components["schemas"]["Status"];
             /** @description Whose it is; none at a honeypot, and for one started locally without a token. */
             user: string | null;
+            /** @description Who looks on at it now, and does not drive. */
+            watched_by?: string[] | null;
             /** @description The reason its person gave. */
             why: string | null;
         };

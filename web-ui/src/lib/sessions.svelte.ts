@@ -20,6 +20,11 @@ export class Sessions {
   private abort: AbortController | null = null;
   private loading = false;
 
+  /** What was asked for last. */
+  get asked(): URLSearchParams {
+    return new URLSearchParams(this.query);
+  }
+
   private address(cursor?: string): string {
     const query = new URLSearchParams(this.query);
     query.set("limit", String(PAGE));

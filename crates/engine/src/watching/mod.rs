@@ -12,6 +12,7 @@
 //! the program waits for them as it does for an SSH client.
 
 mod ring;
+mod small;
 mod tap;
 
 use std::sync::Arc;
@@ -37,6 +38,8 @@ use crate::session::Session;
 
 pub use ring::HELD;
 pub use ring::Read;
+pub use small::Thumbnail;
+pub use sojourn_term::thumbnail::Run;
 pub use tap::Driver;
 pub(crate) use tap::Tap;
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::Drawn;
 use super::ring::Read;
 use super::ring::Ring;
+use super::small::Kept;
 
 /// Who types into a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub(crate) struct Tap {
     watchers: AtomicUsize,
     /// The screen as it was drawn last, for all who need one about then; held while it is drawn.
     pub(super) drawn: tokio::sync::Mutex<Option<Drawn>>,
+    /// The same, small.
+    pub(super) small: tokio::sync::Mutex<Option<Kept>>,
 }
 
 impl Tap {
@@ -47,6 +50,7 @@ impl Tap {
             size: watch::Sender::new(None),
             watchers: AtomicUsize::new(0),
             drawn: tokio::sync::Mutex::default(),
+            small: tokio::sync::Mutex::default(),
         }
     }
 

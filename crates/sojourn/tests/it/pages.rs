@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use std::time::Instant;
 
 use serde_json::json;
 use sojourn_testkit::Gateway;
@@ -58,19 +57,20 @@ fn play(gateway: &Gateway, scenario: &str, known: &[(&str, &str)]) {
     node.env("SOJOURN_URL", format!("http://localhost:{}", gateway.web_port()));
     let mut running = Running::new(node);
     let mut clients = Vec::new();
-    let (mut answered, began) = (0, Instant::now());
-    while !running.is_over() {
-        assert!(began.elapsed() < LONGEST, "{scenario} does not end: {}", running.so_far());
+    let mut answered = 0;
+    until(&format!("the end of {scenario}"), LONGEST, || {
+        let is_over = running.is_over();
         let said = running.so_far();
         let whole = said.rfind('\n').map_or("", |end| said.get(..=end).unwrap_or_default());
         let asked: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix('@')).collect();
         for command in asked.iter().skip(answered) {
+            println!("{scenario} asks: {command}");
             let answer = done(gateway, &mut clients, command);
             running.write(format!("{answer}\n").as_bytes());
         }
         answered = asked.len();
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        is_over.then_some(())
+    });
     let output = running.finish(Duration::from_secs(5));
     assert_eq!(output.code, 0, "{scenario}: {}\n{}", output.text(), output.err);
     println!("{}", output.text());
@@ -176,7 +176,24 @@ fn everything_is_a_few_letters_away() {
 }
 
 #[test]
+fn many_screens_are_seen_at_once_and_everybody_knows_who_looks() {
+    if can_look() && can_make_sandboxes() {
+        play(&house(), "wall", &ana());
+    }
+}
+
+#[test]
+fn an_agent_is_started_with_the_form_after_its_directory_was_corrected() {
+    with_an_agent("agent-start");
+}
+
+#[test]
 fn what_an_agent_asks_is_answered_in_one_browser_and_seen_in_the_other() {
+    with_an_agent("agent");
+}
+
+/// Plays a scenario where ana has a runner with an agent.
+fn with_an_agent(scenario: &str) {
     if !can_look() {
         return;
     }
@@ -194,5 +211,5 @@ fn what_an_agent_asks_is_answered_in_one_browser_and_seen_in_the_other() {
     let mut known = ana().to_vec();
     known.extend([("SOJOURN_HARNESS", "fake"), ("SOJOURN_CWD", work.as_str())]);
     known.extend([("SOJOURN_ASKS", "perm"), ("SOJOURN_WORKS", "hang"), ("SOJOURN_SAYS", "say 2")]);
-    play(&gateway, "agent", &known);
+    play(&gateway, scenario, &known);
 }

@@ -21,6 +21,8 @@ use sojourn_engine::agents::Seen;
 use sojourn_engine::agents::Told;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::login::Reminders;
+use sojourn_engine::presence::Present;
+use sojourn_engine::presence::Seat;
 use sojourn_engine::visiting::Person;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -106,8 +108,10 @@ impl Visit {
         };
         shared.settled.send_replace(true);
         let ended: Ended<'_> = Box::pin(self.gate.ended(&self.caller));
-        let mut telling =
-            Telling { visit: self, out, shared, ended, attending, lease_at: Instant::now() };
+        let name = self.person.who.name();
+        let seat = self.gate.engine().presence().enter(self.id, name, self.drives());
+        let lease_at = Instant::now();
+        let mut telling = Telling { visit: self, out, shared, ended, attending, lease_at, seat };
         match telling.run(todo).await {
             Ok(never) => match never {},
             Err(over) => over,
@@ -260,6 +264,7 @@ struct Telling<'a> {
     ended: Ended<'a>,
     attending: Attending,
     lease_at: Instant,
+    seat: Seat,
 }
 
 impl Telling<'_> {
@@ -271,6 +276,9 @@ impl Telling<'_> {
         self.shared.heard.store(*pulse.borrow_and_update(), Ordering::Release);
         self.send(status(&self.attending.snapshot()).message()).await?;
         self.tell_lease().await?;
+        let mut people = self.seat.people();
+        let here = people.borrow_and_update().clone();
+        let mut alone = self.tell_here(&here, true).await?;
         loop {
             tokio::select! {
                 biased;
@@ -280,6 +288,10 @@ impl Telling<'_> {
                 Ok(()) = pulse.changed() => {
                     let beat = *pulse.borrow_and_update();
                     self.look_after(beat).await?;
+                }
+                Ok(()) = people.changed() => {
+                    let here = people.borrow_and_update().clone();
+                    alone = self.tell_here(&here, alone).await?;
                 }
                 left = remind(&mut reminders) => {
                     let seconds = left.as_secs();
@@ -316,6 +328,15 @@ impl Telling<'_> {
             Some(lease) => self.send(Tell::Lease(lease).message()).await,
             None => Ok(()),
         }
+    }
+
+    /// Tells who is here, unless nobody else is and was. Whether nobody else is.
+    async fn tell_here(&mut self, people: &[Present], was_alone: bool) -> Result<bool, Over> {
+        let alone = people.len() <= 1;
+        if !(alone && was_alone) {
+            self.send(frames::Tell::here(people, self.seat.number()).message()).await?;
+        }
+        Ok(alone)
     }
 
     /// Looks whether the browser is still there, and tells the lease now and then.

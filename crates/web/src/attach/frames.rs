@@ -13,6 +13,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
 use sojourn_core::status::Status;
+use sojourn_engine::presence::Present;
 use sojourn_engine::view::LeaseView;
 
 /// The longest message that a browser may send, in bytes.
@@ -139,6 +140,11 @@ pub(super) enum Tell {
         /// Whether it is this socket.
         you: bool,
     },
+    /// Who is here, at the web door.
+    Here {
+        /// They.
+        people: Vec<Neighbour>,
+    },
     /// How the lease stands.
     Lease(LeaseView),
     /// A limit comes near.
@@ -190,7 +196,28 @@ pub(super) enum Tell {
     Pong,
 }
 
+/// Somebody who is at the same session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Neighbour {
+    /// Their name.
+    user: String,
+    /// Whether they drive, and not only look on.
+    drives: bool,
+    /// Whether it is this socket.
+    you: bool,
+}
+
 impl Tell {
+    /// Who is here, to the one in this seat.
+    pub(super) fn here(people: &[Present], seat: u64) -> Self {
+        let neighbour = |one: &Present| Neighbour {
+            user: one.user.clone(),
+            drives: one.drives,
+            you: one.seat == seat,
+        };
+        Self::Here { people: people.iter().map(neighbour).collect() }
+    }
+
     /// As a frame.
     pub(super) fn message(&self) -> Message {
         // None of these has anything that JSON cannot say.
@@ -259,6 +286,14 @@ mod tests {
         assert_eq!(
             json(warned),
             serde_json::json!({"type": "limit_warned", "limit": "max_runtime", "seconds": 60})
+        );
+        let present = |seat, user: &str| Present { seat, user: user.to_owned(), drives: seat == 1 };
+        assert_eq!(
+            json(Tell::here(&[present(1, "ana"), present(4, "bo")], 4)),
+            serde_json::json!({"type": "here", "people": [
+                {"user": "ana", "drives": true, "you": false},
+                {"user": "bo", "drives": false, "you": true},
+            ]})
         );
         let lease = json(Tell::Lease(LeaseView::default()));
         assert_eq!((&lease["type"], &lease["output_bytes"]), (&"lease".into(), &0.into()));

@@ -14,6 +14,8 @@ use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelEvent;
 use sojourn_engine::door::Refusal;
 use sojourn_engine::login::LoginEnd;
+use sojourn_engine::presence::Present;
+use sojourn_engine::presence::Seat;
 use sojourn_engine::view::LeaseView;
 use sojourn_engine::watching::CaughtUp;
 use sojourn_engine::watching::Driver;
@@ -81,6 +83,7 @@ struct Telling<'a> {
     next_at: Instant,
     lease: Option<(Instant, LeaseView)>,
     told: News,
+    seat: Seat,
 }
 
 impl Visit {
@@ -111,6 +114,7 @@ impl Visit {
             next_at: Instant::now(),
             lease: None,
             told: News::default(),
+            seat: engine.presence().enter(self.id, self.person.who.name(), false),
         };
         match telling.run(todo).await {
             Ok(never) => match never {},
@@ -144,6 +148,7 @@ impl Telling<'_> {
         let mut size = self.watching.size();
         let mut printed = self.watching.printed();
         let mut seen = self.shared.seen.subscribe();
+        let (mut people, mut alone) = (self.seat.people(), true);
         let mut pulse = engine.pulse();
         let mut link = self.watching.session().runner().map(|id| engine.remote().link(id));
         let mut reminders = visit.caller.login().map(|login| login.reminders());
@@ -159,6 +164,8 @@ impl Telling<'_> {
         self.shared.settled.send_replace(true);
         let now = driver.borrow_and_update().clone();
         self.tell_driver(&now).await?;
+        let here = people.borrow_and_update().clone();
+        alone = self.tell_here(&here, alone).await?;
         size.borrow_and_update();
         self.tell_lease(true).await?;
         self.catch_up(visit.from).await?;
@@ -187,6 +194,10 @@ impl Telling<'_> {
                 Ok(()) = driver.changed() => {
                     let now = driver.borrow_and_update().clone();
                     self.tell_driver(&now).await?;
+                }
+                Ok(()) = people.changed() => {
+                    let here = people.borrow_and_update().clone();
+                    alone = self.tell_here(&here, alone).await?;
                 }
                 Ok(()) = size.changed() => {
                     let now = *size.borrow_and_update();
@@ -240,11 +251,13 @@ impl Telling<'_> {
     async fn drive(&mut self, driving: Driving) {
         self.granted = driving.printed;
         *self.driving = Some(driving);
+        self.seat.drives(true);
     }
 
     /// They drive no more.
     async fn let_go(&mut self) {
         self.shared.let_type(None);
+        self.seat.drives(false);
         if let Some(driving) = self.driving.take() {
             driving.leave(Stays::ForGrace).await;
         }
@@ -355,6 +368,15 @@ impl Telling<'_> {
             None => (None, None),
         };
         self.send(Tell::Driver { user, address, you }.message()).await
+    }
+
+    /// Tells who is here, unless nobody else is and was. Whether nobody else is.
+    async fn tell_here(&mut self, people: &[Present], was_alone: bool) -> Result<bool, Over> {
+        let alone = people.len() <= 1;
+        if !(alone && was_alone) {
+            self.send(Tell::here(people, self.seat.number()).message()).await?;
+        }
+        Ok(alone)
     }
 
     async fn tell_size(&mut self, size: Option<WindowSize>) -> Result<(), Over> {

@@ -71,6 +71,8 @@ pub(super) const GENERAL: &[(&str, &str)] = &[
     // An auditor touches nothing.
     ("POST /api/sessions", "-+x+x++x++"),
     ("POST /api/sessions/end-all", ADMINS),
+    // Which of them is asked on the socket.
+    ("GET /api/screens", KNOWN),
     ("GET /api/audit", "-x++xxxxx+"),
     ("GET /api/audit/verify", "-x++xxxxx+"),
     ("GET /api/profiles", KNOWN),
