@@ -1,4 +1,7 @@
-//! `sojourn user`: accounts and their keys, in the data directory itself.
+//! `sojourn user`: accounts and their keys, in the data directory itself, also while the gateway is
+//! stopped; with `SOJOURN_URL` those of a gateway elsewhere.
+
+mod remote;
 
 use std::fs::File;
 use std::io;
@@ -6,8 +9,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::audit::Actor;
+use sojourn_core::time::Wall;
 use sojourn_engine::audit::AuditOptions;
 use sojourn_engine::audit::OnFailure;
 use sojourn_engine::audit::drain;
@@ -24,6 +29,7 @@ use super::logins::logins;
 use crate::cli::Common;
 use crate::cli::Key;
 use crate::cli::User as Command;
+use crate::client::is_remote;
 use crate::config::Database;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
@@ -39,6 +45,7 @@ const LONGEST_FILE: u64 = 64 << 10;
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
     let todo = match command {
         Command::Logins { name, end } => return logins(common, &name, end),
+        command if is_remote() => return remote::run(common, command),
         command => command,
     };
     let config = super::load(common)?.config;
@@ -175,7 +182,9 @@ impl Office {
                 }
                 Ok(())
             }
-            Command::Ls => list(common, &accounts.list().await?),
+            Command::Ls => {
+                list(common, &accounts.list().await?.iter().map(shown).collect::<Vec<_>>())
+            }
             Command::Passwd { name, .. } => {
                 accounts.set_password(&name, input.password().as_deref(), actor).await?;
                 done(&name, "password changed")
@@ -228,38 +237,39 @@ fn show_reset(common: &Common, name: &str, link: &ResetLink) -> Outcome {
     output::say(format_args!("{token}"))
 }
 
-fn list(common: &Common, users: &[Account]) -> Outcome {
+/// An account as the API has it.
+fn shown(user: &Account) -> Json {
+    json!({
+        "name": user.name,
+        "role": user.role,
+        "has_password": user.password.is_some(),
+        "must_change": user.must_change,
+        "disabled": user.disabled_at.is_some(),
+        "created_at": user.created_at.to_rfc3339(),
+        "password_changed_at": user.password_changed_at.map(|at| at.to_rfc3339()),
+        "disabled_at": user.disabled_at.map(|at| at.to_rfc3339()),
+    })
+}
+
+fn list(common: &Common, users: &[Json]) -> Outcome {
     if common.json {
-        let users: Vec<_> = users
-            .iter()
-            .map(|user| {
-                json!({
-                    "name": user.name,
-                    "role": user.role,
-                    "has_password": user.password.is_some(),
-                    "must_change": user.must_change,
-                    "disabled": user.disabled_at.is_some(),
-                    "created_at": user.created_at.to_rfc3339(),
-                    "password_changed_at": user.password_changed_at.map(|at| at.to_rfc3339()),
-                    "disabled_at": user.disabled_at.map(|at| at.to_rfc3339()),
-                })
-            })
-            .collect();
         return output::json(&json!({"items": users, "next_cursor": null}));
     }
     let mut table = Table::new(&["NAME", "ROLE", "PASSWORD", "CREATED", "STATUS"]);
     for user in users {
-        let password = match (&user.password, user.must_change) {
-            (None, _) => "none",
-            (Some(_), true) => "to be changed",
-            (Some(_), false) => "set",
+        let text = |name: &str| output::foreign(user[name].as_str().unwrap_or_default());
+        let password = match (user["has_password"] == true, user["must_change"] == true) {
+            (false, _) => "none",
+            (true, true) => "to be changed",
+            (true, false) => "set",
         };
-        let status = if user.disabled_at.is_some() { "disabled" } else { "" };
+        let status = if user["disabled"] == true { "disabled" } else { "" };
+        let created = user["created_at"].as_str().and_then(|at| Wall::from_rfc3339(at).ok());
         table.row([
-            user.name.clone(),
-            user.role.name().to_owned(),
+            text("name"),
+            text("role"),
             password.to_owned(),
-            output::time(user.created_at),
+            created.map(output::time).unwrap_or_default(),
             status.to_owned(),
         ]);
     }

@@ -114,6 +114,34 @@ fn a_token_is_good_elsewhere_until_it_is_revoked() {
 }
 
 #[test]
+fn accounts_are_kept_from_elsewhere_but_nobody_sets_a_password_of_others() {
+    let gateway = gateway(&Options::default());
+    gateway.add_user("carol", "admin", "tall green orchard");
+    let remote = Remote::of(&gateway, "carol", &["admin"]);
+    let (code, out, err) = remote.run(&["user", "add", "dora", "--no-password"]);
+    assert_eq!((code, out.as_str()), (Some(0), "dora: added\n"), "{err}");
+    assert!(err.contains("/reset#") && err.lines().count() == 1, "{err}");
+    assert_eq!(remote.run(&["user", "role", "dora", "auditor"]).1, "dora: is auditor now\n");
+    assert_eq!(remote.run(&["user", "disable", "dora"]).1, "dora: disabled\n");
+    let here = gateway.cli(&["user", "ls"]);
+    let line = here.lines().find(|line| line.contains("dora")).expect("a line of hers");
+    assert!(line.contains("auditor") && line.contains("disabled"), "{here}");
+    assert_eq!(remote.run(&["user", "ls"]).1, here, "the same table");
+    let (code, out, _) = remote.run(&["user", "enable", "dora", "--json"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["disabled"], false);
+    for refused in [&["user", "reset", "dora"][..], &["user", "passwd", "dora", "--password-stdin"]]
+    {
+        let (code, out, err) = remote.run(refused);
+        assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
+        assert!(err.contains("on the gateway's own machine"), "{err}");
+    }
+    let member = Remote::of(&gateway, "alice", &["sessions"]);
+    let (code, _, err) = member.run(&["user", "ls"]);
+    assert_eq!((code, err.lines().count()), (Some(1), 1), "{err}");
+}
+
+#[test]
 fn what_does_not_work_is_told_in_a_line_with_its_status() {
     let gateway = gateway(&Options::default());
     let good = Remote::of(&gateway, "alice", &[]);

@@ -184,3 +184,42 @@ fn l_42_nothing_tells_whether_a_name_exists() {
         assert!(more - less <= most, "{name}: {:?} against {known:?}", median(name));
     }
 }
+
+#[test]
+fn l_37_a_flood_of_sign_ins_costs_few_hashes_at_a_time() {
+    const HASH: u64 = 19 << 20;
+    let Some(gateway) = house_with(behind_a_proxy()) else { return };
+    let many = if crate::is_long_run() { 500 } else { 60 };
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let (before, mut most) = (crate::memory_of(gateway.pid()), 0);
+    let mut waits = Vec::new();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let flood: Vec<_> = (0..many)
+            .map(|n| {
+                let (address, mut browser) =
+                    (format!("198.51.{}.{}", n / 200, n % 200), gateway.browser());
+                scope.spawn(move || from(&mut browser, &address, &format!("nobody{n}"), WRONG))
+            })
+            .collect();
+        let mut onlooker = gateway.browser();
+        while !flood.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            let begin = Instant::now();
+            onlooker.get("/api/health").expect(200);
+            waits.push(begin.elapsed());
+            most = most.max(crate::memory_of(gateway.pid()));
+        }
+        flood.into_iter().map(|one| one.join().expect("an answer")).collect()
+    });
+    waits.sort_unstable();
+    let (median, last) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+    let grown = most.saturating_sub(before);
+    println!("{many} sign-ins: health p50 {median:?} p99 {last:?}, {} KiB more", grown >> 10);
+    assert!(grown <= (cores / 2).max(1) * HASH + (32 << 20), "{} KiB more", grown >> 10);
+    let told_to_wait = |answer: &&Answer| answer.status == 503;
+    assert!(answers.iter().any(|answer| answer.status == 401), "some had their turn");
+    for answer in answers.iter().filter(|answer| answer.status != 401) {
+        assert!(told_to_wait(&answer) && answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    assert!(answers.iter().filter(told_to_wait).count() < many, "{many}");
+    assert!(many < 100 || answers.iter().any(|answer| answer.status == 503), "the queue is short");
+}
