@@ -11,7 +11,8 @@ use super::*;
 
 #[test]
 fn l_13_no_login_by_the_old_password_outlives_its_change() {
-    let Some(gateway) = house() else { return };
+    let more = "[login]\nmax_per_user = 1000\n".to_owned();
+    let Some(gateway) = house_with(Options { more, ..Options::default() }) else { return };
     let (many, rounds) = if crate::is_long_run() { (100, 100) } else { (10, 20) };
     let (mut current, mut next) = (PASSWORD, OTHER);
     let (mut let_in, mut turned_away) = (0, 0);
@@ -41,6 +42,11 @@ fn l_13_no_login_by_the_old_password_outlives_its_change() {
             barrier.wait();
             until("the change, however many sign in meanwhile", PATIENCE, || {
                 let answer = changer.post("/api/auth/change-password", &change(current, next));
+                if answer.status == 401 && answer.json()["code"] == "SESSION_REVOKED" {
+                    // So many have signed in since that this login, the oldest, was the one too many.
+                    let _busy = changer.sign_in("bob", current);
+                    return None;
+                }
                 (answer.status != 503).then(|| answer.expect(200))
             });
             is_changed.store(true, Ordering::SeqCst);
