@@ -1,9 +1,10 @@
-//! A real PostgreSQL of the tests' own: its own data directory, a Unix socket, no network port, and
-//! never root. It goes when the test's process does, in whatever way that ends.
+//! A real PostgreSQL of the tests' own: its own data directory, a Unix socket, no network port unless
+//! one is asked for, and never root. It goes when the test's process does, in whatever way that ends.
 
 use std::fs;
 use std::fs::File;
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -45,6 +46,7 @@ pub struct Postgres {
     programs: PathBuf,
     home: PathBuf,
     account: Option<(u32, u32)>,
+    port: Option<u16>,
     keeper: Option<Child>,
 }
 
@@ -74,6 +76,20 @@ impl Postgres {
     /// When it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::begin(None)
+    }
+
+    /// The same, reached at `localhost` too, by TLS alone; [`Postgres::certificate`] is its own.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[must_use]
+    pub fn start_with_tls() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::begin(Some(free.local_addr().expect("its address").port()))
+    }
+
+    fn begin(port: Option<u16>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sojourn-postgres-{}-{number}", std::process::id());
@@ -84,8 +100,11 @@ impl Postgres {
         if let Some((uid, gid)) = account {
             chown(&home, Some(uid), Some(gid)).expect("its owner");
         }
-        let mut server = Self { programs: programs(), home, account, keeper: None };
+        let mut server = Self { programs: programs(), home, account, port, keeper: None };
         server.initialise();
+        if port.is_some() {
+            server.certify();
+        }
         server.launch();
         server.admin("postgres", &format!("CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'"));
         server
@@ -123,6 +142,23 @@ impl Postgres {
         fs::rename(&unfinished, &template).expect("a template");
     }
 
+    /// Makes its certificate, and lets those in who come by TLS.
+    fn certify(&self) {
+        let made = self
+            .command("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
+            .args(["-nodes", "-days", "30", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-out", "server.crt", "-keyout", "server.key"])
+            .output()
+            .expect("openssl");
+        assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        let rules = self.home.join("data/pg_hba.conf");
+        let mut rules = File::options().append(true).open(rules).expect("its rules");
+        rules.write_all(b"hostssl all all 127.0.0.1/32 scram-sha-256\n").expect("one more");
+    }
+
     /// Starts it again after [`Postgres::stop`], with all its data.
     ///
     /// # Panics
@@ -132,8 +168,19 @@ impl Postgres {
         let mut keeper = self.command("sh");
         keeper.args(["-c", KEEPER, "keeper"]).arg(&self.home).arg(self.programs.join("postgres"));
         keeper.arg("-D").arg(self.home.join("data")).arg("-k").arg(&self.home);
+        if let Some(port) = self.port {
+            let files = ["cert", "key"].map(|what| {
+                let ending = if what == "cert" { "crt" } else { "key" };
+                format!("ssl_{what}_file={}", self.home.join(format!("server.{ending}")).display())
+            });
+            let more = ["ssl=on".to_owned(), format!("port={port}")];
+            for setting in files.iter().chain(&more) {
+                keeper.args(["-c", setting]);
+            }
+        }
+        let addresses = if self.port.is_some() { "127.0.0.1" } else { "" };
+        keeper.args(["-c", &format!("listen_addresses={addresses}")]);
         for setting in [
-            "listen_addresses=",
             "fsync=off",
             "shared_buffers=16MB",
             "shared_memory_type=mmap",
@@ -179,6 +226,24 @@ impl Postgres {
         Database { url, name }
     }
 
+    /// A new, empty database, reached by TLS; `how` is what stands behind the question mark.
+    ///
+    /// # Panics
+    /// When it cannot be made, or the server does no TLS.
+    #[must_use]
+    pub fn database_by_tls(&self, how: &str) -> Database {
+        let port = self.port.expect("a server with TLS");
+        let name = self.database().name;
+        let url = format!("postgres://{OWNER}:{PASSWORD}@localhost:{port}/{name}?{how}");
+        Database { url, name }
+    }
+
+    /// The certificate of a server with TLS, which signed itself.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.home.join("server.crt")
+    }
+
     /// The directory of its socket, which is how it is named in messages.
     ///
     /// # Panics
@@ -209,6 +274,9 @@ impl Postgres {
         let beside = self.programs.join(name);
         let mut command = Command::new(if beside.exists() { beside } else { name.into() });
         command.current_dir(&self.home).env_remove("PGPASSWORD");
+        if let Some(port) = self.port {
+            command.env("PGPORT", port.to_string());
+        }
         if let Some((uid, gid)) = self.account {
             command.uid(uid).gid(gid);
         }

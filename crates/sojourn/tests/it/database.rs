@@ -90,6 +90,27 @@ fn a_database_of_a_server_is_one_gateways_and_its_password_nobodys() {
 }
 
 #[test]
+fn a_database_is_reached_by_tls_and_only_with_the_right_certificate() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let server = Postgres::start_with_tls();
+    let root = format!("sslmode=verify-full&sslrootcert={}", server.certificate().display());
+    let gateway = gateway(&with(&server.database_by_tls(&root).url));
+    assert_eq!(gateway.alice().run("exit 4").code, 4);
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE usename = 'sojourn' AND NOT ssl";
+    assert_eq!(server.admin("postgres", encrypted), "0", "nothing goes in the clear");
+
+    // Whoever signed it is nobody that the system trusts.
+    let scratch = Scratch::new();
+    let config = configured(&scratch, &server.database_by_tls("sslmode=verify-full").url);
+    let (code, told) = refused(&config);
+    assert!(code == Some(1) && told.contains("certificate"), "{code:?} {told}");
+    assert!(!told.contains(DATABASE_PASSWORD) && told.lines().count() == 1, "{told}");
+}
+
+#[test]
 fn a_gateway_goes_on_while_its_database_is_gone() {
     if !can_make_sandboxes() {
         return;
