@@ -9,6 +9,15 @@ use sojourn_testkit::until;
 
 use super::*;
 
+/// Raises a flag when dropped, also by a failure: those who go on until then are waited for.
+struct Raised<'a>(&'a AtomicBool);
+
+impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn l_13_no_login_by_the_old_password_outlives_its_change() {
     let more = "[login]\nmax_per_user = 1000\n".to_owned();
@@ -39,6 +48,7 @@ fn l_13_no_login_by_the_old_password_outlives_its_change() {
                     })
                 })
                 .collect();
+            let change = Raised(&is_changed);
             barrier.wait();
             until("the change, however many sign in meanwhile", PATIENCE, || {
                 let answer = changer.post("/api/auth/change-password", &change(current, next));
@@ -49,7 +59,7 @@ fn l_13_no_login_by_the_old_password_outlives_its_change() {
                 }
                 (answer.status != 503).then(|| answer.expect(200))
             });
-            is_changed.store(true, Ordering::SeqCst);
+            drop(change);
             racing.into_iter().flat_map(|racing| racing.join().expect("answers")).collect()
         });
         for (browser, status) in raced {
