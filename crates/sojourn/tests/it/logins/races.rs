@@ -48,7 +48,7 @@ fn l_13_no_login_by_the_old_password_outlives_its_change() {
                     })
                 })
                 .collect();
-            let change = Raised(&is_changed);
+            let until_then = Raised(&is_changed);
             barrier.wait();
             until("the change, however many sign in meanwhile", PATIENCE, || {
                 let answer = changer.post("/api/auth/change-password", &change(current, next));
@@ -59,7 +59,7 @@ fn l_13_no_login_by_the_old_password_outlives_its_change() {
                 }
                 (answer.status != 503).then(|| answer.expect(200))
             });
-            drop(change);
+            drop(until_then);
             racing.into_iter().flat_map(|racing| racing.join().expect("answers")).collect()
         });
         for (browser, status) in raced {
