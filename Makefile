@@ -11,6 +11,11 @@ else
 OUT := target/$(PROFILE)
 endif
 
+# What is measured from inside.
+INSIDE := --package sojourn-web --lib \
+	--features sojourn-web/bench
+BENCH_SIZE ?= small
+
 # Sandboxes are made as root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
@@ -60,8 +65,10 @@ test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs 
 test-agents: ## Drives four real agents against a scripted model (npm, Node, 1.4 GB in target/agents)
 	@CARGO='$(CARGO)' scripts/test-agents
 
-bench: ## Measures what a login costs a request, against the same handler open to anybody
-	$(CARGO) test --locked --release --package sojourn-web --features bench --lib -- --nocapture bench
+bench: packages page ## Measures it beside sshd, one table of ratios (root; BENCH_SIZE=full takes an hour)
+	$(CARGO) build --locked --release --package sojourn
+	$(CARGO) test --locked --release $(INSIDE) -- --nocapture --test-threads 1 bench >target/bench-inside.txt
+	@$(SUDO) env BENCH_SIZE='$(BENCH_SIZE)' bench/bench.py --inside target/bench-inside.txt $(ARGS)
 
 lint: ## Format, clippy, house rules, and dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check
