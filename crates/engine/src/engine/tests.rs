@@ -62,7 +62,6 @@ use crate::seqpacket::SeqPacket;
 use house::House;
 use house::next;
 use house::printed;
-use house::shell;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -9,7 +9,7 @@ pub(super) struct House {
     pub(super) runner: Arc<SeqPacket>,
     pub(super) store: Store,
     pub(super) principal: Principal,
-    _dir: TempDir,
+    pub(super) dir: TempDir,
 }
 
 /// The other end of a session.
@@ -91,7 +91,7 @@ impl House {
             epoch: user.epoch,
             login: None,
         };
-        let house = Self { engine, clock: manual, runner, store, principal, _dir: dir };
+        let house = Self { engine, clock: manual, runner, store, principal, dir };
         let hello = house.request().await;
         assert!(matches!(hello.body, Request::Hello { .. }));
         let body = Reply::Hello { version: 1, build: "test".to_owned(), epoch: 1, pid: 1 };
@@ -276,7 +276,7 @@ impl Shim {
     }
 }
 
-pub(super) fn shell() -> ChannelRequest {
+fn shell() -> ChannelRequest {
     let size = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
     let pty = Pty { term: "xterm".into(), size, modes: Vec::new() };
     ChannelRequest { program: Program::Shell, pty: Some(pty), env: Vec::new(), own_env: Vec::new() }

@@ -5,6 +5,8 @@ use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Held;
 use sojourn_store::NewSession;
 
+use super::house::Shim;
+use super::house::pair;
 use super::*;
 use crate::identity::Client;
 use crate::identity::Methods;
@@ -34,7 +36,7 @@ impl House {
     }
 
     fn commands(&self) -> Accounts {
-        Accounts::new(self.store.clone(), self.clock.clone(), self._dir.path().to_owned())
+        Accounts::new(self.store.clone(), self.clock.clone(), self.dir.path().to_owned())
     }
 
     /// Nothing ends it, once all that is to be looked at has been.
