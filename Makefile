@@ -12,8 +12,8 @@ OUT := target/$(PROFILE)
 endif
 
 # What is measured from inside.
-INSIDE := --package sojourn-web --lib \
-	--features sojourn-web/bench
+INSIDE := --package sojourn-engine --package sojourn-web --lib \
+	--features sojourn-engine/bench,sojourn-web/bench
 BENCH_SIZE ?= small
 
 # Sandboxes are made as root.

@@ -138,9 +138,8 @@ def main():
         working.start()
         time.sleep(0.5)
         try:
-            # Whatever these start is followed as well; nobody else on the machine is.
-            gone_soon = ("sojourn-shim", "init") if arguments.what == "sessions" else ()
-            pids = ",".join(str(pid) for pid, name in server.own().items() if name not in gone_soon)
+            # Whatever these start is followed as well, so all but the first few sandboxes; nobody else is.
+            pids = ",".join(str(pid) for pid, name in server.own().items() if name not in ("sojourn-shim", "init"))
             subprocess.run(["perf", "record", "-p", pids, "-F", "499", "--call-graph", "dwarf,16384", "-o", f"{directory}/perf",
                             "--", "sleep", str(arguments.seconds)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         finally:

@@ -234,22 +234,24 @@ def tail(path):
 
 def recorded_rate(path, size):
     first = last = None
-    count = 0
+    begun, count, ahead = False, 0, 0
     with open(path, encoding="utf-8") as file:
         next(file)
         for line in file:
             at, code, data = json.loads(line)
             if code != "o":
                 continue
-            if first is None:
-                first = at if "first\r\n" in data else None
+            if not begun:
+                begun = "first\r\n" in data
                 continue
+            if first is None:
+                first, ahead = at, len(data)
             count, last = count + len(data), at
             if "last" in data:
                 break
     if count < size:
         raise Failed(f"{count} bytes of {size} are recorded")
-    return count / (last - first) / MB
+    return (count - ahead) / (last - first) / MB
 
 
 def leaving(server, seconds, clients=8):

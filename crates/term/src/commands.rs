@@ -126,8 +126,28 @@ impl Commands {
     /// Something was printed.
     pub fn output(&mut self, bytes: &[u8]) {
         let mut printed = std::mem::take(&mut self.printed);
-        printed.decode(bytes, &mut |text| text.chars().for_each(|char| self.print(char)));
+        printed.decode(bytes, &mut |text| self.print_all(text));
         self.printed = printed;
+    }
+
+    fn print_all(&mut self, text: &str) {
+        let mut rest = text;
+        loop {
+            // Of what is printed, nearly all is such text as nobody waits for.
+            if !self.waits_for_text() {
+                rest = rest.get(self.screen.plain(rest)..).unwrap_or_default();
+            }
+            let mut chars = rest.chars();
+            let Some(char) = chars.next() else { return };
+            self.print(char);
+            rest = chars.as_str();
+        }
+    }
+
+    /// Whether a character that is only text may mean something.
+    fn waits_for_text(&self) -> bool {
+        let is_echoed = self.echoed == self.echo.len();
+        self.owed == 0 && (!is_echoed || self.completing)
     }
 
     /// The lines that were entered since this was last asked.

@@ -20,6 +20,8 @@ mod search;
 mod verify;
 mod writer;
 
+#[cfg(all(test, feature = "bench"))]
+mod bench;
 #[cfg(test)]
 mod tests;
 

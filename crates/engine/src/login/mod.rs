@@ -28,6 +28,8 @@ mod timer;
 mod token;
 mod wrong;
 
+#[cfg(all(test, feature = "bench"))]
+mod bench;
 #[cfg(test)]
 mod tests;
 

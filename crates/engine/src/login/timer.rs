@@ -69,6 +69,12 @@ impl Timer {
         lock(&self.due).peek().map(|Reverse((at, _))| *at)
     }
 
+    /// Nothing is written of those that were seen.
+    #[cfg(all(test, feature = "bench"))]
+    pub(super) fn forget_dirty(&self) {
+        lock(&self.dirty).clear();
+    }
+
     /// Those whose moment has come, each once.
     fn take(&self, now: Wall) -> Vec<LoginId> {
         let mut due = lock(&self.due);

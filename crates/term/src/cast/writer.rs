@@ -19,6 +19,7 @@ use super::Marks;
 use super::Versioned;
 use super::hex;
 use crate::utf8::Decoder;
+use crate::utf8::run;
 
 /// Bytes of a stream that go into one event. Escaping makes at most six of one, so the line buffer
 /// of an idle session stays small and a line far below [`MAX_LINE`].
@@ -371,23 +372,25 @@ fn clip(text: &str) -> &str {
 
 /// Appends `text` as the inside of a JSON string.
 fn push_escaped(line: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut copied = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        line.extend_from_slice(&bytes[copied..at]);
-        copied = at + 1;
+    let mut rest = text.as_bytes();
+    loop {
+        let plain = run(rest, |byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+        let (copied, after) = rest.split_at(plain);
+        line.extend_from_slice(copied);
+        let Some((&byte, after)) = after.split_first() else { return };
+        rest = after;
         match byte {
             b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
             b'\n' => line.extend_from_slice(b"\\n"),
             b'\r' => line.extend_from_slice(b"\\r"),
             b'\t' => line.extend_from_slice(b"\\t"),
-            _ => {
-                let _ = write!(line, "\\u{byte:04x}");
-            }
+            _ => line.extend_from_slice(&control(byte)),
         }
     }
-    line.extend_from_slice(&bytes[copied..]);
+}
+
+/// A control character as JSON has it.
+fn control(byte: u8) -> [u8; 6] {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    [b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 0xf)]
 }

@@ -1,6 +1,8 @@
 //! As much of a terminal's screen as one has to know to tell text from what moves it, and whether a
 //! program has taken all of it.
 
+use crate::utf8::run;
+
 /// The longest sequence that is looked at.
 const LONGEST: usize = 32;
 
@@ -44,6 +46,16 @@ impl Screen {
     /// Whether a program has the whole screen.
     pub(super) fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// The length of what `text` begins with that is text and nothing else.
+    pub(super) fn plain(&self, text: &str) -> usize {
+        // All controls beyond ASCII begin with C2, as some text does, which is looked at one by one.
+        let is_plain = |byte| byte >= 0x20 && byte != 0x7f && byte != 0xc2;
+        match self.state {
+            State::Text => run(text.as_bytes(), is_plain),
+            _ => 0,
+        }
     }
 
     pub(super) fn print(&mut self, char: char) -> Printed {

@@ -145,6 +145,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_passed_over_means_nothing(
+        pieces in proptest::collection::vec(
+            (any::<bool>(), "([a-c é\u{85}\u{b5}]|\r|\n|\t|\x07|\x1b\\[[0-9?]{0,3}[hlmK]|aaaaaaaaaaaaaaaaaaaa){0,30}"),
+            0..20,
+        ),
+    ) {
+        let (mut quick, mut slow) = (Commands::default(), Commands::default());
+        for (is_input, text) in pieces {
+            if is_input {
+                quick.input(text.as_bytes());
+                slow.input(text.as_bytes());
+            } else {
+                quick.output(text.as_bytes());
+                text.chars().for_each(|char| slow.print(char));
+            }
+            prop_assert_eq!(format!("{quick:?}"), format!("{slow:?}"));
+        }
+    }
+
+    #[test]
     fn where_typing_is_cut_makes_no_difference(
         keys in "([a-z ü]|\x7f|\x17|\x1b\\[[ABCDHF]|\r){0,60}", size in 1usize..7,
     ) {

@@ -1,5 +1,7 @@
 //! From a program to the recording, the lease and the gateway, in this order.
 
+use std::os::fd::BorrowedFd;
+
 use rustix::io::Errno;
 use sojourn_core::wire::MAX_PAYLOAD;
 use sojourn_core::wire::shim::FromShim;
@@ -19,6 +21,9 @@ const MAX_REST: usize = 2 << 20;
 /// What is read of a terminal after its leader ended: more than fits one, so all that the leader
 /// printed. Others may go on printing for ever.
 const MAX_AFTERWARDS: usize = 256 << 10;
+
+/// A terminal gives no more than some 4 kB at once. Whoever printed so much is likely to go on.
+const MUCH: usize = 2 << 10;
 
 /// What a read of a program's output came to.
 enum Read {
@@ -75,9 +80,10 @@ impl Session {
     fn read(&self, index: usize, stream: Stream, buf: &mut [u8]) -> Read {
         let channel = &self.channels[index];
         let Some(fd) = channel.output(stream) else { return Read::Nothing };
-        match rustix::io::read(fd, buf) {
+        match rustix::io::read(fd, &mut *buf) {
             Ok(_) if channel.afterwards > MAX_AFTERWARDS => Read::End,
             Ok(0) => Read::End,
+            Ok(len) if channel.tty => Read::Bytes(len + read_on(fd, len, buf)),
             Ok(len) => Read::Bytes(len),
             // What its leader printed is here by now, so a terminal that is empty ends with it,
             // whoever else may hold it open.
@@ -187,4 +193,18 @@ impl Session {
             lease.set_busy(busy, self.now);
         }
     }
+}
+
+/// Reads what more a terminal has after `len` bytes, without waiting: one line of the recording and one
+/// frame for many reads. Whatever ends it comes up again at the next.
+fn read_on(terminal: BorrowedFd<'_>, len: usize, buf: &mut [u8]) -> usize {
+    let mut rest = buf.get_mut(len..).unwrap_or_default();
+    let (mut last, mut more) = (len, 0);
+    while last >= MUCH && !rest.is_empty() {
+        let Ok(read) = rustix::io::read(terminal, &mut *rest) else { break };
+        last = read;
+        more += read;
+        rest = rest.get_mut(read..).unwrap_or_default();
+    }
+    more
 }
