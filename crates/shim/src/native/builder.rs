@@ -28,6 +28,7 @@ use super::disk;
 use super::disk::DiskTemplate;
 use super::profile::NativeProfile;
 use super::rootfs;
+use super::seccomp;
 use super::spec;
 use crate::builder;
 use crate::builder::Built;
@@ -131,11 +132,12 @@ fn create(profile: &NativeProfile, image: &OwnedFd) -> Result<Container, BuildEr
     let root = Path::new(STAGING).join("root");
     let spec = spec::container(profile, &root).to_string();
     fs::write("bundle/config.json", spec).at(stage, "its description")?;
+    let calls = seccomp::program().map_err(|message| BuildError { stage, message })?;
     ContainerBuilder::new(profile.id.clone(), SyscallType::Linux)
         .with_root_path(Path::new(STAGING).join("state"))
         .map(|builder| {
             builder
-                .with_executor(ExecuteInit { image: image.as_raw_fd() })
+                .with_executor(ExecuteInit { image: image.as_raw_fd(), calls })
                 // The socket, after the three standard ones.
                 .with_preserved_fds(1)
                 .as_init(Path::new(STAGING).join("bundle"))
@@ -149,10 +151,15 @@ fn create(profile: &NativeProfile, image: &OwnedFd) -> Result<Container, BuildEr
 #[derive(Clone, Copy)]
 struct ExecuteInit {
     image: RawFd,
+    /// What it and all it starts may ask of the kernel.
+    calls: &'static [libc::sock_filter],
 }
 
 impl Executor for ExecuteInit {
     fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
+        // Capabilities are dropped, and there is no way to new privileges.
+        let filtered = sys::seccomp::install(self.calls);
+        filtered.map_err(|error| ExecutorError::Other(error.to_string()))?;
         Err(ExecutorError::Other(sys::process::execute(self.image, c"init").to_string()))
     }
 

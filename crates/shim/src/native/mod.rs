@@ -54,6 +54,12 @@ pub use spec::masked_paths;
 pub use spec::read_only_paths;
 pub use spec::system_calls;
 
+/// Does what is done once for all sandboxes that this process, and what it forks, will make.
+pub(crate) fn make_ready() {
+    // Who makes one asks again, and hears why there is none.
+    let _later = seccomp::program();
+}
+
 /// What all sandboxes are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Supplies<'a> {

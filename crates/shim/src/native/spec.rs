@@ -8,7 +8,6 @@ use serde_json::json;
 use super::profile::IdRange;
 use super::profile::NativeProfile;
 use super::seccomp;
-use super::seccomp::Reader;
 use crate::cgroup;
 
 /// All that a prisoner's root may.
@@ -65,7 +64,6 @@ pub(super) fn container(profile: &NativeProfile, root: &Path) -> Value {
             "gidMappings": map(profile.ids),
             "cgroupsPath": format!("/{}/{}", profile.cgroup_parent, profile.id),
             "resources": resources(profile),
-            "seccomp": seccomp::filter(Reader::Library),
             "maskedPaths": in_proc(&MASKED),
             "readonlyPaths": in_proc(&READ_ONLY),
             "rootfsPropagation": "private",
@@ -85,7 +83,7 @@ pub fn read_only_paths() -> Vec<String> {
 
 /// The filter of system calls, for a container that an engine makes.
 pub fn system_calls() -> String {
-    seccomp::filter(Reader::Engine).to_string()
+    seccomp::filter().to_string()
 }
 
 fn in_proc(names: &[&str]) -> Vec<String> {

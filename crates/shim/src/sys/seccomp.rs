@@ -33,12 +33,19 @@ pub(crate) fn allow_only(calls: &[libc::c_long]) -> io::Result<()> {
         program.push(step(answer, libc::SECCOMP_RET_ALLOW, 0, 0));
     }
     program.push(step(answer, libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(), 0, 0));
+    install(&program)
+}
+
+/// Leaves this thread and what it starts no more than a program says. The thread has given up gaining
+/// privileges, or has the right to do this anyway.
+pub(crate) fn install(program: &[libc::sock_filter]) -> io::Result<()> {
     let filter = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
-        filter: program.as_mut_ptr(),
+        // The kernel only reads it.
+        filter: program.as_ptr().cast_mut(),
     };
-    // SAFETY: `filter` and the program it points to outlive the call.
     let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+    // SAFETY: `filter` and the program it points to outlive the call.
     let returned = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter) };
     check(returned).map(drop)
 }

@@ -53,6 +53,7 @@ pub use ends::RunnerEnd;
 use crate::clock;
 use crate::init_link::InitImage;
 use crate::kernel;
+use crate::native;
 use crate::seqpacket;
 use crate::shim;
 use crate::sys::process::fork;
@@ -155,6 +156,8 @@ impl<'a> Zygote<'a> {
     }
 
     fn run(&mut self) -> i32 {
+        // Whatever is forked from here has it; what is wrong with it comes up with the first sandbox.
+        native::make_ready();
         while self.gateway.is_some() || self.runner.is_some() {
             if self.restart_at <= clock::mono() {
                 self.restart_at = Mono::NEVER;
