@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::Store;
 use crate::StoreError;
+use crate::db::Db;
 use crate::db::args;
 use crate::sql;
 
@@ -40,13 +41,18 @@ impl Store {
     /// Whether it is there and answers.
     ///
     /// # Errors
-    /// When its file is not the one that was opened, or the database does not answer.
+    /// When its file is not the one that was opened, or the database does not answer, or takes no change.
     pub async fn check(&self) -> Result<(), StoreError> {
         if let Some(place) = &self.place {
             place.check()?;
         }
         // A table is read, and not only the schema that is in memory.
-        self.read().one(sql::META, args!["accounts"]).await.map(drop)
+        self.read().one(sql::META, args!["accounts"]).await?;
+        // SQLite writes by one connection, which may be of no use while the others are.
+        if matches!(self.write, Db::Sqlite(_)) {
+            drop(self.write.begin().await?);
+        }
+        Ok(())
     }
 
     /// Its file; none where it is on a server.

@@ -39,7 +39,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sojourn_core::audit::Event;
+use sqlx::Connection;
 use sqlx::Sqlite;
+use sqlx::SqliteConnection;
 use sqlx::pool::PoolOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::sqlite::SqliteJournalMode;
@@ -247,6 +249,7 @@ impl Store {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                .after_release(|connection, _| Box::pin(is_between_transactions(connection)))
         };
         let write = pool(1).connect_with(options.clone()).await.map_err(of_file)?;
         let write = Db::Sqlite(write);
@@ -309,6 +312,15 @@ impl Store {
         change.concerns_accounts = true;
         Ok(change)
     }
+}
+
+/// Whether a connection may be used again. A disk that fails at the end of a transaction makes SQLite
+/// take it back by itself; whoever counts transactions here goes on waiting for its end, and refuses
+/// every other on that connection.
+async fn is_between_transactions(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Behind whatever the last one has not been answered yet.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// A change under way, with the audit events that belong to it.

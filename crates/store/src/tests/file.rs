@@ -40,6 +40,23 @@ async fn only_its_owner_reads_the_files() {
 }
 
 #[tokio::test]
+async fn a_change_that_sqlite_took_back_is_the_end_of_no_other() {
+    let house = House::sqlite().await;
+    for taken_back in [true, false] {
+        let mut tx = house.store.write.begin().await.unwrap();
+        if taken_back {
+            // As it does when its disk fails.
+            tx.script("ROLLBACK").await.unwrap();
+            tx.commit().await.unwrap_err();
+        } else {
+            drop(tx);
+        }
+        house.store.check().await.unwrap();
+        house.store.write.begin().await.unwrap().commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn each_connection_is_set_up() {
     let House { store, place: _kept } = House::sqlite().await;
     for pool in [lite(&store.read), lite(&store.write)] {
