@@ -10,6 +10,7 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::wire::runner::Held;
 use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
+use sojourn_core::wire::shim::Summary;
 use sojourn_store::NewSession;
 use tokio::sync::watch;
 
@@ -25,6 +26,10 @@ use crate::runner_link::RunnerError;
 
 /// How long a shim that was found may take to say what there is.
 const GREETING: Duration = Duration::from_secs(5);
+
+/// How long a session that cannot be reached may take to turn out to be over, and between two looks.
+const LAST_WORD: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,19 +149,43 @@ impl Engine {
                 return true;
             }
         }
-        if held.ended.is_none() {
-            // It cannot be reached, so it must not go on unseen.
-            self.inner.kill(id).await;
-        }
-        let summary = held
-            .ended
-            .clone()
+        let ended = match &held.ended {
+            Some(summary) => Some(summary.clone()),
+            None => self.end_of(id).await,
+        };
+        let summary = ended
             .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
         if self.inner.records.ended(&summary, None).await {
             self.inner.metrics.ended_unseen(&held.about.door, records::SHELL, &summary);
             let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
         }
         false
+    }
+
+    /// What became of a session that cannot be reached. It may have ended while it was asked for, and then
+    /// its shim has left word how; else it must not go on unseen.
+    async fn end_of(&self, id: SessionId) -> Option<Summary> {
+        for is_over in [true, false] {
+            if !is_over {
+                self.inner.kill(id).await;
+            }
+            let known = async {
+                loop {
+                    let held = self.held().await.ok()?;
+                    let Some(held) = held.into_iter().find(|held| held.session == id) else {
+                        return None;
+                    };
+                    if held.ended.is_some() {
+                        return held.ended;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            if let Ok(known) = tokio::time::timeout(LAST_WORD, known).await {
+                return known;
+            }
+        }
+        None
     }
 
     /// Ends on record what the store thinks is running and nobody holds.

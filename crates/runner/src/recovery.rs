@@ -67,6 +67,8 @@ pub(crate) fn find(
     let state = State::read(directory.as_fd())?;
     let live = state.is_live();
     let shim = if live { hold(&state.shim) } else { None };
+    // Its shim has said its last word and stays for what the sandbox left.
+    let ended = state.summary.clone().filter(|_| state.phase == Phase::Over);
     // Sessions that share a sandbox share its ids.
     let slot = slot_of(&state.sandbox).filter(|_| shim.is_some()).and_then(|number| {
         if let Some(slot) = slots.take_over(number) {
@@ -89,7 +91,7 @@ pub(crate) fn find(
         layers: None,
         honeypot: state.honeypot,
         shared: None,
-        ended: None,
+        ended,
         on_record: false,
         closed: false,
     };

@@ -227,6 +227,38 @@ pub(crate) fn a_killed_gateway_is_followed(options: &Options) {
     all_is_well(scene.gateway, &scene.parent);
 }
 
+#[test]
+fn an_end_that_nobody_was_there_to_hear_is_on_record_as_it_was() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut gateway = gateway(&Options::default());
+    let mut shell = gateway.alice().with("-tt").start(&["echo up; read -r word; exit 7"]);
+    shell.expect("up");
+    let parent = cgroup_parent(&gateway);
+    let id = gateway.sessions()[0]["id"].as_str().expect("an id").to_owned();
+    // A runner that stands still puts no end on record, and takes no shim's leave.
+    let [runner, zygote] =
+        ["sojourn-runner", "sojourn-zygote"].map(|name| child_named(&gateway, name));
+    let pid = i32::try_from(runner).ok().and_then(rustix::process::Pid::from_raw);
+    rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::STOP)
+        .expect("a living runner");
+    shell.write(b"now\n");
+    assert_eq!(shell.finish(PATIENCE).code, 7);
+    let state = gateway.data().join("sessions").join(&id).join("state");
+    until("its shim's last word", PATIENCE, || {
+        let state: Value = serde_json::from_slice(&fs::read(&state).ok()?).ok()?;
+        (!state["summary"].is_null()).then_some(())
+    });
+    gateway.kill();
+    kill(runner);
+    kill(zygote);
+    gateway.launch();
+    assert_eq!(told(&gateway)["terminal"], everywhere("exited"));
+    assert_eq!(gateway.sessions()[0]["exit"]["code"], 7);
+    all_is_well(gateway, &parent);
+}
+
 /// Ends what a gateway took up, as an operator does.
 fn end_all(gateway: &Gateway) {
     gateway.cli(&["session", "end-all", "--all"]);
