@@ -23,7 +23,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install page types screenshots test test-long test-v2 test-agents bench lint fmt packages
+.PHONY: help run build install page types screenshots test test-long test-v2 test-agents chaos bench lint fmt packages
 
 help: ## Shows this list
 	@printf '\n  Sojourn: come in by ssh or a browser, get a sandbox, be recorded, be shown out on time.\n\n'
@@ -64,6 +64,12 @@ test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs 
 
 test-agents: ## Drives four real agents against a scripted model (npm, Node, 1.4 GB in target/agents)
 	@CARGO='$(CARGO)' scripts/test-agents
+
+chaos: export SOJOURN_CHAOS_SEEDS := $(or $(SOJOURN_CHAOS_SEEDS),100)
+chaos: page ## Lets things go wrong by chance, SOJOURN_CHAOS_SEEDS=100 rounds from SOJOURN_CHAOS_FIRST=1 on
+	@scripts/packages test
+	$(CARGO) test --locked --workspace --all-targets --no-run
+	$(CARGO) test --locked --workspace --test it -- --nocapture --exact chaos::rounds_that_are_asked_for_go_well
 
 bench: packages page ## Measures it beside sshd, one table of ratios (root; BENCH_SIZE=full takes an hour)
 	$(CARGO) build --locked --release --package sojourn

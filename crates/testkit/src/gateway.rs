@@ -23,6 +23,8 @@ use serde_json::Value;
 use crate::Browser;
 use crate::Client;
 use crate::Clock;
+use crate::Disk;
+use crate::DiskKind;
 use crate::PATIENCE;
 use crate::Peer;
 use crate::Scratch;
@@ -47,18 +49,21 @@ pub struct Options {
     pub server: String,
     /// More TOML: whole tables.
     pub more: String,
+    /// Its data directory is a file system of its own.
+    pub disk: Option<DiskKind>,
 }
 
 /// A running gateway with a user `alice` who has a key.
 #[derive(Debug)]
 pub struct Gateway {
     binary: PathBuf,
-    scratch: Scratch,
     config: PathBuf,
     child: Option<Child>,
     log: Arc<Log>,
     /// The port of its SSH door.
     pub port: u16,
+    disk: Option<Disk>,
+    scratch: Scratch,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,7 @@ impl Gateway {
     pub fn start(binary: &str, options: &Options) -> Self {
         let scratch = Scratch::new();
         let data = scratch.path().join("data");
+        let disk = options.disk.map(|kind| Disk::mount(kind, &data));
         let many = match options.limits.contains("max_concurrent_sessions") {
             true => "",
             false => "max_concurrent_sessions = 64\nmax_sessions_per_user = 64\n",
@@ -105,11 +111,12 @@ impl Gateway {
         assert!(made.success());
         let mut gateway = Self {
             binary: PathBuf::from(binary),
-            scratch,
             config,
             child: None,
             log: Arc::default(),
             port: 0,
+            disk,
+            scratch,
         };
         gateway.launch();
         gateway.cli(&["user", "add", "alice", "--no-password"]);
@@ -226,6 +233,24 @@ impl Gateway {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a running gateway").id()
+    }
+
+    /// The disk its data directory is on.
+    ///
+    /// # Panics
+    /// When it has none of its own.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a disk of its own")
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Panics
+    /// When it was not started.
+    pub fn is_over(&mut self) -> bool {
+        let child = self.child.as_mut().expect("a running gateway");
+        child.try_wait().expect("its status").is_some()
     }
 
     /// The real `ssh` as alice, with her key.

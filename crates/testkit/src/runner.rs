@@ -119,6 +119,15 @@ impl Runner {
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// Its pid.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("a running runner").id()
+    }
+
     fn pid(&self) -> Pid {
         let pid = self.child.as_ref().map(Child::id).and_then(|pid| i32::try_from(pid).ok());
         pid.and_then(Pid::from_raw).expect("a running runner")

@@ -3,6 +3,7 @@
 mod abuse;
 mod agents;
 mod bait;
+mod chaos;
 mod cli;
 mod clients;
 mod crashes;
@@ -23,6 +24,7 @@ mod images;
 mod leaving;
 mod left;
 mod limits;
+mod load;
 mod logins;
 mod metrics;
 mod multiplex;

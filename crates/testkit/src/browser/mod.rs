@@ -171,6 +171,23 @@ impl Browser {
         Ok(answer)
     }
 
+    /// Sends a request on a connection of its own, and keeps the cookies and the CSRF token that come
+    /// back.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn try_once(&mut self, ask: &Ask) -> io::Result<Answer> {
+        self.connection = None;
+        let answer = self.try_send(ask)?;
+        for header in answer.headers_of("set-cookie") {
+            self.jar.take(&Cookie::parse(header), &self.origin);
+        }
+        if let Some(token) = answer.json()["csrf_token"].as_str() {
+            self.csrf = Some(token.to_owned());
+        }
+        Ok(answer)
+    }
+
     /// Sends bytes on a connection of their own and gives what comes back until it is closed.
     ///
     /// # Errors
@@ -212,6 +229,14 @@ impl Browser {
     pub fn socket(&self, path: &str) -> Socket {
         let opened = Socket::open(self.door, &Ask::new("GET", path).upgrade(self));
         opened.unwrap_or_else(|answer| panic!("no WebSocket: {answer:?}"))
+    }
+
+    /// The same where there may be no gateway at all.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub fn reach(&self, path: &str) -> io::Result<Result<Socket, Answer>> {
+        Socket::try_open(self.door, &Ask::new("GET", path).upgrade(self))
     }
 
     /// Asks for a WebSocket, and gives the answer when there is none to be had.

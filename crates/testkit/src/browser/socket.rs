@@ -35,15 +35,20 @@ pub struct Socket {
 
 impl Socket {
     pub(super) fn open(door: SocketAddr, request: &[u8]) -> Result<Self, Answer> {
-        let mut connection = Connection::open(door).expect("a connection");
-        connection.send(request).expect("a request");
-        let (answer, _) = connection.answer(false).expect("an answer");
+        Self::try_open(door, request).expect("an answer")
+    }
+
+    /// The same where there may be no gateway at all.
+    pub(super) fn try_open(door: SocketAddr, request: &[u8]) -> io::Result<Result<Self, Answer>> {
+        let mut connection = Connection::open(door)?;
+        connection.send(request)?;
+        let (answer, _) = connection.answer(false)?;
         if answer.status != 101 {
-            return Err(answer);
+            return Ok(Err(answer));
         }
         let (stream, read) = connection.into_parts();
         let inner = WebSocket::from_partially_read(stream, read, Role::Client, None);
-        Ok(Self { inner })
+        Ok(Ok(Self { inner }))
     }
 
     /// The next frame, or none when there is none for so long. Pings are answered on the way.
@@ -52,30 +57,46 @@ impl Socket {
     /// When the connection breaks without a word.
     #[track_caller]
     pub fn next_within(&mut self, patience: Duration) -> Option<Frame> {
+        match self.try_next_within(patience) {
+            Ok(frame) => frame,
+            Err(error) => panic!("the WebSocket broke: {error}"),
+        }
+    }
+
+    /// The same where the gateway may go at any time.
+    ///
+    /// # Errors
+    /// When the connection breaks without a word.
+    ///
+    /// # Panics
+    /// When a frame is not as frames are.
+    pub fn try_next_within(&mut self, patience: Duration) -> io::Result<Option<Frame>> {
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return None;
+                return Ok(None);
             }
-            self.inner.get_ref().set_read_timeout(Some(left)).expect("a timeout");
+            self.inner.get_ref().set_read_timeout(Some(left))?;
             match self.inner.read() {
                 Ok(Message::Text(text)) => {
-                    return Some(Frame::Text(serde_json::from_str(&text).expect("JSON")));
+                    let value = serde_json::from_str(&text).expect("JSON");
+                    return Ok(Some(Frame::Text(value)));
                 }
                 Ok(Message::Binary(bytes)) => {
                     let (number, output) = bytes.split_first_chunk::<8>().expect("a number");
-                    return Some(Frame::Output(u64::from_be_bytes(*number), output.to_vec()));
+                    let number = u64::from_be_bytes(*number);
+                    return Ok(Some(Frame::Output(number, output.to_vec())));
                 }
                 Ok(Message::Close(frame)) => {
                     let (code, why) = frame.map_or((1005, String::new()), |frame| {
                         (frame.code.into(), frame.reason.to_string())
                     });
-                    return Some(Frame::Closed(code, why));
+                    return Ok(Some(Frame::Closed(code, why)));
                 }
                 Ok(_) => {}
-                Err(Error::Io(error)) if is_late(&error) => return None,
-                Err(error) => panic!("the WebSocket broke: {error}"),
+                Err(Error::Io(error)) if is_late(&error) => return Ok(None),
+                Err(error) => return Err(io::Error::other(error)),
             }
         }
     }

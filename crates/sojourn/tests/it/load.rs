@@ -1,0 +1,93 @@
+//! How it does with very many: sessions, logins, people who look on. At length only; the numbers are
+//! printed.
+
+use std::time::Duration;
+use std::time::Instant;
+
+use serde_json::Value;
+use serde_json::json;
+use sojourn_testkit::Browser;
+use sojourn_testkit::Options;
+use sojourn_testkit::can_make_sandboxes;
+
+use crate::edges::CLIENTS;
+use crate::gateway;
+use crate::is_long_run;
+use crate::memory_of;
+
+const PASSWORD: &str = "four grey whales past 17 piers";
+
+/// Sessions that do nothing, and those that print all the time.
+const IDLE: u32 = 1000;
+const BUSY: u32 = 200;
+
+/// How long each of them may last, in seconds: longer than it takes to let everybody in.
+const LIMIT: u32 = 240;
+
+/// Logins that are there at the same time, and who signs in side by side.
+const LOGINS: usize = 5000;
+const SIDE_BY_SIDE: usize = 4;
+
+#[test]
+fn very_many_sessions_end_on_time() {
+    if !is_long_run() || !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options {
+        limits: format!(
+            "max_concurrent_sessions = {0}\nmax_sessions_per_user = {0}\nwarn_before = \"0\"\n\
+             grace = \"1s\"\nmax_output = 0\n",
+            IDLE + BUSY + 10
+        ),
+        ..Options::default()
+    });
+    let recipe = format!(
+        "ulimit -n 20000; exec /usr/bin/python3 -W ignore {CLIENTS}/load.py {IDLE} {BUSY} {LIMIT} {}",
+        gateway.pid()
+    );
+    let output = gateway.peer().run(&recipe, Duration::from_secs(1800));
+    let told: Value = serde_json::from_slice(&output.out)
+        .unwrap_or_else(|_| panic!("{}{}", output.text(), output.err));
+    println!("{told:#}");
+    assert_eq!(told["errors"], json!([]), "{}", gateway.log());
+    assert_eq!(told["sessions"], IDLE + BUSY);
+}
+
+#[test]
+fn very_many_logins_cost_their_memory_and_no_time() {
+    if !is_long_run() {
+        return;
+    }
+    let gateway = gateway(&Options {
+        more: format!("[login]\nmax_per_user = {LOGINS}\n[profiles.default]\npool = 0\n"),
+        ..Options::default()
+    });
+    gateway.add_user("mona", "member", PASSWORD);
+    let ask = |browser: &mut Browser| {
+        let began = Instant::now();
+        browser.get("/api/me/login").expect(200);
+        began.elapsed()
+    };
+    let mut first = gateway.signed_in("mona", PASSWORD);
+    // What is made once is made now.
+    let alone: Duration = (0..200).map(|_| ask(&mut first)).min().unwrap();
+    let before = memory_of(gateway.pid());
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                for _ in 0..LOGINS / SIDE_BY_SIDE {
+                    drop(gateway.signed_in("mona", PASSWORD));
+                }
+            });
+        }
+    });
+    let took = began.elapsed();
+    let grown = memory_of(gateway.pid()).saturating_sub(before);
+    let mut last = gateway.signed_in("mona", PASSWORD);
+    let among: Duration = (0..200).map(|_| ask(&mut last)).min().unwrap();
+    println!(
+        "{LOGINS} logins in {took:?}, {} bytes each; a request {alone:?} before, {among:?} after",
+        grown / LOGINS as u64
+    );
+}
