@@ -38,6 +38,7 @@ use tokio::sync::Semaphore;
 use crate::directories::Directories;
 use crate::gateway;
 use crate::gateway::Parting;
+use crate::power;
 use crate::recovery;
 use crate::recovery::Found;
 use crate::requests::Identity;
@@ -284,6 +285,13 @@ async fn take_up(requests: &Arc<Requests>) {
             }
         }
     }
+    let own = requests.clone();
+    let mended = tokio::task::spawn_blocking(move || {
+        power::mend(&own.dirs, |session| own.sessions.holds(session))
+    });
+    if let Ok(Err(error)) = mended.await {
+        tracing::error!(%error, "what the loss of power left cannot be put in order");
+    }
     if unreadable {
         // Its sandbox may live, and nothing tells it from an orphan.
         return;
@@ -338,6 +346,14 @@ async fn leave(requests: &Arc<Requests>) {
         if let Some(docker) = &requests.shared.docker {
             docker.close();
         }
-        let _left = cgroup::remove_parent(&requests.cgroup);
+        let (own, parent) = (requests.clone(), requests.cgroup.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            // Of a sandbox that was being made when its maker was killed nobody knows.
+            cgroup::clean_orphans(&parent, |sandbox| own.sessions.has_sandbox(sandbox))?;
+            cgroup::remove_parent(&parent)
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(%error, "the control group of all sandboxes is left");
+        }
     }
 }

@@ -18,6 +18,7 @@
 //! - `directories`: where recordings and live state are, reached by descriptor only.
 //! - `record`: recordings of sessions on other machines, which the gateway appends to.
 //! - `recovery`: what a runner finds when it starts, and what a lost shim leaves.
+//! - `power`: what the loss of power leaves.
 #![cfg(target_os = "linux")]
 
 pub mod agent;
@@ -27,6 +28,7 @@ mod closing;
 mod directories;
 mod gateway;
 mod kept;
+mod power;
 pub mod process;
 mod record;
 mod recovery;

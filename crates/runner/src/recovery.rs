@@ -167,7 +167,7 @@ fn close(dirs: &Directories, directory: &OwnedFd, mut state: State) -> io::Resul
 }
 
 /// Cuts recordings to their last whole line and measures them.
-fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
+pub(crate) fn recover(dirs: &Directories, first: &str) -> Vec<(RecordingFacts, Marks)> {
     let channels = match channels(dirs, first) {
         Ok(channels) => channels,
         Err(error) => {

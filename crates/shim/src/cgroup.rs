@@ -357,10 +357,13 @@ pub fn clean_orphans(parent: &str, is_alive: impl Fn(&str) -> bool) -> io::Resul
     Ok(orphans.len())
 }
 
-/// Removes the group that held all sandboxes, if none is left.
-pub fn remove_parent(parent: &str) -> io::Result<bool> {
+/// Removes the group that held all sandboxes. The last of these may still be on its way out.
+///
+/// # Errors
+/// When one is left.
+pub fn remove_parent(parent: &str) -> io::Result<()> {
     let directories = hierarchies()?.into_iter().map(|mount| mount.join(parent)).collect();
-    Cgroup { name: parent.to_owned(), directories, borrowed: false }.try_remove()
+    Cgroup { name: parent.to_owned(), directories, borrowed: false }.remove()
 }
 
 /// How swap is limited here, if it can be.

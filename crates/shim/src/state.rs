@@ -99,9 +99,14 @@ impl State {
     /// Reads the state of the session whose directory is given.
     ///
     /// # Errors
-    /// When it cannot be read or is none.
+    /// When it cannot be read or is none. One without a byte is not there: its name had reached the
+    /// disk when the machine lost its power.
     pub fn read(dir: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(serde_json::from_slice(&files::read(dir, FILE, LONGEST)?)?)
+        let bytes = files::read(dir, FILE, LONGEST)?;
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     /// Replaces the state of the session whose directory is given. Once the session is over it waits
