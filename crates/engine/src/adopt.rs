@@ -78,8 +78,12 @@ impl Engine {
     /// there was none to tell.
     pub(crate) async fn catch_up(&self) -> Result<(), RunnerError> {
         for held in self.held().await? {
-            if let Some(summary) = held.ended {
+            let Some(summary) = held.ended else { continue };
+            if self.session(held.session).is_some() {
                 self.inner.released(held.session, Some(summary));
+            } else if self.inner.records.keep_end(&summary, None).await {
+                // Its end is on record, and the runner before this one had no time to forget it.
+                let _gone = self.inner.runner.ask(Request::Forget { session: held.session }).await;
             }
         }
         Ok(())

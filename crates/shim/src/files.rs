@@ -47,9 +47,14 @@ pub fn replace(
         Err(error) => return Err(error.into()),
     }
     let mut file = create(dir, &unfinished)?;
-    file.write_all(bytes)?;
-    if durability == Durability::Power {
-        file.sync_all()?;
+    let whole = file.write_all(bytes).and_then(|()| match durability {
+        Durability::Power => file.sync_all(),
+        Durability::Process => Ok(()),
+    });
+    if let Err(error) = whole {
+        // Half of it is of no use to anybody, and takes room on a disk that has none.
+        let _gone = rustix::fs::unlinkat(dir, &unfinished, AtFlags::empty());
+        return Err(error);
     }
     rustix::fs::renameat(dir, &unfinished, dir, name)?;
     if durability == Durability::Power {

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use sojourn_core::end::EndReason;
@@ -50,6 +51,10 @@ const LONGEST_NAME: usize = 256;
 /// Warnings that the sidecar remembers; a deadline may be moved, and warned of, without end.
 const MAX_WARNINGS: usize = 64;
 
+/// How long, and how often, what a full disk had no room for at the end is tried again.
+const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE_EVERY: Duration = Duration::from_millis(100);
+
 /// Forwards that the sidecar names one by one; a browser makes thousands. The audit log names all.
 const MAX_FORWARDS: usize = 1024;
 
@@ -69,6 +74,8 @@ pub(super) struct Record {
     ended_by: Option<sidecar::EndedBy>,
     /// Since when the state is out of date.
     stale: Option<Mono>,
+    /// Whether a disk had no room for how it ended.
+    unwritten: bool,
 }
 
 impl Record {
@@ -112,6 +119,7 @@ impl Record {
             forwards: 0,
             ended_by: None,
             stale: None,
+            unwritten: false,
         })
     }
 
@@ -290,13 +298,28 @@ impl Record {
                 self.sidecar.ended_by = self.ended_by.clone();
             }
             self.sidecar.lease.output_bytes = output_bytes;
-            self.write_sidecar(Durability::Power);
         }
         self.state.phase = Phase::Over;
         self.state.reason = Some(reason);
         self.state.summary = Some(summary.clone());
-        self.write();
+        self.write_end();
         summary
+    }
+
+    /// Writes how it ended: the sidecar, then the state.
+    fn write_end(&mut self) {
+        let told = self.state.started_at.is_none() || self.write_sidecar(Durability::Power);
+        self.unwritten = !(self.write() && told);
+    }
+
+    /// Tries again for a while what a full disk had no room for. It is over, and everybody has been told
+    /// who is there: without this, whoever reads it later would think that it was lost.
+    pub(super) fn settle(&mut self) {
+        let until = clock::mono().after(SETTLE);
+        while self.unwritten && clock::mono() < until {
+            std::thread::sleep(SETTLE_EVERY);
+            self.write_end();
+        }
     }
 
     /// When the state has to be written anew.
@@ -315,21 +338,18 @@ impl Record {
         self.sidecar.channels.iter_mut().rev().find(|channel| channel.n == u32::from(number))
     }
 
-    fn write(&mut self) {
+    /// Whether there was room. On a full disk the old state stays: the session does not wait for it, and
+    /// whoever restarts finds the shim, or that it is gone.
+    fn write(&mut self) -> bool {
         self.stale = None;
-        // On a full disk the old state stays: the session's end does not wait for it, and whoever
-        // restarts finds the shim, or that it is gone.
-        let _written = self.state.write(self.dir.as_fd());
+        self.state.write(self.dir.as_fd()).is_ok()
     }
 
-    fn write_sidecar(&mut self, durability: Durability) {
+    /// As with the state.
+    fn write_sidecar(&mut self, durability: Durability) -> bool {
         let name = format!("{}.json", self.state.session);
-        // As with the state.
-        let _written = self
-            .sidecar
-            .to_json()
-            .map_err(io::Error::from)
-            .and_then(|json| files::replace(self.day.as_fd(), &name, &json, durability));
+        let json = self.sidecar.to_json().map_err(io::Error::from);
+        json.and_then(|json| files::replace(self.day.as_fd(), &name, &json, durability)).is_ok()
     }
 }
 

@@ -213,6 +213,7 @@ impl Session {
             gateway.stop_hearing(&mut buf);
             tell_ended(gateway, summary);
         }
+        self.record.settle();
     }
 
     /// What the shim stays for when the session is over; none where nobody would come for it.
