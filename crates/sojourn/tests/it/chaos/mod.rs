@@ -11,6 +11,7 @@ mod invariants;
 mod ledger;
 mod line;
 mod people;
+mod power;
 mod town;
 
 use std::fs::File;
@@ -65,6 +66,21 @@ fn round(seed: u64) -> Round {
     }
 }
 
+/// One round that has to go well.
+#[track_caller]
+fn goes_well(seed: u64) {
+    if !crate::is_long_run() || !can_make_sandboxes() {
+        return;
+    }
+    let Round { breaches, story, log } = round(seed);
+    assert!(
+        breaches.is_empty(),
+        "{}\n--- what happened\n{}\n--- the last gateway\n{log}",
+        breaches.join("\n"),
+        story.join("\n"),
+    );
+}
+
 /// A number that is asked for.
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -101,4 +117,24 @@ fn rounds_that_are_asked_for_go_well() {
     }
     bad.dedup();
     assert!(bad.is_empty(), "seeds {bad:?}: see {}", to.display());
+}
+
+/// Rounds that are part of the long run of the tests, chosen so that each kind of thing goes wrong in one.
+macro_rules! rounds {
+    ($($name:ident: $seed:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                goes_well($seed);
+            }
+        )*
+    };
+}
+
+rounds! {
+    a_round_with_a_full_disk_goes_well: 11,
+    a_round_with_cuts_and_failing_syncs_goes_well: 15,
+    a_round_with_killed_gateways_goes_well: 22,
+    a_round_with_killed_parts_goes_well: 38,
+    a_round_past_limits_goes_well: 6,
 }

@@ -149,8 +149,10 @@ fn look(street: &Street, socket: &mut Socket, id: &str, seen: &mut Vec<u8>) -> O
             // Who comes when it is over is told so; the rest is in its recording.
             Some(Frame::Text(told)) if told["type"] == "ended" && !was_there => return None,
             Some(Frame::Text(told)) if told["type"] == "ended" => return Some(told),
+            // What cannot be had soon is drawn; whoever wants every byte comes again.
             Some(Frame::Text(told)) if told["type"] == "snapshot" => {
-                street.ledger.breach(format!("{id}: a snapshot in place of {} bytes", seen.len()));
+                street.ledger.tell(format!("{id}: a snapshot after {} bytes", seen.len()));
+                return None;
             }
             Some(Frame::Closed(..)) => return None,
             Some(Frame::Text(_)) => was_there = true,
