@@ -1,6 +1,7 @@
 // Pictures of every page, in both lights, on a wide window and a phone: SOJOURN_SHOTS is where to.
 
 import { join } from "node:path";
+import { conversation } from "./conversation.mjs";
 import { furnish } from "./furnish.mjs";
 import { ask, needed, scenario, signIn } from "./lib.mjs";
 
@@ -16,7 +17,7 @@ const PAGES = [
   ["new", "/sessions/new"],
   ["terminal", async (page) => `/sessions/${(await live(page, page.viewportSize().width < 500 ? "a look from the train" : "what fills the disk")).id}`],
   ["over", async (page) => `/sessions/${(await first(page, (one) => one.ended_at && one.harness === "shell")).id}`],
-  ["agent", async (page) => `/sessions/${(await first(page, (one) => one.harness !== "shell")).id}`],
+  ["agent", (page) => conversation(page, name)],
   ["people", "/people"],
   ["account", "/me"],
   ["audit", "/audit"],

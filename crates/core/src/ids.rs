@@ -83,6 +83,10 @@ id!(
     LoginId
 );
 id!(
+    /// A browser that wants to be told when something waits.
+    PushId
+);
+id!(
     /// One event of the audit log, written exactly once.
     EventId
 );

@@ -19,6 +19,7 @@ use sojourn_core::wire::runner::Note;
 use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
 use sojourn_core::wire::shim::Summary;
+use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -45,6 +46,7 @@ use crate::presence::Presence;
 use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
 use crate::profiles::Profiles;
+use crate::push;
 use crate::rates::Rates;
 use crate::records::Records;
 use crate::remote;
@@ -56,6 +58,7 @@ use crate::screens::Screens;
 use crate::session::Session;
 use crate::session::Shared;
 use crate::tokens::Tokens;
+use crate::words;
 
 /// How many events of the runner may wait.
 const EVENTS: usize = 1024;
@@ -181,6 +184,7 @@ impl Engine {
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
             held: Mutex::default(),
+            opened: broadcast::Sender::new(push::WAITING),
         });
         remote.heard_by(Arc::new(agents.clone()));
         let inner = Arc::new(Inner {
@@ -212,6 +216,7 @@ impl Engine {
         inner.tasks.spawn(inner.logins.clone().run(inner.shutdown.clone()));
         inner.tasks.spawn(inner.agents.clone().keep_limits());
         inner.tasks.spawn(beat(Arc::downgrade(&inner), inner.shutdown.clone()));
+        inner.tasks.spawn(words::keep(Arc::downgrade(&inner), inner.shutdown.clone()));
         inner.tasks.spawn(listen(Arc::downgrade(&inner), incoming));
         Self { inner }
     }

@@ -13,6 +13,7 @@
 //! - [`audit`]: the one writer of the audit log.
 //! - [`watching`]: looking on at a terminal, and driving it, by how much was printed.
 //! - [`presence`]: who is at a session.
+//! - [`push`]: browsers that want to be told what waits; `words`: what sessions are found by.
 //! - [`extend`]: moves a deadline later.
 //! - [`records`], [`listing`], [`view`]: sessions on record, and as people ask for them.
 //! - [`admit`]: whether somebody may do something to a session, asked by every door.
@@ -40,6 +41,7 @@ pub mod login;
 pub mod metrics;
 pub mod presence;
 pub mod profiles;
+pub mod push;
 pub mod rates;
 pub mod records;
 pub mod remains;
@@ -62,5 +64,6 @@ mod roster;
 mod screens;
 mod seqpacket;
 mod standing;
+mod words;
 
 pub use engine::Engine;

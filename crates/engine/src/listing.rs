@@ -1,6 +1,7 @@
 //! Sessions as people ask for them: lists, one whole, an ending of an id.
 
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -27,6 +28,7 @@ use crate::view::LimitsView;
 use crate::view::RecoveryView;
 use crate::view::Seconds;
 use crate::view::SessionView;
+use crate::words::around;
 
 /// The most sessions of one page.
 pub const MAX_PAGE: u32 = 200;
@@ -43,7 +45,8 @@ pub struct SessionQuery {
     pub user: Option<String>,
     /// Those with this harness.
     pub harness: Option<String>,
-    /// Those with this in their user's name, profile, reason, address or id.
+    /// Those with this in their user's name, profile, reason, address or id; or, once they are over, in
+    /// their words.
     pub text: Option<String>,
     /// Those with this label, `name` or `name=value`.
     pub label: Option<String>,
@@ -107,7 +110,8 @@ impl Engine {
         let kept = self.inner.records.store().sessions(&filter, look).await?;
         let exhausted = u32::try_from(kept.len()).unwrap_or(u32::MAX) < look;
         let last = kept.last().map(|session| session.new.id);
-        let mut fitting = kept.into_iter().filter(|session| matches(session, query));
+        let words = self.found_by_words(&kept, query).await?;
+        let mut fitting = kept.into_iter().filter(|session| matches(session, query, &words));
         let page: Vec<Kept> = fitting.by_ref().take(limit as usize).collect();
         let next = match (fitting.next(), exhausted) {
             (Some(_), _) => page.last().map(|session| session.new.id),
@@ -116,9 +120,31 @@ impl Engine {
         };
         let mut items = Vec::with_capacity(page.len());
         for session in page {
-            items.push(self.view(session).await);
+            let id = session.new.id;
+            let found = match &query.text {
+                Some(text) if words.contains(&id) && !says(&session, text) => {
+                    let words = self.inner.records.store().words(id).await?;
+                    words.and_then(|words| around(&words, &text.to_lowercase()))
+                }
+                _ => None,
+            };
+            items.push(SessionView { found, ..self.view(session).await });
         }
         Ok(Page { items, next })
+    }
+
+    /// Those of these sessions whose words have what is looked for.
+    async fn found_by_words(
+        &self,
+        kept: &[Kept],
+        query: &SessionQuery,
+    ) -> Result<HashSet<SessionId>, StoreUnavailable> {
+        let (Some(text), Some(newest), Some(oldest)) = (&query.text, kept.first(), kept.last())
+        else {
+            return Ok(HashSet::new());
+        };
+        let (oldest, newest, text) = (oldest.new.id, newest.new.id, text.to_lowercase());
+        Ok(self.inner.records.store().sessions_with_words(oldest, newest, &text).await?)
     }
 
     /// One session, in motion or not.
@@ -287,24 +313,29 @@ fn lease_view(lease: &LeaseState, now: Wall) -> LeaseView {
     }
 }
 
-fn matches(session: &Kept, query: &SessionQuery) -> bool {
+fn matches(session: &Kept, query: &SessionQuery, words: &HashSet<SessionId>) -> bool {
     let new = &session.new;
-    let text = query.text.as_ref().is_none_or(|text| {
-        let text = text.to_lowercase();
-        let peer = new.peer.as_ref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
-        let address = peer.map(|peer| IpAddr::to_string(&peer.ip()));
-        let runner = new.remote.as_ref().map(|remote| &remote.name);
-        [new.user_name.as_ref(), Some(&new.profile), new.why.as_ref(), address.as_ref(), runner]
-            .into_iter()
-            .chain([Some(&new.harness), new.cwd.as_ref()])
-            .collect::<Vec<_>>()
-            .into_iter()
-            .flatten()
-            .chain([&new.id.to_string()])
-            .any(|field| field.to_lowercase().contains(&text))
-    });
+    let text =
+        query.text.as_ref().is_none_or(|text| says(session, text) || words.contains(&new.id));
     let label = query.label.as_ref().is_none_or(|label| has_label(&new.labels, label));
     text && label
+}
+
+/// Whether what a session was asked for as has this text in it.
+fn says(session: &Kept, text: &str) -> bool {
+    let new = &session.new;
+    let text = text.to_lowercase();
+    let peer = new.peer.as_ref().and_then(|peer| peer.parse::<std::net::SocketAddr>().ok());
+    let address = peer.map(|peer| IpAddr::to_string(&peer.ip()));
+    let runner = new.remote.as_ref().map(|remote| &remote.name);
+    [new.user_name.as_ref(), Some(&new.profile), new.why.as_ref(), address.as_ref(), runner]
+        .into_iter()
+        .chain([Some(&new.harness), new.cwd.as_ref()])
+        .collect::<Vec<_>>()
+        .into_iter()
+        .flatten()
+        .chain([&new.id.to_string()])
+        .any(|field| field.to_lowercase().contains(&text))
 }
 
 fn has_label(labels: &BTreeMap<String, String>, wanted: &str) -> bool {

@@ -436,6 +436,8 @@ impl Change {
             AgentChange::Ended(end) => self.end_session(id, end).await.map(drop)?,
             AgentChange::Reopened => {
                 self.tx.run(sql::REOPEN_SESSION, args![id, Status::Starting.name()]).await?;
+                // More will be said.
+                self.tx.run(sql::FORGET_WORDS, args![id]).await?;
             }
             AgentChange::Told(event) => self.tell(event).await?,
         }

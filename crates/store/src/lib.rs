@@ -16,6 +16,7 @@ mod links;
 mod logins;
 mod migrate;
 mod outbox;
+mod push;
 mod remains;
 mod row;
 mod runners;
@@ -25,6 +26,7 @@ mod sql;
 mod throttle;
 mod tokens;
 mod users;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -84,6 +86,9 @@ pub use logins::LoginOver;
 pub use logins::PasswordChange;
 pub use logins::Rotated;
 pub use outbox::Untold;
+pub use push::LONGEST_ENDPOINT;
+pub use push::MAX_PUSH_DEVICES;
+pub use push::PushDevice;
 pub use remains::Gone;
 pub use remains::KeptFiles;
 pub use remains::Remains;
@@ -107,6 +112,7 @@ pub use users::MAX_USERS;
 pub use users::NewUser;
 pub use users::User;
 pub use users::UserKey;
+pub use words::MOST_WORDS;
 
 /// The file in the data directory.
 pub const FILE: &str = "sojourn.db";

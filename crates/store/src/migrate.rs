@@ -13,6 +13,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0003_gate.sql"),
     include_str!("../migrations/0004_runners.sql"),
     include_str!("../migrations/0005_agents.sql"),
+    include_str!("../migrations/0006_page.sql"),
 ];
 
 /// Where the schema's number stands: made before the first step, so that it can be asked for.

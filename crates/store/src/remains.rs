@@ -123,6 +123,10 @@ impl Store {
         if changed == 0 {
             return Ok(false);
         }
+        // What cannot be read any more cannot be found by what it said.
+        if statement == sql::REMOVE_RECORDING {
+            change.tx.run(sql::NO_WORDS, args![id.to_string()]).await?;
+        }
         change.tell(event).await?;
         change.commit().await?;
         Ok(true)

@@ -377,7 +377,7 @@ fn from_json<T: DeserializeOwned>(what: &'static str, json: &str) -> Result<T, S
     serde_json::from_str(json).map_err(|_| StoreError::Impossible(what))
 }
 
-fn session(row: &Row) -> Result<Session, StoreError> {
+pub(crate) fn session(row: &Row) -> Result<Session, StoreError> {
     let new = NewSession {
         id: row.parsed("id")?,
         user: row.maybe_parsed("user_id")?,

@@ -267,6 +267,37 @@ statements! {
     REOPEN_SESSION = "UPDATE sessions SET status = $2, ended_at = NULL, exit = NULL,
         end_reason = NULL, ended_by = NULL, end_detail = NULL WHERE id = $1";
 
+    ADD_PUSH = "INSERT INTO push_devices (id, user_id, login_id, epoch, endpoint, p256dh, auth, device,
+        added_at) SELECT CAST($1 AS TEXT), id, CAST($3 AS TEXT), epoch, CAST($4 AS TEXT),
+        CAST($5 AS TEXT), CAST($6 AS TEXT), CAST($7 AS TEXT), CAST($8 AS BIGINT) FROM users
+        WHERE id = $2 AND disabled_at IS NULL";
+    REMOVE_PUSH_ENDPOINT = "DELETE FROM push_devices WHERE endpoint = $1";
+    KEEP_NEWEST_PUSH = "DELETE FROM push_devices WHERE user_id = $1 AND id NOT IN (SELECT id
+        FROM push_devices WHERE user_id = $1 ORDER BY added_at DESC, id DESC LIMIT $2)";
+    FORGET_PUSH = "DELETE FROM push_devices WHERE user_id = $1 AND (added_at < $2
+        OR epoch <> (SELECT epoch FROM users WHERE id = $1)
+        OR login_id IN (SELECT id FROM logins WHERE user_id = $1 AND ended_at IS NOT NULL
+            AND end_reason NOT IN ('inactivity', 'lifetime')))";
+    PUSH_OF = "SELECT p.id, p.user_id, p.login_id, p.endpoint, p.p256dh, p.auth, p.device, p.added_at,
+        (SELECT COUNT(*) FROM logins l WHERE l.id = p.login_id AND l.ended_at IS NULL
+            AND l.epoch = p.epoch AND l.lifetime_ends_at > $2
+            AND l.last_seen_at + l.idle_timeout > $2) AS signed_in
+        FROM push_devices p JOIN users u ON u.id = p.user_id
+        WHERE p.user_id = $1 AND u.disabled_at IS NULL ORDER BY p.added_at, p.id LIMIT $3";
+    REMOVE_PUSH = "DELETE FROM push_devices WHERE user_id = $1 AND id = $2";
+
+    WITHOUT_WORDS = "SELECT * FROM sessions WHERE ended_at > $1
+        AND NOT EXISTS (SELECT 1 FROM session_words w WHERE w.session_id = sessions.id)
+        ORDER BY ended_at DESC LIMIT $2";
+    KEEP_WORDS = "INSERT INTO session_words (session_id, words) VALUES ($1, $2)
+        ON CONFLICT (session_id) DO NOTHING";
+    NO_WORDS = "INSERT INTO session_words (session_id, words) SELECT id, '' FROM sessions WHERE id = $1
+        ON CONFLICT (session_id) DO UPDATE SET words = ''";
+    FORGET_WORDS = "DELETE FROM session_words WHERE session_id = $1";
+    WITH_WORDS = "SELECT session_id FROM session_words WHERE session_id >= $1 AND session_id <= $2
+        AND words LIKE $3 ESCAPE '\\' LIMIT $4";
+    WORDS = "SELECT words FROM session_words WHERE session_id = $1";
+
     TELL = "INSERT INTO outbox (event_id, created_at, payload) VALUES ($1, $2, $3)";
     OUTBOX = "SELECT event_id, payload FROM outbox ORDER BY created_at, event_id LIMIT $1";
     OUTBOX_IDS = "SELECT event_id FROM outbox";

@@ -12,6 +12,7 @@ mod runners;
 mod server;
 mod sessions;
 mod tokens;
+mod words;
 
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::caller::Who;
 use crate::notices::Notices;
 use crate::notices::Why;
 use crate::origin::Origin;
+use crate::push::Push;
 use crate::settings::Settings;
 
 /// How often it is looked whether a token is still good.
@@ -42,6 +44,7 @@ struct Inner {
     recordings: PathBuf,
     settings: RwLock<Arc<Settings>>,
     notices: Notices,
+    push: OnceLock<Push>,
 }
 
 impl Gate {
@@ -54,8 +57,22 @@ impl Gate {
             recordings,
             settings: RwLock::new(Arc::new(settings)),
             notices: Notices::default(),
+            push: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Browsers are told like this when an agent waits.
+    #[must_use]
+    pub fn with_push(self, push: Push) -> Self {
+        // A second one changes nothing.
+        let _first = self.inner.push.set(push);
+        self
+    }
+
+    /// How browsers are told, where they are.
+    pub(crate) fn push(&self) -> Option<&Push> {
+        self.inner.push.get()
     }
 
     /// Other settings, from the next request on.

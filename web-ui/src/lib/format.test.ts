@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ago, short, size, span } from "./format";
+import { ago, count, short, size, span } from "./format";
 
 test("spans are told in the two largest units that matter", () => {
   const rows: [number, string][] = [
@@ -36,4 +36,10 @@ test("moments are told by how long ago they were", () => {
 
 test("ids are shown by their ends", () => {
   expect(short("01932b5e-7c1a-7f00-8000-00003f2a91c0")).toBe("3f2a91c0");
+});
+
+test("one of something is one", () => {
+  expect(count(1, "file")).toBe("1 file");
+  expect(count(0, "file")).toBe("0 files");
+  expect(count(1204, "entry", "entries")).toBe("1,204 entries");
 });

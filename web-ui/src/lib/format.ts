@@ -54,3 +54,8 @@ export function moment(then: string, now: number): string {
 export function short(id: string): string {
   return id.replaceAll("-", "").slice(-8);
 }
+
+/** So many of them: `1 file`, `2 files`, `1,204 entries`. */
+export function count(n: number, one: string, more = `${one}s`): string {
+  return `${n.toLocaleString("en")} ${n === 1 ? one : more}`;
+}

@@ -1,57 +1,63 @@
 import { expect, test } from "vitest";
-import { Paced, SHARE } from "./paced";
+import { Paced, PIECE, SHARE } from "./paced";
 
-/** A screen that draws when it is told to. */
-function screen() {
+/** A screen that takes so long for each piece, and makes a picture when it is told to. */
+function screen(took: number) {
   const written: number[] = [];
   const todo: (() => void)[] = [];
+  let pictures = 0;
+  let now = 0;
   const paced = new Paced(
     (bytes, done) => {
       written.push(bytes.length);
-      todo.push(done);
+      todo.push(() => {
+        now += took;
+        done();
+      });
     },
-    (then) => todo.push(then),
+    (then) => {
+      pictures += 1;
+      todo.push(then);
+    },
+    () => now,
   );
-  const step = (): void => todo.splice(0).forEach((one) => one());
-  return { paced, written, step };
+  /** Does what there is to do, until a picture is due so many times. */
+  const until = (count: number): number[] => {
+    while (pictures < count && todo.length > 0) todo.shift()?.();
+    return written.splice(0);
+  };
+  return { paced, until };
 }
 
-test("what is little is drawn at once, and a flood a share at a time", () => {
-  const { paced, written, step } = screen();
+test("what is little is drawn at once, and of a flood as much as there is time for", () => {
+  const { paced, until } = screen(SHARE / 2);
   paced.put(new Uint8Array(5));
-  expect(written).toEqual([5]);
+  expect(until(1)).toEqual([5]);
   let drawn = 0;
-  paced.put(new Uint8Array(SHARE * 2 + 1), () => (drawn += 1));
+  paced.put(new Uint8Array(PIECE * 4 + 1), () => (drawn += 1));
   paced.put(new Uint8Array(7), () => (drawn += 1));
-  expect(written).toEqual([5]);
-  step();
-  step();
-  expect(written).toEqual([5, SHARE]);
-  step();
-  step();
-  step();
-  step();
-  expect(written).toEqual([5, SHARE, SHARE, 1, 7]);
+  expect(until(1)).toEqual([PIECE, PIECE]);
+  expect(until(2)).toEqual([PIECE, PIECE]);
   expect(drawn).toBe(0);
-  step();
+  expect(until(3)).toEqual([1, 7]);
   expect(drawn).toBe(2);
-  step();
-  paced.put(new Uint8Array(3));
-  expect(written.at(-1)).toBe(3);
+});
+
+test("a slow screen gets one piece between two pictures", () => {
+  const { paced, until } = screen(SHARE * 3);
+  paced.put(new Uint8Array(PIECE * 3));
+  expect([until(1), until(2), until(3)]).toEqual([[PIECE], [PIECE], [PIECE]]);
 });
 
 test("what was not drawn is forgotten where the screen is drawn anew", () => {
-  const { paced, written, step } = screen();
-  paced.put(new Uint8Array(SHARE));
-  paced.put(new Uint8Array(SHARE));
+  const { paced, until } = screen(SHARE);
+  paced.put(new Uint8Array(PIECE * 2));
   paced.clear();
   paced.put("\x1b[2Jnew");
-  step();
-  step();
-  expect(written).toEqual([SHARE, 7]);
+  expect(until(9)).toEqual([PIECE, 7]);
   paced.put("more");
   paced.stop();
-  step();
-  step();
-  expect(written).toEqual([SHARE, 7]);
+  expect(until(9)).toEqual(["more".length]);
+  paced.put("late");
+  expect(until(9)).toEqual([]);
 });

@@ -1,8 +1,10 @@
-// Output for a terminal, no faster than it can be drawn: so much between two pictures, and the rest
-// waits. A flood that is drawn in one go would keep the page from everything else meanwhile.
+// Output for a terminal, no faster than it can be drawn: piece by piece for a while, then a picture, and
+// the rest waits. A flood that is drawn in one go would keep the page from everything else meanwhile.
 
-/** Bytes between two pictures: more than anybody reads, and little enough to be drawn in time. */
-export const SHARE = 24 << 10;
+/** Bytes of a piece: they are drawn in a few milliseconds, also by a slow machine that begins to. */
+export const PIECE = 4 << 10;
+/** How long pieces are drawn between two pictures, in milliseconds. */
+export const SHARE = 12;
 
 interface Piece {
   bytes: Uint8Array | string;
@@ -13,21 +15,24 @@ export class Paced {
   private waiting: Piece[] = [];
   private busy = false;
   private stopped = false;
+  private began = 0;
 
   constructor(
     /** Draws this, and says when it is done. */
     private readonly write: (bytes: Uint8Array | string, done: () => void) => void,
     /** Calls when the next picture is due. */
     private readonly next: (then: () => void) => void = soon,
+    private readonly now: () => number = () => performance.now(),
   ) {}
 
   /** Takes output; says when all of it has been drawn. */
   put(bytes: Uint8Array | string, drawn?: () => void): void {
+    if (this.stopped) return;
     if (typeof bytes === "string") this.waiting.push({ bytes, drawn });
     else
-      for (let at = 0; at < bytes.length; at += SHARE) {
-        const last = at + SHARE >= bytes.length;
-        this.waiting.push({ bytes: bytes.subarray(at, at + SHARE), drawn: last ? drawn : undefined });
+      for (let at = 0; at < bytes.length; at += PIECE) {
+        const last = at + PIECE >= bytes.length;
+        this.waiting.push({ bytes: bytes.subarray(at, at + PIECE), drawn: last ? drawn : undefined });
       }
     if (!this.busy) this.draw();
   }
@@ -43,21 +48,20 @@ export class Paced {
   }
 
   private draw(): void {
-    let room = SHARE;
-    const now: Piece[] = [];
-    for (let first = this.waiting[0]; first && (now.length === 0 || first.bytes.length <= room); first = this.waiting[0]) {
-      room -= first.bytes.length;
-      now.push(first);
-      this.waiting.shift();
-    }
-    this.busy = now.length > 0;
-    now.forEach((piece, n) =>
-      this.write(piece.bytes, () => {
-        piece.drawn?.();
-        if (n < now.length - 1 || this.stopped) return;
-        this.next(() => !this.stopped && this.draw());
-      }),
-    );
+    this.began = this.now();
+    this.step();
+  }
+
+  private step(): void {
+    const piece = this.waiting.shift();
+    this.busy = piece !== undefined;
+    if (!piece) return;
+    this.write(piece.bytes, () => {
+      piece.drawn?.();
+      if (this.stopped) return;
+      if (this.now() - this.began < SHARE) this.step();
+      else this.next(() => !this.stopped && this.draw());
+    });
   }
 }
 

@@ -431,6 +431,15 @@ export interface components {
             /** @description The line of a `.pub` file. */
             key: string;
         };
+        /** @description A browser that wants to be told, as its push manager describes it. */
+        NewPushDevice: {
+            /** @description The secret it shares, in base64url. */
+            auth: string;
+            /** @description Where messages for it go. */
+            endpoint: string;
+            /** @description Its public key, in base64url. */
+            p256dh: string;
+        };
         /** @description A runner to be enrolled. */
         NewRunner: {
             /** @description A lower-case letter or digit, then up to 31 of a-z 0-9 _ . - */
@@ -569,6 +578,27 @@ export interface components {
             /** @description The code of the moment, or a recovery code. */
             code?: string | null;
             password: string;
+        };
+        /** @description A browser that is told. */
+        PushDevice: {
+            /** Format: date-time */
+            added_at: string;
+            /** @description Whether it was added in this login. */
+            current: boolean;
+            /** @description What it is. */
+            device: string;
+            /** Format: uuid */
+            id: string;
+            /** @description Whether it is told what waits, and not only that something does. */
+            signed_in: boolean;
+        };
+        /** @description Browsers that are told. */
+        PushDevices: {
+            items: components["schemas"]["PushDevice"][];
+            /** @description Always none: there are no more than fit. */
+            next_cursor?: string | null;
+            /** @description The gateway's key, to which a browser binds what it lets us tell it. */
+            public_key: string;
         };
         /** @description How an agent's conversation can be taken up again. */
         Recovery: {

@@ -21,6 +21,8 @@ export type Enrolment = Schemas["Enrolment"];
 export type Standing = Schemas["Standing"];
 export type Runner = Schemas["Runner"];
 export type Profile = Schemas["Profile"];
+export type PushDevice = Schemas["PushDevice"];
+export type PushDevices = Schemas["PushDevices"];
 export type Verified = Schemas["Verified"];
 
 export type Role = "admin" | "member" | "auditor";

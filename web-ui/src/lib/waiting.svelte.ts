@@ -3,6 +3,7 @@
 
 import { peek } from "./api";
 import { login } from "./login.svelte";
+import { push } from "./push.svelte";
 import { go } from "./router.svelte";
 import type { Page, Session } from "./types";
 
@@ -65,6 +66,7 @@ export const waiting = {
       if (!over) timer = setTimeout(() => void turn(), EVERY);
     };
     void turn();
+    void push.renew().catch(() => {});
     return () => {
       over = true;
       clearTimeout(timer);
@@ -88,9 +90,10 @@ async function look(): Promise<void> {
 
 function tell(row: Session): void {
   const here = document.visibilityState === "visible" && location.pathname === `/sessions/${row.id}`;
-  if (!waiting.on || here) return;
+  // A browser that is told by the gateway says it anyway, and better.
+  if (!waiting.on || here || push.id) return;
   try {
-    const told = new Notification(`${row.harness} waits for you`, {
+    const told = new Notification(`Prompt open · ${row.harness}`, {
       body: [row.runner, row.cwd].filter(Boolean).join(" · "),
       tag: row.id,
       silent: true,

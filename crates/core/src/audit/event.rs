@@ -122,6 +122,10 @@ actions! {
     KeyAdded = "key_added",
     /// An SSH key was taken from an account.
     KeyRemoved = "key_removed",
+    /// A browser is told from now on when something waits for its person.
+    PushAdded = "push_added",
+    /// It is told no more.
+    PushRemoved = "push_removed",
     /// A sign-in at the web door.
     LoginSucceeded = "login_succeeded",
     /// A refused sign-in at the web door.

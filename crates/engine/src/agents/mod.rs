@@ -39,6 +39,7 @@ use sojourn_core::authz::Ownership;
 use sojourn_core::authz::may;
 use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +49,7 @@ use crate::clock::Clock;
 use crate::engine::lock;
 use crate::identity::Principal;
 use crate::metrics::Metrics;
+use crate::push::Opened;
 use crate::rates::Rates;
 use crate::records::Records;
 use crate::remote::Remote;
@@ -89,11 +91,18 @@ pub(crate) struct Kit {
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) held: Mutex<HashMap<SessionId, Arc<Agent>>>,
+    /// What agents ask, for whoever tells people who do not look.
+    pub(crate) opened: broadcast::Sender<Opened>,
 }
 
 impl Agents {
     pub(crate) fn new(kit: Kit) -> Self {
         Self { kit: Arc::new(kit) }
+    }
+
+    /// What agents ask, from now on.
+    pub(crate) fn opened(&self) -> broadcast::Receiver<Opened> {
+        self.kit.opened.subscribe()
     }
 
     /// A session that is not over.

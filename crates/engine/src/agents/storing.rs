@@ -43,6 +43,7 @@ use super::session::lease;
 use super::state::Effect;
 use super::state::Phase;
 use super::state::Standing;
+use crate::push::Opened;
 use crate::remote::Heard;
 
 /// What is being made of a session's events.
@@ -496,6 +497,20 @@ impl Agents {
             if is_over {
                 shown.ending = None;
                 shown.inputs.clear();
+            }
+            for told in &told {
+                if let (Told::Asked(request), Some(user)) = (told, agent.new.user)
+                    && let Some(ask) = shown.ask(*request)
+                {
+                    // An error: nobody is told.
+                    let _nobody = self.kit.opened.send(Opened {
+                        session: agent.id,
+                        user,
+                        harness: agent.new.harness.clone(),
+                        request: *request,
+                        what: ask.what.clone(),
+                    });
+                }
             }
             tell.extend(told);
             match at_rest {

@@ -66,6 +66,8 @@ keys! {
         store: Store = Store::default();
         /// Numbers for Prometheus.
         metrics: Metrics = Metrics::default();
+        /// Telling browsers that an agent waits, while nobody looks at the page.
+        push: Push = Push::default();
         /// What the gateway says of itself, on standard error.
         log: Log = Log::default();
         /// Read by `sojourn runner`.
@@ -449,6 +451,20 @@ keys! {
     pub(crate) struct Metrics {
         /// Address and port of a listener of their own; empty: none.
         listen: MaybeAddress = MaybeAddress(None);
+    }
+}
+
+keys! {
+    /// Telling browsers that an agent waits, while nobody looks at the page.
+    pub(crate) struct Push {
+        /// Whether browsers can ask for it.
+        enabled: bool = true;
+        /// Push services, "host:port", that may be elsewhere than on a public host, and without https.
+        /// All others are reached by https, on public hosts alone.
+        services: Vec<String> = Vec::new();
+        /// Where the people of a push service find yours: mailto: or https:. Empty: public_url, where
+        /// that is https.
+        contact: String = String::new();
     }
 }
 

@@ -26,6 +26,7 @@ use sojourn_sandbox::profile::Profile as SandboxProfile;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
 use sojourn_shim::control::RecordingPolicy;
+use sojourn_web::Origin;
 use sojourn_web::Settings as WebSettings;
 
 use crate::config::Config;
@@ -223,6 +224,16 @@ pub(crate) fn web(web: &Web) -> WebSettings {
         trusted_proxies: web.trusted_proxies.clone(),
         max_connections: count(web.max_connections),
         max_connections_per_address: count(web.max_connections_per_address),
+    }
+}
+
+/// Where people of a push service find ours: as it is set, or where browsers find the gateway. There has
+/// to be something.
+pub(crate) fn contact(set: &str, origin: &Origin) -> String {
+    match (set, origin.to_string()) {
+        ("", url) if url.starts_with("https://") => url,
+        ("", _) => "mailto:postmaster@localhost".to_owned(),
+        (set, _) => set.to_owned(),
     }
 }
 

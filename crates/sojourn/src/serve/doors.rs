@@ -14,6 +14,7 @@ use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
 use sojourn_web::Gate;
 use sojourn_web::Origin;
+use sojourn_web::Push;
 use sojourn_web::Tls;
 use tokio::net::TcpListener;
 use tokio::net::UnixListener;
@@ -59,7 +60,13 @@ pub(super) async fn open(
     let (web, origin) = web(config).await?;
     let tls = tls(config, &origin, engine)?;
     let recordings = data_dir.join("recordings");
-    let gate = Gate::new(engine.clone(), origin.clone(), recordings, convert::web(&config.web));
+    let mut gate = Gate::new(engine.clone(), origin.clone(), recordings, convert::web(&config.web));
+    if config.push.enabled {
+        let (keys, services) = (data_dir.join("keys"), config.push.services.clone());
+        let push = Push::open(&keys, services, convert::contact(&config.push.contact, &origin));
+        gate = gate.with_push(push.map_err(|error| Failure::caused(&error))?);
+        tasks.spawn(sojourn_web::notify(gate.clone(), engine.shutdown().clone()));
+    }
     tasks.spawn(sojourn_web::serve_local(waiting, gate.clone(), engine.shutdown().clone()));
     let host_keys =
         HostKeys::load_or_make(&data_dir.join("keys")).map_err(|error| Failure::caused(&error))?;

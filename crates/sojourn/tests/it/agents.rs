@@ -2,6 +2,7 @@
 //! the test: a WebSocket that says what a runner would.
 
 mod crashes;
+mod finding;
 mod real;
 mod scripted;
 

@@ -10,8 +10,10 @@ use serde_json::json;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::PATIENCE;
+use sojourn_testkit::PushService;
 use sojourn_testkit::Runner;
 use sojourn_testkit::Running;
+use sojourn_testkit::Subscription;
 use sojourn_testkit::can_make_sandboxes;
 use sojourn_testkit::until;
 
@@ -20,7 +22,7 @@ use crate::gateway;
 const PASSWORD: &str = "plum orbit cartwheel nine";
 
 /// The longest that a scenario may take: a browser on a machine with much else to do.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(600);
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web-ui");
 
@@ -43,7 +45,13 @@ fn can_look() -> bool {
 
 /// A gateway with an admin and a member who have passwords; alice comes by SSH.
 fn house() -> Gateway {
-    let options = Options { limits: "starts_per_minute = 60\n".to_owned(), ..Options::default() };
+    house_with("")
+}
+
+/// The same, with more in its configuration.
+fn house_with(more: &str) -> Gateway {
+    let (limits, more) = ("starts_per_minute = 60\n".to_owned(), more.to_owned());
+    let options = Options { limits, more, ..Options::default() };
     let gateway = gateway(&options);
     gateway.add_user("ana", "admin", PASSWORD);
     gateway.add_user("bo", "member", PASSWORD);
@@ -52,6 +60,16 @@ fn house() -> Gateway {
 
 /// Plays a scenario, which may know these things besides where the gateway is.
 fn play(gateway: &Gateway, scenario: &str, known: &[(&str, &str)]) {
+    play_beside(gateway, None, scenario, known);
+}
+
+/// The same, beside a push service.
+fn play_beside(
+    gateway: &Gateway,
+    service: Option<&PushService>,
+    scenario: &str,
+    known: &[(&str, &str)],
+) {
     let mut node = Command::new("node");
     node.arg(format!("{PAGE}/tests/{scenario}.mjs")).envs(known.iter().copied());
     node.env("SOJOURN_URL", format!("http://localhost:{}", gateway.web_port()));
@@ -65,7 +83,7 @@ fn play(gateway: &Gateway, scenario: &str, known: &[(&str, &str)]) {
         let asked: Vec<&str> = whole.lines().filter_map(|line| line.strip_prefix('@')).collect();
         for command in asked.iter().skip(answered) {
             println!("{scenario} asks: {command}");
-            let answer = done(gateway, &mut clients, command);
+            let answer = done(gateway, service, &mut clients, command);
             running.write(format!("{answer}\n").as_bytes());
         }
         answered = asked.len();
@@ -77,10 +95,20 @@ fn play(gateway: &Gateway, scenario: &str, known: &[(&str, &str)]) {
 }
 
 /// Does what a scenario asks for.
-fn done(gateway: &Gateway, clients: &mut Vec<Running>, command: &str) -> String {
+fn done(
+    gateway: &Gateway,
+    service: Option<&PushService>,
+    clients: &mut Vec<Running>,
+    command: &str,
+) -> String {
     let (what, rest) = command.split_once(' ').unwrap_or((command, ""));
     match what {
         "now" => return gateway.clock().now(),
+        "told" => {
+            let service = service.expect("a push service");
+            let told = until("a message", PATIENCE, || service.told(rest).pop());
+            return told.to_string();
+        }
         "advance" => gateway.clock().advance(rest),
         "ssh" => {
             let client = gateway.alice().with("-tt").start(&[]);
@@ -183,6 +211,11 @@ fn many_screens_are_seen_at_once_and_everybody_knows_who_looks() {
 }
 
 #[test]
+fn a_browser_says_that_a_prompt_is_open_while_nobody_looks() {
+    with_an_agent("notify");
+}
+
+#[test]
 fn an_agent_is_started_with_the_form_after_its_directory_was_corrected() {
     with_an_agent("agent-start");
 }
@@ -197,7 +230,10 @@ fn with_an_agent(scenario: &str) {
     if !can_look() {
         return;
     }
-    let gateway = house();
+    let service = PushService::open();
+    let gateway = house_with(&format!("[push]\nservices = [{:?}]\n", service.authority()));
+    let Subscription { endpoint, p256dh, auth } = service.subscribe("phone");
+    let phone = json!({"endpoint": endpoint, "p256dh": p256dh, "auth": auth}).to_string();
     let mut browser = gateway.signed_in("ana", PASSWORD);
     let made = browser.post("/api/runners", &json!({"name": "laptop"})).expect(201);
     let token = made["token"].as_str().expect("a token");
@@ -211,5 +247,6 @@ fn with_an_agent(scenario: &str) {
     let mut known = ana().to_vec();
     known.extend([("SOJOURN_HARNESS", "fake"), ("SOJOURN_CWD", work.as_str())]);
     known.extend([("SOJOURN_ASKS", "perm"), ("SOJOURN_WORKS", "hang"), ("SOJOURN_SAYS", "say 2")]);
-    play(&gateway, scenario, &known);
+    known.push(("SOJOURN_BROWSER", phone.as_str()));
+    play_beside(&gateway, Some(&service), scenario, &known);
 }

@@ -33,7 +33,7 @@ pub(super) fn stay(user: Option<UserId>) -> NewSession {
     }
 }
 
-fn end(reason: EndReason) -> SessionEnd {
+pub(super) fn end(reason: EndReason) -> SessionEnd {
     SessionEnd {
         at: Wall(5000),
         reason,

@@ -3,6 +3,7 @@
 mod keys;
 mod login;
 mod logins;
+mod push;
 mod tokens;
 mod totp;
 
@@ -64,10 +65,14 @@ pub(crate) fn routes() -> Vec<Route> {
         read,
         Doc::of("readMe", "Who one is.").gives::<Me>(200, "This one."),
     );
-    [vec![own], login::routes(), logins::routes(), keys::routes(), totp::routes(), tokens::routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let mut all = vec![own];
+    all.extend(login::routes());
+    all.extend(logins::routes());
+    all.extend(keys::routes());
+    all.extend(totp::routes());
+    all.extend(tokens::routes());
+    all.extend(push::routes());
+    all
 }
 
 /// `GET /api/me`
