@@ -23,7 +23,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run build install page types screenshots test test-long test-v2 test-agents chaos bench lint fmt packages
+.PHONY: help run build install page types screenshots test test-long test-v2 test-agents chaos fuzz bench lint fmt packages
 
 help: ## Shows this list
 	@printf '\n  Sojourn: come in by ssh or a browser, get a sandbox, be recorded, be shown out on time.\n\n'
@@ -58,6 +58,7 @@ test: ## Installs what the tests need and runs all of them
 test-long: test ## The same, then properties with many more cases and the loops at full length
 	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace --lib
 	SOJOURN_TEST_LONG=1 $(CARGO) test --locked --package sojourn --test it
+	SOJOURN_FUZZ_SEED=1 SECONDS_EACH=60 CARGO='$(CARGO)' scripts/fuzz
 
 test-v2: ## Runs the sandbox tests under cgroup v2, in a virtual machine (needs QEMU)
 	@scripts/test-v2
@@ -70,6 +71,9 @@ chaos: page ## Lets things go wrong by chance, SOJOURN_CHAOS_SEEDS=100 rounds fr
 	@scripts/packages test
 	$(CARGO) test --locked --workspace --all-targets --no-run
 	$(CARGO) test --locked --workspace --test it -- --nocapture --exact chaos::rounds_that_are_asked_for_go_well
+
+fuzz: ## Fuzzes every decoder, or ARGS="sftp config", SECONDS_EACH=60 each (docs/fuzzing.md)
+	@CARGO='$(CARGO)' scripts/fuzz $(ARGS)
 
 bench: packages page ## Measures it beside sshd, one table of ratios (root; BENCH_SIZE=full takes an hour)
 	$(CARGO) build --locked --release --package sojourn

@@ -8,6 +8,8 @@ pub mod audit;
 pub mod authz;
 pub mod end;
 pub mod extension;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod ids;
 pub mod lease;
 pub mod limits;

@@ -26,6 +26,8 @@ pub mod builtin;
 
 mod closing;
 mod directories;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gateway;
 mod kept;
 mod power;

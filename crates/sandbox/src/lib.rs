@@ -19,6 +19,8 @@ pub mod bait;
 pub mod docker;
 pub mod egress;
 pub mod forge;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod image;
 pub mod left;
 pub mod packets;

@@ -23,6 +23,8 @@ mod connects;
 mod door;
 mod files;
 mod forward;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod gate;
 mod handler;
 mod hassh;

@@ -51,7 +51,7 @@ pub(crate) enum NoHeader {
 
 /// What the bytes so far make.
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
+pub(crate) enum Parsed {
     /// The header's length, and whom it names.
     Whole(usize, Option<SocketAddr>),
     More,
@@ -81,7 +81,7 @@ pub(crate) async fn announced(socket: &mut TcpStream) -> Result<Announced, NoHea
     tokio::time::timeout(DEADLINE, read).await.unwrap_or(Err(NoHeader::Late))
 }
 
-fn parse(seen: &[u8]) -> Parsed {
+pub(crate) fn parse(seen: &[u8]) -> Parsed {
     let common = seen.iter().zip(SIGNATURE).take_while(|(a, b)| a == b).count();
     if common == SIGNATURE.len() {
         parse_v2(seen)

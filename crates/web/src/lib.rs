@@ -22,6 +22,8 @@ mod cookie;
 mod files;
 mod follow;
 mod forwarded;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod gate;
 mod guards;
 mod health;

@@ -229,7 +229,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Asked {
 }
 
 /// The fields of a body, in tests.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) async fn fields(kind: Option<&str>, body: &str) -> Result<Fields, Refused> {
     let mut request = Request::builder();
     if let Some(kind) = kind {

@@ -201,7 +201,7 @@ const FIELDS: [&str; 12] = [
     "permission_mode",
 ];
 
-fn agent_wish(fields: &Fields) -> Result<AgentWish, Refused> {
+pub(crate) fn agent_wish(fields: &Fields) -> Result<AgentWish, Refused> {
     fields.only(&FIELDS)?;
     for name in ["cols", "rows"] {
         if fields.whole(name, 0..=u64::MAX)?.is_some() {
@@ -244,7 +244,7 @@ fn why(fields: &Fields) -> Result<Option<String>, Refused> {
 }
 
 /// A terminal, and the runner it is to be on, where that is not the built-in one.
-fn terminal_wish(fields: &Fields) -> Result<(Wish, Option<String>), Refused> {
+pub(crate) fn terminal_wish(fields: &Fields) -> Result<(Wish, Option<String>), Refused> {
     fields.only(&FIELDS)?;
     if fields.text("harness")?.is_none() {
         let line = "say what is to run: \"shell\", or an agent that a runner of yours has";

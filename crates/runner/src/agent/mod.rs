@@ -14,6 +14,8 @@
 mod asks;
 mod changes;
 mod conversation;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod lines;
 mod modes;
 mod owner;

@@ -29,6 +29,8 @@ pub mod unpacker;
 mod archive;
 mod compress;
 mod describe;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod layer;
 mod tar;
 mod tree;

@@ -26,6 +26,8 @@ pub mod keeper;
 
 mod archive;
 mod content;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod list;
 mod sparse;
 mod walk;

@@ -70,7 +70,7 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// Everything that is wrong, a line each.
-fn read(
+pub(crate) fn read(
     file: &str,
     text: &str,
     variables: &[(String, String)],

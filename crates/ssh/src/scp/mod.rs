@@ -4,6 +4,8 @@
 mod command;
 mod expand;
 mod far;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod pattern;
 mod sink;
 mod source;

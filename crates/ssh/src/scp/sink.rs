@@ -26,10 +26,10 @@ const WRITE: u32 = 0o1 | 0o100 | 0o1000;
 
 /// A line that announces a file or a directory.
 #[derive(Debug, PartialEq, Eq)]
-struct Announced<'a> {
+pub(super) struct Announced<'a> {
     mode: u32,
     size: u64,
-    name: &'a [u8],
+    pub(super) name: &'a [u8],
 }
 
 /// A directory that files come into.
@@ -197,7 +197,7 @@ async fn file<G: Gate>(
 }
 
 /// `MTIME 0 ATIME 0`
-fn parse_times(text: &[u8]) -> Option<(u64, u64)> {
+pub(super) fn parse_times(text: &[u8]) -> Option<(u64, u64)> {
     let mut numbers = std::str::from_utf8(text).ok()?.split(' ');
     let modified = numbers.next()?.parse().ok()?;
     let micros: u32 = numbers.next()?.parse().ok()?;
@@ -208,7 +208,7 @@ fn parse_times(text: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// `MODE SIZE NAME`
-fn announced(text: &[u8]) -> Option<Announced<'_>> {
+pub(super) fn announced(text: &[u8]) -> Option<Announced<'_>> {
     let mut parts = text.splitn(3, |byte| *byte == b' ');
     let (mode, size, name) = (parts.next()?, parts.next()?, parts.next()?);
     let mode = std::str::from_utf8(mode).ok().filter(|mode| mode.len() == 4)?;
@@ -218,7 +218,7 @@ fn announced(text: &[u8]) -> Option<Announced<'_>> {
 }
 
 /// Whether it names something in a directory, and nothing elsewhere.
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..")
         && name.len() <= 255
         && !name.iter().any(|byte| matches!(byte, b'/' | b'\n' | 0))

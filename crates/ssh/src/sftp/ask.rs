@@ -51,7 +51,7 @@ pub(super) async fn run<G: Gate, I: GateInput>(
     followed
 }
 
-fn next_packet(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Broken> {
+pub(super) fn next_packet(buffer: &mut BytesMut) -> Result<Option<BytesMut>, Broken> {
     let Some(length) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if length > MAX_PACKET {

@@ -3,6 +3,8 @@
 
 mod answer;
 mod ask;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod listing;
 mod wire;
 

@@ -6,6 +6,8 @@
 mod agent;
 mod agent_frames;
 mod frames;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod hearing;
 mod telling;
 
