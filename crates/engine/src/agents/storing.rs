@@ -527,6 +527,12 @@ impl Agents {
         if let (Some(mut meter), Some((reason, _))) = (meter, ended) {
             meter.ended_agent(reason, recorded);
         }
+        let ending = agent.shown().ending.clone();
+        if let Some(ending) = ending.filter(|_| at_rest && !is_over) {
+            // Its agent died while it was being told to end: nobody is left to do that.
+            let (agents, agent) = (self.clone(), agent.clone());
+            self.kit.tasks.spawn(async move { agents.give_up(&agent, ending, None).await });
+        }
         if is_over {
             self.let_go(&agent);
             let agents = self.clone();
