@@ -1,6 +1,7 @@
 //! Sessions in motion, with a runner and shims that are the test.
 
 mod house;
+mod kept_frames;
 mod standing;
 
 use std::os::fd::AsFd;

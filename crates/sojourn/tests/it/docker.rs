@@ -13,6 +13,7 @@ use sojourn_testkit::Running;
 use sojourn_testkit::can_make_sandboxes;
 use sojourn_testkit::until;
 
+use crate::escapes::open_in_a_container;
 use crate::gateway;
 use crate::is_long_run;
 use crate::kill;
@@ -163,6 +164,7 @@ fn a_container_keeps_from_its_prisoner_what_a_native_sandbox_does() {
         let tried = ssh.run(command);
         assert_ne!(tried.code, 0, "{what}: {command:?} went through: {}", tried.text());
     }
+    assert_eq!(open_in_a_container(&ssh), Vec::<String>::new());
     // Limits: each one alone, and where it is reached nobody else is hurt.
     let bomb = ssh.run("for i in $(seq 60); do sleep 20 >/dev/null 2>&1 & done; true");
     assert!(bomb.err.contains("fork"), "{bomb:?}");

@@ -245,6 +245,55 @@ fn a_killed_gateway_leaves_no_gap_in_a_browser() {
 }
 
 #[test]
+fn an_upgrade_drops_nobody() {
+    let server = "on_stop = \"leave\"\n".to_owned();
+    let Some(mut gateway) = house(&Options { server, ..Options::default() }) else { return };
+    let mut browser = gateway.signed_in("alice", PASSWORD);
+    let id = start(&mut browser, &json!({}));
+    let mut seen = Seen::default();
+    let mut socket = attach(&browser, &id, "?from=0");
+    seen.until(&mut socket, "# ");
+    socket.input(b"for i in $(seq 100); do echo tick-$i; sleep 0.02; done; echo al''l\n").unwrap();
+    seen.until(&mut socket, "tick-5\r");
+    let mut person = at_terminal(&gateway.alice(), "alice", (80, 24));
+    person.expect("# ");
+    person.write(b"echo before-$((6*7)); echo unfin");
+    person.expect("echo unfin");
+
+    // As `systemctl restart` does it, with another program in the same place.
+    assert!(gateway.stop().success());
+    person.finish(PATIENCE);
+    drop(socket);
+    gateway.launch();
+
+    browser.follow(gateway.web_port());
+    let mut socket = attach(&browser, &id, &format!("?from={}", seen.next()));
+    seen.until(&mut socket, "all\r");
+    let text = String::from_utf8_lossy(&seen.bytes).into_owned();
+    for tick in 1..=100 {
+        assert_eq!(text.matches(&format!("tick-{tick}\r")).count(), 1, "{tick}");
+    }
+    let waiting = until("the person's session", PATIENCE, || {
+        let all = gateway.sessions();
+        let other = all.iter().find(|session| session["id"] != id.as_str())?;
+        Some(other["id"].as_str()?.to_owned())
+    });
+    let name = format!("alice+@{}", &waiting[waiting.len() - 8..]);
+    let mut back = at_terminal(&gateway.alice(), &name, (80, 24));
+    back.expect("unfin");
+    back.write(b"ished; exit 9\n");
+    back.expect("unfinished");
+    assert_eq!(back.finish(PATIENCE).code, 9);
+    socket.input(b"exit\n").unwrap();
+    assert_eq!(socket.wait_for("ended")["reason"], "exited");
+    let started = gateway.audit();
+    let started = started.iter().filter(|line| line["action"] == "session_started").count();
+    assert_eq!(started, 2, "nothing was started anew");
+    let (status, out, err) = gateway.try_cli(&["verify"], "");
+    assert!(status.success(), "{out}{err}");
+}
+
+#[test]
 fn the_end_of_a_login_closes_its_sockets_and_leaves_the_session() {
     let limits = "detach_grace = \"1s\"\n".to_owned();
     let Some(gateway) = house(&Options { limits, ..Options::default() }) else { return };

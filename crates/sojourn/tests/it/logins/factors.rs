@@ -29,14 +29,14 @@ print('%06d' % ((struct.unpack('>I', mac[at:at + 4])[0] & 0x7fffffff) % 1000000)
     code
 }
 
-struct Factor {
-    secret: String,
-    recovery: Vec<String>,
+pub(super) struct Factor {
+    pub(super) secret: String,
+    pub(super) recovery: Vec<String>,
 }
 
 impl Factor {
     /// Gives bob a second factor; the clock is held.
-    fn of(gateway: &Gateway, browser: &mut Browser) -> Self {
+    pub(super) fn of(gateway: &Gateway, browser: &mut Browser) -> Self {
         gateway.clock().hold();
         let begun = browser.post("/api/me/totp", &json!({})).expect(200);
         let secret = begun["secret"].as_str().expect("a secret").to_owned();
@@ -53,13 +53,13 @@ impl Factor {
         Self { secret, recovery }
     }
 
-    fn now(&self, gateway: &Gateway) -> Value {
+    pub(super) fn now(&self, gateway: &Gateway) -> Value {
         json!({"code": code(&self.secret, &gateway.clock().now())})
     }
 }
 
 /// A browser in which the password has been given.
-fn halfway(gateway: &Gateway) -> Browser {
+pub(super) fn halfway(gateway: &Gateway) -> Browser {
     let mut browser = gateway.browser();
     let told = browser.sign_in("bob", PASSWORD).expect(200);
     assert_eq!(told, json!({"step": "totp"}));

@@ -11,6 +11,7 @@ mod password;
 mod races;
 mod records;
 mod rotation;
+mod secrets;
 mod setup;
 mod sockets;
 mod throttle;
