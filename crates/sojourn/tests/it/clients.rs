@@ -1,8 +1,7 @@
 //! Clients as people have them, each with what it does differently.
 
-use std::time::Duration;
-
 use sojourn_testkit::Options;
+use sojourn_testkit::PATIENCE;
 use sojourn_testkit::Peer;
 use sojourn_testkit::can_make_sandboxes;
 
@@ -21,7 +20,7 @@ dropbear() { dbclient -y -y -p $PORT -i key.db "$@" 2> >(grep -v 'skipping hostk
 /// Runs a recipe and gives its lines.
 #[track_caller]
 fn lines(peer: &Peer, recipe: &str) -> Vec<String> {
-    let output = peer.run(&format!("CLIENTS={CLIENTS}\n{recipe}"), Duration::from_secs(45));
+    let output = peer.run(&format!("CLIENTS={CLIENTS}\n{recipe}"), PATIENCE);
     let lines: Vec<String> = output.text().lines().map(str::to_owned).collect();
     assert!(output.code == 0, "{}: {lines:#?}\n{}", output.code, output.err);
     lines

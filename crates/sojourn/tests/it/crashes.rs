@@ -111,7 +111,7 @@ fn all_is_well(mut gateway: Gateway, parent: &str) {
     gateway.stop();
     until(
         &format!("nothing to be left: {:#?}", traces(&gateway, parent)),
-        Duration::from_secs(10),
+        Duration::from_secs(60),
         || traces(&gateway, parent).is_empty().then_some(()),
     );
     let (status, out, err) = gateway.try_cli(&["verify"], "");

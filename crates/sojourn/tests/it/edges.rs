@@ -56,7 +56,7 @@ fn result(output: &Output) -> String {
 }
 
 fn run(peer: &Peer, row: &Row) -> Output {
-    let patience = Duration::from_secs(if is_long_run() { 300 } else { 45 });
+    let patience = Duration::from_secs(if is_long_run() { 300 } else { 120 });
     let recipe = format!("CLIENTS={CLIENTS}\n{}", choose(row.recipe, is_long_run()));
     peer.run(&recipe, patience)
 }

@@ -109,7 +109,7 @@ fn sessions_that_ended_in_every_way_leave_nothing() {
     assert!(!traces(&gateway, &parent).is_empty(), "while it runs there is something to see");
     gateway.stop();
     // The kernel takes a loop device back when its last mount is gone, a moment later.
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     let mut left = traces(&gateway, &parent);
     while !left.is_empty() && std::time::Instant::now() < deadline {
         std::thread::yield_now();

@@ -345,7 +345,7 @@ impl Master {
     fn run(&self, command: &str) -> String {
         let mut ssh = Command::new("ssh");
         ssh.args(&self.arguments).args(["x", command]);
-        let output = Running::new(ssh).finish(Duration::from_secs(10));
+        let output = Running::new(ssh).finish(PATIENCE);
         assert_eq!(output.code, 0, "{command:?}: {}", output.err);
         output.text()
     }

@@ -17,7 +17,7 @@ use crate::house::House;
 use crate::house::PASSWORD;
 use crate::house::until;
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 struct Trusting;
 

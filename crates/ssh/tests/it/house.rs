@@ -116,7 +116,7 @@ pub(crate) async fn until(what: &str, mut found: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(15), waited).await.is_ok(), "never: {what}");
+    assert!(tokio::time::timeout(Duration::from_secs(60), waited).await.is_ok(), "never: {what}");
 }
 
 /// A gate that knows alice.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::house::House;
 use crate::house::until;
 
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(60);
 
 /// Reads to the end, which a reset is as well.
 async fn ended(stream: &mut TcpStream) {
