@@ -86,7 +86,9 @@ impl Postgres {
     #[must_use]
     pub fn start_with_tls() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-        Self::begin(Some(free.local_addr().expect("its address").port()))
+        let port = free.local_addr().expect("its address").port();
+        drop(free);
+        Self::begin(Some(port))
     }
 
     fn begin(port: Option<u16>) -> Self {
