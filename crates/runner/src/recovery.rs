@@ -233,6 +233,8 @@ fn close_sidecar<'a>(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let day = rustix::fs::openat2(dirs.recordings(), day, flags, Mode::empty(), BENEATH)?;
     let mut sidecar = match files::read(day.as_fd(), &name, LONGEST_SIDECAR) {
+        // Its name had reached the disk when the power was lost, and not its bytes.
+        Ok(bytes) if bytes.is_empty() => begin_sidecar(state),
         Ok(bytes) => Sidecar::from_json(&bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if sealed.peek().is_none() {
