@@ -26,6 +26,8 @@ async fn a_shim_that_speaks_as_the_kept_frames_is_understood() {
         shim.link.send(&kept(name, shim.id, channel)).await.unwrap();
     };
     say("shim_hello", 0).await;
+    let mut progress = session.shared.progress.clone();
+    progress.wait_for(|progress| progress.greeted).await.unwrap();
     // It told of a terminal in channel 0: a new program is in the next one.
     let serve = async {
         let request = shim.hear_kind(0x02).await;
