@@ -1,6 +1,7 @@
 //! What a gateway may ask of the runner, and the answers.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ pub(crate) struct Requests {
     pub(crate) retention: Retention,
     /// Somebody is there again who keeps the record.
     pub(crate) gateway_came: Notify,
+    /// Sessions on other machines whose recordings are being written.
+    written: Mutex<BTreeSet<SessionId>>,
     pools: Mutex<BTreeMap<String, Arc<Pool>>>,
     /// Sandboxes that a user's sessions share, by profile and user.
     rooms: Mutex<BTreeMap<(String, String), Room>>,
@@ -107,6 +110,7 @@ impl Requests {
             retention,
             gateway_came: Notify::new(),
             events,
+            written: Mutex::default(),
             pools: Mutex::default(),
             rooms: Mutex::default(),
         })
@@ -118,6 +122,15 @@ impl Requests {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether nothing of a session may go: it is not over.
+    pub(crate) fn holds(&self, session: SessionId) -> bool {
+        self.sessions.holds(session) || self.written().contains(&session)
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, BTreeSet<SessionId>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts filling the pools: somebody is there who may want a sandbox.
@@ -164,6 +177,7 @@ impl Requests {
             Request::Forget { session } => self.forget(session),
             Request::Evidence { session } => self.evidence(session).await,
             Request::Record { session, channel, created } => {
+                self.written().insert(session);
                 self.record(session, move |dirs| {
                     let opened = record::open(dirs, session, channel, created)?;
                     let record::Opened { file, fd, events, last_us, is_new } = opened;
@@ -172,6 +186,7 @@ impl Requests {
                 .await
             }
             Request::Seal(sealing) => {
+                self.written().remove(&sealing.session);
                 self.record(sealing.session, move |dirs| {
                     Ok(match record::seal(dirs, &sealing)? {
                         Some(recording) => (Reply::Sealed { recording }, None),

@@ -4,6 +4,7 @@ use sojourn_core::audit::Event;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
 
+use crate::Change;
 use crate::Store;
 use crate::StoreError;
 use crate::db::args;
@@ -94,10 +95,14 @@ impl Store {
         gone: &Gone,
         event: &Event,
     ) -> Result<bool, StoreError> {
-        self.remove(sql::REMOVE_FILES, id, gone, event).await
+        let mut change = self.change().await?;
+        let known = change.remove(sql::REMOVE_FILES, id, gone, event).await?;
+        change.commit().await?;
+        Ok(known)
     }
 
-    /// A session's recordings go. False when that was known.
+    /// A session's recordings go, and with them what an agent's conversation said: that is the same
+    /// in other words. False when that was known.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -107,29 +112,16 @@ impl Store {
         gone: &Gone,
         event: &Event,
     ) -> Result<bool, StoreError> {
-        self.remove(sql::REMOVE_RECORDING, id, gone, event).await
-    }
-
-    async fn remove(
-        &self,
-        statement: &'static str,
-        id: SessionId,
-        gone: &Gone,
-        event: &Event,
-    ) -> Result<bool, StoreError> {
-        let why = gone.why.get(..gone.why.floor_char_boundary(LONGEST)).unwrap_or_default();
+        // Also where the removal is known: a conversation may have gone on after one.
         let mut change = self.change().await?;
-        let changed = change.tx.run(statement, args![id.to_string(), gone.at.0, why]).await?;
-        if changed == 0 {
-            return Ok(false);
+        for statement in [sql::FORGET_EVENTS, sql::FORGET_PROMPTS, sql::FORGET_INPUTS] {
+            change.tx.run(statement, args![id.to_string()]).await?;
         }
         // What cannot be read any more cannot be found by what it said.
-        if statement == sql::REMOVE_RECORDING {
-            change.tx.run(sql::NO_WORDS, args![id.to_string()]).await?;
-        }
-        change.tell(event).await?;
+        change.tx.run(sql::NO_WORDS, args![id.to_string()]).await?;
+        let known = change.remove(sql::REMOVE_RECORDING, id, gone, event).await?;
         change.commit().await?;
-        Ok(true)
+        Ok(known)
     }
 
     /// What is known of a session's remains.
@@ -159,5 +151,24 @@ impl Store {
             files_gone: gone("files_removed_at", "files_removed_why")?,
             recording_gone: gone("recording_removed_at", "recording_removed_why")?,
         })
+    }
+}
+
+impl Change {
+    /// Something goes, on record, unless that is known.
+    async fn remove(
+        &mut self,
+        statement: &'static str,
+        id: SessionId,
+        gone: &Gone,
+        event: &Event,
+    ) -> Result<bool, StoreError> {
+        let why = gone.why.get(..gone.why.floor_char_boundary(LONGEST)).unwrap_or_default();
+        let changed = self.tx.run(statement, args![id.to_string(), gone.at.0, why]).await?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        self.tell(event).await?;
+        Ok(true)
     }
 }

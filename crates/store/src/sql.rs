@@ -264,6 +264,12 @@ statements! {
     INPUT = "SELECT * FROM agent_inputs WHERE session_id = $1 AND client_msg_id = $2";
     WAITING_INPUTS = "SELECT * FROM agent_inputs
         WHERE session_id = $1 AND state IN ('kept', 'queued') ORDER BY n";
+    FORGET_EVENTS = "DELETE FROM agent_events WHERE session_id = $1
+        AND EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NOT NULL)";
+    FORGET_PROMPTS = "DELETE FROM agent_prompts WHERE session_id = $1
+        AND EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NOT NULL)";
+    FORGET_INPUTS = "DELETE FROM agent_inputs WHERE session_id = $1
+        AND EXISTS (SELECT 1 FROM sessions WHERE id = $1 AND ended_at IS NOT NULL)";
     REOPEN_SESSION = "UPDATE sessions SET status = $2, ended_at = NULL, exit = NULL,
         end_reason = NULL, ended_by = NULL, end_detail = NULL WHERE id = $1";
 

@@ -16,6 +16,7 @@ use sojourn_store::Session as Kept;
 use sojourn_store::StoreError;
 
 use super::Agents;
+use super::ending::REMOVED;
 use super::session::Agent;
 use super::session::Ask;
 use super::session::Asked;
@@ -43,6 +44,7 @@ impl Agents {
                 && self.held(agent.id).is_none()
             {
                 self.hold(&agent);
+                self.kit.remote.look_for(agent.runner).await;
             }
         }
         Ok(())
@@ -220,6 +222,12 @@ impl Hears for Agents {
     fn lost(&self, runner: RunnerId) {
         for agent in self.all().into_iter().filter(|agent| agent.runner == runner) {
             self.link(&agent, false);
+        }
+    }
+
+    fn removed(&self, runner: RunnerId) {
+        for agent in self.all().into_iter().filter(|agent| agent.runner == runner) {
+            self.lose(&agent, REMOVED);
         }
     }
 }

@@ -9,7 +9,6 @@ use sojourn_core::end::EndReason;
 use sojourn_core::extension;
 use sojourn_core::extension::Reach;
 use sojourn_core::extension::Standing;
-use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::time::Mono;
 use sojourn_core::time::micros;
@@ -30,6 +29,9 @@ use crate::extend::Extended;
 use crate::extend::Extension;
 use crate::view::Seconds;
 use crate::visiting::Person;
+
+/// Why a session is lost whose runner is nobody's any more.
+pub(super) const REMOVED: &str = "its runner was removed";
 
 impl Agents {
     /// Has a session's agent stop its turn. The session goes on. False: there is none, or it cannot
@@ -78,17 +80,11 @@ impl Agents {
         true
     }
 
-    /// Ends what was on a runner that is nobody's any more.
-    pub fn runner_removed(&self, runner: RunnerId) {
-        for agent in self.all().into_iter().filter(|agent| agent.runner == runner) {
-            self.lose(&agent, "its runner was removed");
-        }
-    }
-
-    /// Ends a session that no runner will ever speak of again.
+    /// Ends a session that no runner will ever speak of again. What was wished before is why.
     pub(super) fn lose(&self, agent: &Arc<Agent>, why: &'static str) {
         let (agents, agent) = (self.clone(), agent.clone());
-        let lost = Ending { reason: EndReason::RunnerLost, by: None };
+        let wished = agent.shown().ending.clone();
+        let lost = wished.unwrap_or(Ending { reason: EndReason::RunnerLost, by: None });
         self.kit.tasks.spawn(async move {
             agents.give_up(&agent, lost, Some(why.to_owned())).await;
         });

@@ -10,6 +10,7 @@ use sojourn_core::lease::Effect;
 use sojourn_core::time::Mono;
 
 use super::Agents;
+use super::ending::REMOVED;
 use super::session::Ending;
 use super::state::Phase;
 
@@ -18,9 +19,6 @@ const SLACK: Duration = Duration::from_secs(15);
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// How long after its end was due a session is given up whose runner does not come back.
-const AWAY: Duration = Duration::from_secs(86_400);
 
 /// The longest start: the sum of what its steps may take.
 const START: Duration = Duration::from_secs(300);
@@ -53,11 +51,20 @@ impl Agents {
     fn look_at_limits(&self) {
         let now = self.kit.clock.mono();
         for agent in self.all() {
+            let removed = self.kit.remote.is_removed(agent.runner);
             let due = {
                 let mut shown = agent.shown();
                 let (phase, linked) = (shown.standing.phase, shown.linked);
+                let away = !linked && !phase.is_at_rest();
+                let since = if away { *shown.away_since.get_or_insert(now) } else { now };
+                shown.away_since = away.then_some(since);
                 match phase {
-                    _ if shown.ending.is_some() || shown.ended.is_some() => None,
+                    _ if shown.ended.is_some() => None,
+                    // Its runner will not come back, or has been away for so long that nobody waits.
+                    _ if removed || (away && self.kit.remote.is_lost(since, now)) => {
+                        Some(EndReason::RunnerLost)
+                    }
+                    _ if shown.ending.is_some() => None,
                     Phase::Starting => {
                         let since = *shown.starting_since.get_or_insert(now);
                         (linked && now >= since.after(START)).then_some(EndReason::Failed)
@@ -75,10 +82,6 @@ impl Agents {
                             true => Some(EndReason::MaxOutput),
                             false => expired(&mut shown.lease.clone(), late),
                         }
-                    }
-                    // Its runner will not come back any more.
-                    _ if !linked && now >= shown.lease.deadline().after(AWAY) => {
-                        Some(EndReason::RunnerLost)
                     }
                     _ => None,
                 }
@@ -110,7 +113,8 @@ impl Agents {
                 self.kit.audit.record_soon(event);
             }
             if reason == EndReason::RunnerLost {
-                self.lose(&agent, "its runner did not come back");
+                let away = "its runner did not come back";
+                self.lose(&agent, if removed { REMOVED } else { away });
             } else if reason == EndReason::Failed {
                 let (agents, agent) = (self.clone(), agent.clone());
                 let failed = Ending { reason, by: None };

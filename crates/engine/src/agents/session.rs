@@ -84,6 +84,8 @@ pub(crate) struct Shown {
     pub(crate) launching: bool,
     /// Since when its agent is being started.
     pub(crate) starting_since: Option<Mono>,
+    /// Since when its runner is away.
+    pub(crate) away_since: Option<Mono>,
     /// Whose wish its end is.
     pub(crate) ending: Option<Ending>,
     pub(crate) started_at: Option<Wall>,
@@ -308,6 +310,7 @@ impl Agent {
             linked: held.linked,
             launching: false,
             starting_since: None,
+            away_since: None,
             ending: None,
             started_at,
             ended: held.ended,

@@ -266,6 +266,10 @@ impl Connection<'_> {
         if left {
             self.remote.lost(self.runner.id);
         }
+        // It was told so, and ends what it has.
+        if left && closing == Closing::Revoked {
+            self.remote.remove(self.runner.id);
+        }
         closing
     }
 

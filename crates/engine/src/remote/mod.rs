@@ -18,6 +18,7 @@ pub(crate) mod terminal;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::ids::TokenId;
 use sojourn_core::ids::UserId;
+use sojourn_core::time::Mono;
 use sojourn_core::time::Wall;
 use sojourn_core::wire::relay::Command;
 use sojourn_core::wire::relay::Hello;
@@ -42,6 +44,7 @@ use crate::audit::AuditHandle;
 use crate::clock::Clock;
 use crate::clock::until;
 use crate::engine::Engine;
+use crate::engine::lock;
 use crate::tokens::TokenError;
 use crate::tokens::Tokens;
 use registry::Registry;
@@ -56,6 +59,9 @@ use terminal::Terminals;
 
 /// The most sessions of one runner, until something else is said.
 const MAX_SESSIONS: usize = 3;
+
+/// How long a runner may be away, until something else is said.
+const LOST_AFTER: Duration = Duration::from_secs(86_400);
 
 /// How long a command waits for its receipt, over all connections.
 const WAIT: Duration = Duration::from_secs(30);
@@ -81,6 +87,9 @@ pub(crate) trait Hears: Send + Sync + 'static {
 
     /// A runner's connection is gone, and no other is in its place.
     fn lost(&self, runner: RunnerId);
+
+    /// A runner will not come any more: its token is nobody's.
+    fn removed(&self, runner: RunnerId);
 }
 
 /// What became of a session's events.
@@ -254,7 +263,6 @@ impl Engine {
     ) -> Result<bool, TokenError> {
         let revoked = self.tokens().revoke(id, of, by).await?;
         self.remote().revoked(id.into());
-        self.agents().runner_removed(id.into());
         Ok(revoked)
     }
 }
@@ -281,6 +289,8 @@ struct Inner {
     registry: Arc<Registry>,
     hears: OnceLock<Arc<dyn Hears>>,
     terminals: Terminals,
+    /// How long a runner may be away before its sessions are lost; none: for ever.
+    lost_after: Mutex<Option<Duration>>,
 }
 
 impl Remote {
@@ -295,6 +305,7 @@ impl Remote {
             registry,
             hears: OnceLock::new(),
             terminals: Terminals::default(),
+            lost_after: Mutex::new(Some(LOST_AFTER)),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -359,10 +370,43 @@ impl Remote {
         Ok(known)
     }
 
-    /// A runner's token was revoked: its connection ends now.
+    /// A runner's token was revoked: its connection ends now, and so do its sessions.
     pub fn revoked(&self, id: RunnerId) {
         self.inner.registry.close(id, Closing::Revoked);
-        self.inner.terminals.gone(id);
+        self.remove(id);
+    }
+
+    /// A runner will not come any more: whatever it had is lost.
+    fn remove(&self, id: RunnerId) {
+        self.inner.registry.remove(id);
+        self.inner.terminals.removed(id);
+        if let Some(hears) = self.inner.hears.get() {
+            hears.removed(id);
+        }
+    }
+
+    /// Whether a runner will not come any more.
+    pub(crate) fn is_removed(&self, id: RunnerId) -> bool {
+        self.inner.registry.is_removed(id)
+    }
+
+    /// Finds out whether a runner whose sessions were taken up may still come.
+    pub(crate) async fn look_for(&self, id: RunnerId) {
+        match self.inner.tokens.still_stands(id.into()).await {
+            Ok(false) if !self.is_connected(id) => self.remove(id),
+            // A store that does not answer is no reason to end anything.
+            _ => {}
+        }
+    }
+
+    /// How long a runner may be away before its sessions are lost; none: for ever.
+    pub fn set_lost_after(&self, most: Option<Duration>) {
+        *lock(&self.inner.lost_after) = most;
+    }
+
+    /// Whether a runner that is away since then has been away too long.
+    pub(crate) fn is_lost(&self, since: Mono, now: Mono) -> bool {
+        lock(&self.inner.lost_after).is_some_and(|most| now >= since.after(most))
     }
 
     /// Something a runner sent does not follow what was stored: it is to come again, and go on from

@@ -61,6 +61,8 @@ struct Known {
     link: watch::Sender<bool>,
     /// Since when there is none.
     gone_at: Option<Mono>,
+    /// Whether it will not come any more, for all that is known.
+    is_removed: bool,
     paused: bool,
     /// Sessions that have a slot here.
     held: HashSet<SessionId>,
@@ -195,6 +197,7 @@ impl Registry {
         known.generation += 1;
         known.paused = paused;
         known.gone_at = None;
+        known.is_removed = false;
         let goes_on = hello.sessions.iter().filter(|running| !running.status.is_over());
         known.told = goes_on.map(|running: &Running| running.session).collect();
         let (sender, orders) = mpsc::channel(MAX_ORDERS);
@@ -237,6 +240,16 @@ impl Registry {
         if let Some(line) = lock(&self.state).runners.get(&runner).and_then(|k| k.line.as_ref()) {
             line.closer.close(why);
         }
+    }
+
+    /// A runner will not come any more, until it does.
+    pub(super) fn remove(&self, runner: RunnerId) {
+        lock(&self.state).runners.entry(runner).or_default().is_removed = true;
+    }
+
+    /// Whether a runner will not come any more.
+    pub(super) fn is_removed(&self, runner: RunnerId) -> bool {
+        lock(&self.state).runners.get(&runner).is_some_and(|known| known.is_removed)
     }
 
     /// Ends all connections.

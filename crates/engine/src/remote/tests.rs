@@ -47,6 +47,8 @@ struct Sessions {
 }
 
 impl Hears for Sessions {
+    fn removed(&self, _runner: RunnerId) {}
+
     fn hello<'a>(
         &'a self,
         runner: &'a RunnerView,

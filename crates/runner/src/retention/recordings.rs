@@ -95,7 +95,7 @@ pub(super) fn look(requests: &Requests) -> io::Result<Due<Recording>> {
                 since,
                 keep_for: retention.recordings_for,
                 bytes: found.bytes,
-                is_free: !requests.sessions.holds(session),
+                is_free: !requests.holds(session),
             });
         }
     }

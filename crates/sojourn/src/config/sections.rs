@@ -278,6 +278,9 @@ keys! {
         max_sessions_per_user: u32 = 5, from 1, to 100_000;
         /// Sessions on each remote runner.
         max_sessions_per_runner: u32 = 3, from 1, to 250;
+        /// How long a remote runner may be away before its sessions are lost and their places free;
+        /// 0 = for ever.
+        runner_lost_after: Span = Span::seconds(86_400);
         /// Sessions that a user, and an address (of IPv6, one /64), may start or resume at the web
         /// door in any minute; 0 = any number.
         starts_per_minute: u32 = 5, from 0, to 10_000;

@@ -89,7 +89,8 @@ fn kind(name: &str, profile: &Profile) -> Result<(Kind, Vec<String>), Failure> {
 }
 
 /// A time for which something is kept: zero is for ever.
-fn for_ever(span: Span) -> Option<Duration> {
+/// A time of which none is for ever.
+pub(crate) fn for_ever(span: Span) -> Option<Duration> {
     Some(span.0).filter(|time| !time.is_zero())
 }
 

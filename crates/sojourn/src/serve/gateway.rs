@@ -91,6 +91,7 @@ pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerS
         build: convert::BUILD.to_owned(),
     });
     engine.remote().set_max_sessions(count(config.limits.max_sessions_per_runner));
+    engine.remote().set_lost_after(convert::for_ever(config.limits.runner_lost_after));
     engine.rates().set(convert::rates(&config));
     let place = Place { store: &store, claim: &mut claim, clock: clock.as_ref() };
     let outcome = serve(&config, file, &engine, runners, place).await;

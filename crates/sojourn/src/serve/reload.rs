@@ -18,11 +18,12 @@ use crate::config::Config;
 use crate::logging;
 
 /// Keys that take effect at once.
-const LIVE: [&str; 17] = [
+const LIVE: [&str; 18] = [
     "log.level",
     "limits.max_concurrent_sessions",
     "limits.max_sessions_per_user",
     "limits.max_sessions_per_runner",
+    "limits.runner_lost_after",
     "limits.starts_per_minute",
     "limits.messages_per_minute",
     "limits.sign_ins_per_minute",
@@ -96,6 +97,7 @@ impl Reloader {
         let (all, of_one) = (limits.max_concurrent_sessions, limits.max_sessions_per_user);
         self.engine.set_max_sessions(count(all), count(of_one));
         self.engine.remote().set_max_sessions(count(limits.max_sessions_per_runner));
+        self.engine.remote().set_lost_after(convert::for_ever(limits.runner_lost_after));
         self.engine.rates().set(convert::rates(&new));
         self.engine.logins().set_rules(convert::logins(&new));
         self.gate.set_settings(convert::web(&new.web));

@@ -27,6 +27,7 @@ mod left;
 mod limits;
 mod load;
 mod logins;
+mod lost_runners;
 mod metrics;
 mod misuse;
 mod multiplex;

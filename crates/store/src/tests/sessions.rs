@@ -7,6 +7,7 @@ on_both! {
     sessions_are_found_by_what_is_known_of_them,
     what_is_too_long_is_refused,
     what_is_kept_and_removed_is_told_once,
+    a_conversation_goes_with_its_recording,
 }
 
 pub(super) fn stay(user: Option<UserId>) -> NewSession {
@@ -146,4 +147,41 @@ async fn what_is_kept_and_removed_is_told_once(house: House) {
     let event = event(Action::FilesRemoved);
     assert!(store.remove_files(other, &gone("could not be kept"), &event).await.unwrap());
     assert_eq!(store.remains(other).await.unwrap().files, None);
+}
+
+async fn a_conversation_goes_with_its_recording(house: House) {
+    let store = &house.store;
+    let new = stay(None);
+    store.add_agent(&new, "{}", &event(Action::SessionStarted)).await.unwrap();
+    let said = |seq| crate::AgentEvent { seq, epoch: 1, at: Wall(1), event: "{}".to_owned() };
+    let batch = crate::AgentBatch {
+        session: new.id,
+        before: 0,
+        events: vec![said(1), said(2)],
+        state: "{}".to_owned(),
+        changes: vec![crate::AgentChange::Asked { request: "r".to_owned(), seq: 1, epoch: 1 }],
+    };
+    store.keep_events(&[batch]).await.unwrap();
+    let message = crate::AgentInput {
+        client_msg_id: "m".to_owned(),
+        content: "hello".to_owned(),
+        by: "{}".to_owned(),
+        state: crate::InputState::Kept,
+        code: None,
+    };
+    store.add_input(new.id, &message, Wall(1), &event(Action::InputSent)).await.unwrap();
+    let gone = Gone { at: Wall(7), why: "old".to_owned() };
+    let removed = event(Action::RecordingRemoved);
+    assert!(store.remove_recording(new.id, &gone, &removed).await.unwrap());
+    assert_eq!(store.agent_events(new.id, 1, 9).await.unwrap().len(), 2, "it is not over");
+    let over = event(Action::SessionEnded);
+    assert!(store.end_session(new.id, &end(EndReason::Exited), &over).await.unwrap());
+    // A second time: its conversation went on after the first.
+    let again = event(Action::RecordingRemoved);
+    assert!(!store.remove_recording(new.id, &gone, &again).await.unwrap());
+    assert!(store.agent_events(new.id, 1, 9).await.unwrap().is_empty());
+    assert_eq!(store.agent_prompt(new.id, "r").await.unwrap(), None);
+    assert_eq!(store.input(new.id, "m").await.unwrap(), None);
+    let head = store.agent(new.id).await.unwrap().map(|(head, _)| head);
+    assert_eq!(head, Some(2), "how far it was is known, so that its numbers go on");
 }

@@ -53,8 +53,10 @@ pub(super) enum Item {
     Bytes { offset: u64, bytes: Bytes },
     /// Its runner is there, and has it.
     Linked,
-    /// Its runner is there and knows nothing of it, or will not come any more.
+    /// Its runner is there and knows nothing of it.
     Missing,
+    /// Its runner will not come any more.
+    Removed,
     /// What became of its start.
     Launched(Result<Receipt, Unreachable>),
 }
@@ -130,9 +132,9 @@ impl Terminals {
     }
 
     /// A runner will not come any more.
-    pub(super) fn gone(&self, runner: RunnerId) {
+    pub(super) fn removed(&self, runner: RunnerId) {
         for (_, handle) in self.all_of(runner) {
-            tokio::spawn(async move { handle.items.send(Item::Missing).await });
+            tokio::spawn(async move { handle.items.send(Item::Removed).await });
         }
     }
 }

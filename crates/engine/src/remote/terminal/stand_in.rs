@@ -114,6 +114,8 @@ pub(super) struct Parts {
     pub(super) started: Option<(Wall, Mono)>,
     /// Its end, where the recording has it already.
     pub(super) ended: Option<Event>,
+    /// Whether the gateway before this one had it.
+    pub(super) adopted: bool,
     pub(super) _slot: Slot,
 }
 
@@ -137,6 +139,8 @@ pub(super) struct StandIn {
     owed: Option<Stored>,
     /// What went wrong at a step of the start.
     failed: Option<String>,
+    /// Since when its runner is away.
+    away_since: Option<Mono>,
 }
 
 /// The session's task is gone.
@@ -195,6 +199,7 @@ impl StandIn {
             held_bytes: 0,
             owed: None,
             failed: None,
+            away_since: None,
             parts,
         };
         if let Some(Event::Ended { reason, exit, message, .. }) = ended {
@@ -251,7 +256,10 @@ impl StandIn {
                     }
                     self.keep().await;
                 }
-                Ok(()) = pulse.changed() => self.look_at_limits(),
+                Ok(()) = pulse.changed() => {
+                    self.look_at_runner().await?;
+                    self.look_at_limits();
+                }
                 () = tokio::time::sleep_until(wait) => {}
             }
             self.deliver().await?;
@@ -375,16 +383,48 @@ impl StandIn {
             Item::Linked => {
                 if let Some(reason) = self.ending {
                     self.order_end(reason);
+                } else if self.is_stray() {
+                    self.order_end(EndReason::Failed);
                 }
             }
             Item::Missing => {
-                if self.phase == Phase::Running {
-                    self.expired(EndReason::RunnerLost, 0, 0).await?;
-                    self.over(EndReason::RunnerLost, None, None);
+                if self.phase == Phase::Running || self.is_stray() {
+                    self.lost("its runner knows nothing of it any more").await?;
                 }
             }
+            Item::Removed => self.lost("its runner was removed").await?,
         }
         Ok(())
+    }
+
+    /// Whether the gateway before this one was about to start it: nobody waits for it any more.
+    fn is_stray(&self) -> bool {
+        self.parts.adopted && self.phase == Phase::New
+    }
+
+    /// Nothing will be heard of it any more.
+    async fn lost(&mut self, why: &str) -> Result<(), Gone> {
+        if self.phase == Phase::Running {
+            self.expired(EndReason::RunnerLost, 0, 0).await?;
+        }
+        self.over(EndReason::RunnerLost, None, Some(why.to_owned()));
+        Ok(())
+    }
+
+    /// A runner that does not come back does not keep its sessions for ever.
+    async fn look_at_runner(&mut self) -> Result<(), Gone> {
+        let (remote, runner) = (&self.parts.remote, self.parts.runner);
+        if remote.is_connected(runner) {
+            self.away_since = None;
+            return Ok(());
+        }
+        let now = self.parts.clock.mono();
+        let since = *self.away_since.get_or_insert(now);
+        match (remote.is_removed(runner), remote.is_lost(since, now)) {
+            (true, _) => self.lost("its runner was removed").await,
+            (false, true) => self.lost("its runner did not come back").await,
+            (false, false) => Ok(()),
+        }
     }
 
     async fn happened(&mut self, event: Sequenced) -> Result<(), Gone> {

@@ -95,6 +95,8 @@ struct Subject {
     launch: Launch,
     size: WindowSize,
     slot: crate::remote::Slot,
+    /// Whether the gateway before this one had it.
+    adopted: bool,
 }
 
 impl Engine {
@@ -192,6 +194,7 @@ impl Engine {
             launch,
             size: wish.size,
             slot,
+            adopted: false,
         };
         let fd = self.stand_in(subject).await.map_err(unrecorded)?;
         let arrival = Arrival {
@@ -257,7 +260,8 @@ impl Engine {
 
     /// Makes what stands in for a shim, and gives the session's end of it.
     async fn stand_in(&self, subject: Subject) -> io::Result<OwnedFd> {
-        let Subject { id, created, runner, limits, about, profile, launch, size, slot } = subject;
+        let Subject { id, created, runner, limits, about, profile, .. } = subject;
+        let Subject { launch, size, slot, adopted, .. } = subject;
         let opened = self.inner.runner.open(id, 0, created).await?;
         let name = opened.name.clone();
         let (book, found) = match opened.is_new {
@@ -313,6 +317,7 @@ impl Engine {
             sealing,
             started,
             ended: found.ended,
+            adopted,
             _slot: slot,
         });
         // The session's task ends it, also while the gateway goes down.
@@ -382,6 +387,7 @@ impl Engine {
             launch: launch(&new.limits, None, new.cwd.clone(), size, by),
             size,
             slot: inner.remote.keep_slot(runner, new.id),
+            adopted: true,
         };
         let fd = self.stand_in(subject).await.map_err(|error| error.to_string())?;
         let arrival = Arrival {
@@ -399,6 +405,7 @@ impl Engine {
         };
         let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
         let held = inner.hold(arrival, fd, is_recorded).await;
+        inner.remote.look_for(runner).await;
         held.map(drop).map_err(|refusal| refusal.to_string())
     }
 }
