@@ -25,6 +25,8 @@ pub enum EndReason {
     IdleTimeout,
     /// More was printed than the output limit allows.
     MaxOutput,
+    /// An agent spent as much as it may.
+    MaxCost,
     /// A person ended it.
     EndedBy,
     /// The login, or the right to sign in, that it came through ended.
@@ -48,6 +50,7 @@ impl EndReason {
             Self::MaxRuntime => "max_runtime",
             Self::IdleTimeout => "idle_timeout",
             Self::MaxOutput => "max_output",
+            Self::MaxCost => "max_cost",
             Self::EndedBy => "ended_by",
             Self::LoginEnded => "login_ended",
             Self::RunnerLost => "runner_lost",
@@ -68,7 +71,9 @@ impl EndReason {
     pub const fn exit_status(self) -> Option<u32> {
         match self {
             Self::Exited | Self::Signalled | Self::Closed => None,
-            Self::MaxRuntime | Self::IdleTimeout | Self::MaxOutput => Some(EXIT_LIMIT),
+            Self::MaxRuntime | Self::IdleTimeout | Self::MaxOutput | Self::MaxCost => {
+                Some(EXIT_LIMIT)
+            }
             Self::EndedBy | Self::LoginEnded | Self::RunnerLost | Self::Shutdown => {
                 Some(EXIT_ENDED)
             }
@@ -104,6 +109,8 @@ pub enum Limit {
     IdleTimeout,
     /// How much it may print.
     MaxOutput,
+    /// What an agent may spend.
+    MaxCost,
 }
 
 impl Limit {
@@ -114,6 +121,7 @@ impl Limit {
             Self::MaxRuntime => EndReason::MaxRuntime,
             Self::IdleTimeout => EndReason::IdleTimeout,
             Self::MaxOutput => EndReason::MaxOutput,
+            Self::MaxCost => EndReason::MaxCost,
         }
     }
 
@@ -124,6 +132,7 @@ impl Limit {
             EndReason::MaxRuntime => Some(Self::MaxRuntime),
             EndReason::IdleTimeout => Some(Self::IdleTimeout),
             EndReason::MaxOutput => Some(Self::MaxOutput),
+            EndReason::MaxCost => Some(Self::MaxCost),
             _ => None,
         }
     }
@@ -158,12 +167,22 @@ pub fn agent_limit_message(limit: Limit, configured: Configured) -> String {
     let words = match configured {
         Configured::Time(time) => in_full_words(time),
         Configured::Bytes(size) => size.in_words(),
+        Configured::Cost(micros) => money(micros),
     };
     match limit {
         Limit::MaxRuntime => format!("Session ended: maximum runtime exceeded ({words})"),
         Limit::MaxOutput => format!("Session ended: maximum output size exceeded ({words})"),
         Limit::IdleTimeout => format!("Session ended due to inactivity ({words})"),
+        Limit::MaxCost => format!("Session ended: maximum cost exceeded ({words})"),
     }
+}
+
+/// An amount in millionths, in full and hundredths, and further where there is more to it.
+fn money(micros: u64) -> String {
+    let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
+    let rest = format!("{rest:06}");
+    let digits = rest.trim_end_matches('0').len().max(2);
+    format!("{whole}.{}", rest.get(..digits).unwrap_or_default())
 }
 
 /// What a limit was set to.
@@ -173,6 +192,8 @@ pub enum Configured {
     Time(Duration),
     /// A number of bytes.
     Bytes(Size),
+    /// An amount of money, in millionths of whatever the agent counts in.
+    Cost(u64),
 }
 
 #[cfg(test)]
@@ -207,6 +228,12 @@ mod tests {
                 "Session ended due to inactivity (30 minutes)",
             ]
         );
+        for (micros, words) in [(5_000_000, "5.00"), (12_500, "0.0125"), (1_230_000, "1.23")] {
+            assert_eq!(
+                agent_limit_message(Limit::MaxCost, Configured::Cost(micros)),
+                format!("Session ended: maximum cost exceeded ({words})")
+            );
+        }
         assert_eq!(warning(Duration::from_secs(60)), "Session ends in 60 s");
         assert_eq!(warning(Duration::from_millis(2500)), "Session ends in 3 s");
         assert_eq!(warning(Duration::ZERO), "Session ends in 1 s");

@@ -12,6 +12,9 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
+
 use crate::end::Configured;
 use crate::end::EndReason;
 use crate::end::Limit;
@@ -53,6 +56,8 @@ pub struct Lease {
     /// Programs that are not idle while they run (an exec without a terminal).
     busy: bool,
     output: u64,
+    /// What an agent has spent, in millionths.
+    cost: u64,
     warned_deadline: bool,
     warned_idle: bool,
     phase: Phase,
@@ -69,6 +74,7 @@ impl Lease {
             last_activity: now,
             busy: false,
             output: 0,
+            cost: 0,
             warned_deadline: false,
             warned_idle: false,
             phase: Phase::Running,
@@ -87,6 +93,18 @@ impl Lease {
         if self.limits.idle_counts == IdleCounts::Any {
             self.touch(now);
         }
+    }
+
+    /// An agent has spent so much in all, in millionths. The limit is found by the next
+    /// [`Lease::poll`].
+    pub fn spent(&mut self, cost: u64) {
+        self.cost = self.cost.max(cost);
+    }
+
+    /// Whether an agent has spent what it may.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.limits.max_cost.is_some_and(|max| self.cost >= max)
     }
 
     /// A byte moved that is no terminal's: it counts against idleness, not against output.
@@ -163,6 +181,8 @@ impl Lease {
             Some(Limit::MaxRuntime)
         } else if self.limits.max_output.is_some_and(|max| self.output > max) {
             Some(Limit::MaxOutput)
+        } else if self.is_spent() {
+            Some(Limit::MaxCost)
         } else if now >= self.idle_deadline() {
             Some(Limit::IdleTimeout)
         } else {
@@ -254,6 +274,12 @@ impl Lease {
         self.output
     }
 
+    /// What an agent has spent, in millionths.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        self.cost
+    }
+
     /// Its limits.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -267,7 +293,40 @@ impl Lease {
             Limit::MaxRuntime => self.limits.max_runtime.map(Configured::Time),
             Limit::IdleTimeout => self.limits.idle_timeout.map(Configured::Time),
             Limit::MaxOutput => self.limits.max_output.map(|max| Configured::Bytes(Size(max))),
+            Limit::MaxCost => self.limits.max_cost.map(Configured::Cost),
         }
+    }
+}
+
+/// What an agent has spent over the whole session, made of what it reports. Agents report a sum; one
+/// that was started again may begin at nothing again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spend {
+    /// What was spent before it began anew.
+    before: u64,
+    /// The last report.
+    last: u64,
+}
+
+impl Spend {
+    /// What was spent in earlier starts, all in all.
+    #[must_use]
+    pub const fn of(total: u64) -> Self {
+        Self { before: 0, last: total }
+    }
+
+    /// The agent reports a sum, in millionths.
+    pub fn report(&mut self, cost: u64) {
+        if cost < self.last {
+            self.before = self.total();
+        }
+        self.last = cost;
+    }
+
+    /// All in all.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.before.saturating_add(self.last)
     }
 }
 

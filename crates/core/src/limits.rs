@@ -27,6 +27,9 @@ pub struct Limits {
     pub idle_counts: IdleCounts,
     /// Bytes that PTYs or an agent print, over the whole session.
     pub max_output: Option<u64>,
+    /// What an agent may spend over the whole session, in millionths of whatever it counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<u64>,
     /// How long before a time limit the warning comes; zero: no warning.
     pub warn_before: Duration,
     /// How long programs have to end themselves after HUP and TERM.
@@ -42,6 +45,7 @@ impl Default for Limits {
             idle_timeout: Some(Duration::from_secs(1800)),
             idle_counts: IdleCounts::Any,
             max_output: Some(100 << 20),
+            max_cost: None,
             warn_before: Duration::from_secs(60),
             grace: Duration::from_secs(10),
             detach_grace: Duration::from_secs(300),
@@ -61,6 +65,9 @@ pub struct Lower {
     /// Less output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output: Option<u64>,
+    /// Less money.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<u64>,
 }
 
 impl Limits {
@@ -70,6 +77,7 @@ impl Limits {
         self.max_runtime = least(self.max_runtime, wish.max_runtime);
         self.idle_timeout = least(self.idle_timeout, wish.idle_timeout);
         self.max_output = least(self.max_output, wish.max_output);
+        self.max_cost = least(self.max_cost, wish.max_cost);
         self
     }
 }
@@ -92,9 +100,10 @@ mod tests {
             max_runtime: Some(Duration::from_secs(600)),
             idle_timeout: Some(Duration::from_secs(7200)),
             max_output: Some(1000),
+            max_cost: Some(5),
         });
         assert_eq!(lowered.max_runtime, Some(Duration::from_secs(600)));
         assert_eq!(lowered.idle_timeout, Some(Duration::from_secs(1800)), "more is not granted");
-        assert_eq!(lowered.max_output, Some(1000));
+        assert_eq!((lowered.max_output, lowered.max_cost), (Some(1000), Some(5)));
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn cut(reason: EndReason, configured: u64, by: Option<&EndedBy>) -> O
         (Some(limit @ Limit::MaxOutput), _) => {
             limit_message(limit, Configured::Bytes(Size(configured)))
         }
+        (Some(limit @ Limit::MaxCost), _) => limit_message(limit, Configured::Cost(configured)),
         (Some(limit), _) => limit_message(limit, Configured::Time(Duration::from_secs(configured))),
         (None, EndReason::EndedBy) => match by {
             Some(EndedBy { name, why: Some(why) }) => format!("Session ended by {name}: {why}"),

@@ -115,6 +115,9 @@ pub struct LimitsView {
     pub idle_timeout_seconds: Option<Seconds>,
     /// Bytes that terminals print.
     pub max_output_bytes: Option<u64>,
+    /// What an agent may spend, in millionths of whatever it counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cost_micros: Option<u64>,
 }
 
 impl From<&Limits> for LimitsView {
@@ -123,6 +126,7 @@ impl From<&Limits> for LimitsView {
             max_runtime_seconds: limits.max_runtime.map(Seconds),
             idle_timeout_seconds: limits.idle_timeout.map(Seconds),
             max_output_bytes: limits.max_output,
+            max_cost_micros: limits.max_cost,
         }
     }
 }
@@ -244,6 +248,7 @@ mod tests {
                 max_runtime_seconds: Some(Seconds(Duration::from_secs(3600))),
                 idle_timeout_seconds: Some(Seconds(Duration::from_millis(500))),
                 max_output_bytes: None,
+                max_cost_micros: None,
             },
             lease: Some(LeaseView::default()),
             recovery: None,

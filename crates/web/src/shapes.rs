@@ -37,6 +37,7 @@ pub(crate) enum EndReasonShape {
     MaxRuntime,
     IdleTimeout,
     MaxOutput,
+    MaxCost,
     EndedBy,
     LoginEnded,
     RunnerLost,
@@ -130,6 +131,8 @@ pub(crate) struct LimitsShape {
     /// Bytes that terminals print.
     #[schema(required)]
     max_output_bytes: Option<u64>,
+    /// What an agent may spend, in millionths of whatever it counts in; left out where there is none.
+    max_cost_micros: Option<u64>,
 }
 
 /// How a lease stands.

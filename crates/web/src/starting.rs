@@ -95,6 +95,9 @@ struct LowerLimits {
     /// Bytes that it prints.
     #[schema(minimum = 1)]
     max_output_bytes: Option<u64>,
+    /// What an agent spends, in millionths of whatever it counts in.
+    #[schema(minimum = 0)]
+    max_cost_micros: Option<u64>,
 }
 
 /// A session that starts.
@@ -283,13 +286,15 @@ fn on(wish: Wish, runner: String, fields: &Fields) -> Result<TerminalWish, Refus
 
 fn lower(fields: &Fields) -> Result<Lower, Refused> {
     let Some(limits) = fields.object("limits")? else { return Ok(Lower::default()) };
-    limits.only(&["max_runtime_seconds", "idle_timeout_seconds", "max_output_bytes"])?;
+    let known = ["max_runtime_seconds", "idle_timeout_seconds", "max_output_bytes"];
+    limits.only(&[known.as_slice(), &["max_cost_micros"]].concat())?;
     // As in the configuration: no limit is no wish to have one.
     let some = |time: Option<std::time::Duration>| time.filter(|time| !time.is_zero());
     Ok(Lower {
         max_runtime: some(limits.seconds("max_runtime_seconds")?),
         idle_timeout: some(limits.seconds("idle_timeout_seconds")?),
         max_output: limits.whole("max_output_bytes", 0..=u64::MAX)?.filter(|bytes| *bytes > 0),
+        max_cost: limits.whole("max_cost_micros", 0..=u64::MAX)?.filter(|cost| *cost > 0),
     })
 }
 

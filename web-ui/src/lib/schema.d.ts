@@ -86,7 +86,7 @@ export interface components {
          * @description Why a session ended.
          * @enum {string}
          */
-        EndReason: "exited" | "signalled" | "closed" | "max_runtime" | "idle_timeout" | "max_output" | "ended_by" | "login_ended" | "runner_lost" | "shutdown" | "failed";
+        EndReason: "exited" | "signalled" | "closed" | "max_runtime" | "idle_timeout" | "max_output" | "max_cost" | "ended_by" | "login_ended" | "runner_lost" | "shutdown" | "failed";
         /** @description What was ended. */
         EndedLogins: {
             /** @description How many. */
@@ -245,6 +245,11 @@ export interface components {
             idle_timeout_seconds: number | null;
             /**
              * Format: int64
+             * @description What an agent may spend, in millionths of whatever it counts in; left out where there is none.
+             */
+            max_cost_micros?: number | null;
+            /**
+             * Format: int64
              * @description Bytes that terminals print.
              */
             max_output_bytes: number | null;
@@ -341,6 +346,11 @@ export interface components {
              * @description Since something last happened.
              */
             idle_timeout_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description What an agent spends, in millionths of whatever it counts in.
+             */
+            max_cost_micros?: number | null;
             /**
              * Format: int64
              * @description Bytes that it prints.

@@ -19,6 +19,7 @@ const REASONS: Record<string, string> = {
   max_runtime: "out of time",
   idle_timeout: "idle too long",
   max_output: "printed too much",
+  max_cost: "spent too much",
   ended_by: "ended by a person",
   login_ended: "its login ended",
   runner_lost: "its runner was lost",

@@ -78,9 +78,11 @@ impl Agents {
                             shown.lease.output()
                                 > most.saturating_mul(2).saturating_add(OUTPUT_SLACK)
                         });
-                        match over {
-                            true => Some(EndReason::MaxOutput),
-                            false => expired(&mut shown.lease.clone(), late),
+                        let spent = shown.spent_since.is_some_and(|since| since <= late);
+                        match (over, spent) {
+                            (true, _) => Some(EndReason::MaxOutput),
+                            (false, true) => Some(EndReason::MaxCost),
+                            (false, false) => expired(&mut shown.lease.clone(), late),
                         }
                     }
                     _ => None,
@@ -107,6 +109,7 @@ impl Agents {
                         Limit::MaxOutput => {
                             (limits.max_output.unwrap_or_default(), shown.lease.output())
                         }
+                        Limit::MaxCost => (limits.max_cost.unwrap_or_default(), shown.lease.cost()),
                     }
                 };
                 let event = self.exceeded(&agent, limit, configured, reached);
@@ -134,7 +137,8 @@ impl Agents {
 fn expired(lease: &mut sojourn_core::lease::Lease, at: Mono) -> Option<EndReason> {
     while let Some(effect) = lease.poll(at) {
         if let Effect::Expire(reason) = effect {
-            return (reason != EndReason::MaxOutput).then_some(reason);
+            let is_time = !matches!(reason, EndReason::MaxOutput | EndReason::MaxCost);
+            return is_time.then_some(reason);
         }
     }
     None

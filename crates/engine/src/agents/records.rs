@@ -60,6 +60,7 @@ pub fn view(event: &AgentEvent) -> serde_json::Result<Value> {
 pub(crate) fn limit_line(limit: Limit, configured: u64) -> String {
     let configured = match limit {
         Limit::MaxOutput => Configured::Bytes(Size(configured)),
+        Limit::MaxCost => Configured::Cost(configured),
         Limit::MaxRuntime | Limit::IdleTimeout => Configured::Time(Duration::from_secs(configured)),
     };
     agent_limit_message(limit, configured)

@@ -86,6 +86,8 @@ pub(crate) struct Shown {
     pub(crate) starting_since: Option<Mono>,
     /// Since when its runner is away.
     pub(crate) away_since: Option<Mono>,
+    /// Since when it has spent what it may.
+    pub(crate) spent_since: Option<Mono>,
     /// Whose wish its end is.
     pub(crate) ending: Option<Ending>,
     pub(crate) started_at: Option<Wall>,
@@ -259,6 +261,14 @@ impl Shown {
         self.lease.set_busy(!self.asks.is_empty() || self.standing.phase.is_at_rest(), now);
     }
 
+    /// Takes over what its agent spent.
+    pub(crate) fn spent(&mut self, now: Mono) {
+        self.lease.spent(self.standing.spend.total());
+        if self.lease.is_spent() {
+            self.spent_since.get_or_insert(now);
+        }
+    }
+
     /// A message stands elsewhere. What it said, and false when that was known.
     pub(crate) fn move_input(
         &mut self,
@@ -311,6 +321,7 @@ impl Agent {
             launching: false,
             starting_since: None,
             away_since: None,
+            spent_since: None,
             ending: None,
             started_at,
             ended: held.ended,
@@ -319,6 +330,7 @@ impl Agent {
             recent: Recent::default(),
         };
         shown.rest(now);
+        shown.spent(now);
         let head = standing.head;
         let is_closed = shown.ended.is_some();
         Arc::new(Self {

@@ -479,11 +479,14 @@ impl Agents {
         let limits = &agent.new.limits;
         let started = agent.shown().started_at;
         let elapsed = started.map_or(0, |at| u64::try_from(now.0 - at.0).unwrap_or(0));
-        let used = Used { runtime: Duration::from_micros(elapsed), output: standing.output };
+        let (output, cost) = (standing.output, standing.spend.total());
+        let used = Used { runtime: Duration::from_micros(elapsed), output, cost };
         let more = Duration::from_micros(standing.extended);
         let runtime = limits.max_runtime.map(|most| most.saturating_add(more));
         let too_long = runtime.is_some_and(|most| used.runtime >= most);
-        if too_long || limits.max_output.is_some_and(|most| used.output >= most) {
+        let too_dear = limits.max_cost.is_some_and(|most| used.cost >= most);
+        let too_much = limits.max_output.is_some_and(|most| used.output >= most);
+        if too_long || too_much || too_dear {
             return Err(CannotResume::UsedUp.into_refusal());
         }
         Ok((Limits { max_runtime: runtime, ..limits.clone() }, used))

@@ -22,6 +22,7 @@ use serde::Serialize;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
+use sojourn_core::lease::Spend;
 use sojourn_core::status::Status;
 use sojourn_core::wire::relay::Epoch;
 use sojourn_core::wire::relay::Event;
@@ -84,6 +85,8 @@ pub(crate) struct Standing {
     pub(crate) mode: Option<String>,
     /// Tokens and money.
     pub(crate) usage: Option<Usage>,
+    /// What it spent over all its starts.
+    pub(crate) spend: Spend,
     /// Bytes that it printed, as far as they are known.
     pub(crate) output: u64,
     /// Microseconds that were added to its runtime.
@@ -169,7 +172,12 @@ impl Standing {
                 code: None,
             }),
             Event::Mode { mode, .. } => self.mode = Some(mode.clone()),
-            Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Usage(usage) => {
+                self.usage = Some(*usage);
+                if let Some(cost) = usage.cost_micros {
+                    self.spend.report(cost);
+                }
+            }
             Event::LimitWarned { limit, seconds } => {
                 effects.push(Effect::Warned(*limit, *seconds));
             }

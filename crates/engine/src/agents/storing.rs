@@ -488,6 +488,7 @@ impl Agents {
             if printed > 0 || something {
                 shown.lease.count_output(printed, now);
             }
+            shown.spent(now);
             shown.rest(now);
             if new_epoch {
                 // What waited on the runner waited for an agent that is gone.

@@ -5,6 +5,7 @@ mod peer;
 
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Limit;
+use sojourn_core::limits::Lower;
 use sojourn_core::status::Status;
 use sojourn_core::wire::relay::Answer;
 use sojourn_core::wire::relay::Command;
@@ -16,6 +17,7 @@ use sojourn_core::wire::relay::Person as By;
 use sojourn_core::wire::relay::RequestId;
 use sojourn_core::wire::relay::Seq;
 use sojourn_core::wire::relay::ToRunner;
+use sojourn_core::wire::relay::Usage;
 
 use super::*;
 use crate::door::Refusal;
@@ -93,7 +95,7 @@ async fn a_session_is_started_asks_is_answered_and_ends() {
 }
 
 #[tokio::test]
-async fn case_01_everybody_who_joins_sees_each_event_once_and_in_order() {
+async fn flaw_16_case_01_everybody_who_joins_sees_each_event_once_and_in_order() {
     const EVENTS: Seq = 2000;
     let desk = Desk::new().await;
     let mut peer = desk.runner("laptop").await;
@@ -465,4 +467,32 @@ async fn a_start_that_its_runner_refuses_is_a_failed_session_and_gives_its_place
     assert!(matches!(desk.start(nobody).await, Err(Refusal::Runner(_))));
     let other = AgentWish { harness: "codex".to_owned(), ..desk.wish() };
     assert!(matches!(desk.start(other).await, Err(Refusal::Runner(_))), "none has it");
+}
+
+#[tokio::test]
+async fn what_an_agent_spends_is_looked_at_from_here_as_well() {
+    let desk = Desk::new().await;
+    let mut peer = desk.runner("laptop").await;
+    let lower = Lower { max_cost: Some(100), ..Lower::default() };
+    let id = desk.start(AgentWish { lower, ..desk.wish() }).await.unwrap();
+    peer.launched().await;
+    peer.say(id, started()).await;
+    let usage = |cost| Event::Usage(Usage { cost_micros: Some(cost), ..Usage::default() });
+    let shown = |cost| {
+        let agents = desk.agents();
+        let cost = Some(cost);
+        async move || agents.snapshot(id).and_then(|it| it.usage?.cost_micros) == cost
+    };
+    peer.say(id, usage(99)).await;
+    desk.until(shown(99)).await;
+    desk.pass(60, &mut peer).await;
+    assert_eq!(desk.view(id).await.status, Status::Running);
+    // It began to count anew: this is one more.
+    peer.say(id, usage(1)).await;
+    desk.until(shown(1)).await;
+    desk.pass(20, &mut peer).await;
+    let Command::End { reason, .. } = peer.asked(id).await else { panic!("no end") };
+    assert_eq!(reason, EndReason::MaxCost);
+    let told = desk.told(id).await;
+    assert_eq!(told.iter().filter(|it| *it == "limit_exceeded").count(), 1);
 }

@@ -31,10 +31,11 @@ pub use scrape::CONTENT_TYPE;
 pub(crate) use stay::Meter;
 
 /// Limits that there are in any case.
-const LIMITS: [&str; 12] = [
+const LIMITS: [&str; 13] = [
     "max_runtime",
     "idle_timeout",
     "max_output",
+    "max_cost",
     "max_concurrent_sessions",
     "max_sessions_per_user",
     "max_sessions_per_runner",

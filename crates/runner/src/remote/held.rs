@@ -179,6 +179,14 @@ impl Held {
     /// Tells an event. An event is noted before anybody can see it: after a crash at any point, what
     /// was shown is known.
     pub(super) async fn tell(&self, event: Event) -> Result<(), Gone> {
+        let spent = match &event {
+            Event::Usage(usage) => usage.cost_micros,
+            _ => None,
+        };
+        // Before it is noted; what ends it for that is told after it.
+        if let Some(cost) = spent {
+            self.leash.spent(cost);
+        }
         self.hear(&event);
         self.outbox.put(self.epoch, self.clock.wall(), event).await
     }

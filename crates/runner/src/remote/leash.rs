@@ -13,6 +13,7 @@ use sojourn_core::end::EndReason;
 use sojourn_core::end::Limit;
 use sojourn_core::lease::Effect;
 use sojourn_core::lease::Lease;
+use sojourn_core::lease::Spend;
 use sojourn_core::limits::Limits;
 use sojourn_core::time::Mono;
 use tokio::sync::Notify;
@@ -28,6 +29,8 @@ pub(super) struct Leash {
     longest: Option<Duration>,
     /// For how long the session ran before this start, in milliseconds.
     before_ms: AtomicU64,
+    /// What its agent says that it spent.
+    spend: Mutex<Spend>,
 }
 
 /// What a session took so far.
@@ -37,6 +40,8 @@ pub(super) struct Taken {
     pub(super) runtime: Duration,
     /// Bytes that its programs printed.
     pub(super) output: u64,
+    /// What its agent spent, in millionths.
+    pub(super) cost: u64,
 }
 
 impl Leash {
@@ -48,6 +53,7 @@ impl Leash {
             changed: Notify::new(),
             longest,
             before_ms: AtomicU64::new(0),
+            spend: Mutex::default(),
         }
     }
 
@@ -63,6 +69,8 @@ impl Leash {
         let deadline = limits.max_runtime.map(|max| now.after(max.saturating_sub(taken.runtime)));
         let mut lease = Lease::start(limits, now);
         lease.count_output(taken.output, now);
+        lease.spent(taken.cost);
+        *self.spend() = Spend::of(taken.cost);
         // Not by a start further back: a machine may run for less long than a session did.
         if let Some(deadline) = deadline {
             lease.move_deadline(deadline);
@@ -85,6 +93,25 @@ impl Leash {
             self.changed.notify_one();
         }
         within
+    }
+
+    fn spend(&self) -> MutexGuard<'_, Spend> {
+        self.spend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The agent reports what it spent.
+    pub(super) fn spent(&self, cost: u64) {
+        let total = {
+            let mut spend = self.spend();
+            spend.report(cost);
+            spend.total()
+        };
+        if let Some(lease) = self.lease().as_mut() {
+            lease.spent(total);
+            if lease.is_spent() {
+                self.changed.notify_one();
+            }
+        }
     }
 
     /// A person did something.
@@ -155,6 +182,7 @@ impl Leash {
         lease.as_ref().map_or(Taken::default(), |lease| Taken {
             runtime: self.before() + now.since(lease.started()),
             output: lease.output(),
+            cost: lease.cost(),
         })
     }
 
@@ -166,12 +194,14 @@ impl Leash {
         let configured = match lease.configured(limit) {
             Some(Configured::Time(time)) => time.as_secs(),
             Some(Configured::Bytes(size)) => size.0,
+            Some(Configured::Cost(micros)) => micros,
             None => 0,
         };
         let reached = match limit {
             Limit::MaxRuntime => (self.before() + now.since(lease.started())).as_secs(),
             Limit::IdleTimeout => now.since(lease.last_activity()).as_secs(),
             Limit::MaxOutput => lease.output(),
+            Limit::MaxCost => lease.cost(),
         };
         (configured, reached)
     }
@@ -237,7 +267,7 @@ mod tests {
     async fn flaw_12_what_was_taken_in_earlier_starts_counts() {
         let (clock, leash) = leash(quiet(), None);
         let begun = clock.mono();
-        let taken = Taken { runtime: hours(3), output: 100 << 20 };
+        let taken = Taken { runtime: hours(3), output: 100 << 20, cost: 0 };
         leash.begin(Limits { idle_timeout: None, ..quiet() }, taken);
         assert!(!leash.printed(1), "one byte beyond its hundred megabytes");
         assert_eq!(leash.next().await, Effect::Expire(EndReason::MaxOutput));
@@ -245,6 +275,25 @@ mod tests {
         assert_eq!(leash.next().await, Effect::Expire(EndReason::MaxRuntime));
         assert!(clock.mono().since(begun) < hours(2), "an hour was left");
         assert_eq!(leash.reached(Limit::MaxRuntime), (4 * 3600, 4 * 3600));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_spent_counts_over_all_starts_whether_or_not_the_agent_counts_anew() {
+        let limits = Limits { max_cost: Some(100), idle_timeout: None, ..quiet() };
+        let (_clock, leash) = leash(limits.clone(), None);
+        leash.spent(40);
+        leash.spent(60);
+        assert_eq!(leash.taken().cost, 60);
+        leash.begin(limits.clone(), leash.taken());
+        leash.spent(15);
+        leash.spent(39);
+        assert_eq!(leash.taken().cost, 99, "it began anew");
+        leash.begin(limits.clone(), leash.taken());
+        leash.spent(99);
+        assert_eq!(leash.taken().cost, 99, "it went on counting");
+        leash.spent(100);
+        assert_eq!(leash.next().await, Effect::Expire(EndReason::MaxCost));
+        assert_eq!(leash.reached(Limit::MaxCost), (100, 100));
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,6 +48,9 @@ pub(super) struct Record {
     ran_ms: u64,
     /// What it printed, in bytes.
     printed: u64,
+    /// What its agent spent, in millionths.
+    #[serde(default)]
+    spent: u64,
     /// Whether its end was told.
     pub(super) over: bool,
 }
@@ -66,6 +69,7 @@ impl Record {
             head: 0,
             ran_ms: 0,
             printed: 0,
+            spent: 0,
             over: false,
         }
     }
@@ -84,13 +88,15 @@ impl Record {
 
     /// What the session took so far.
     pub(super) const fn taken(&self) -> Taken {
-        Taken { runtime: Duration::from_millis(self.ran_ms), output: self.printed }
+        let runtime = Duration::from_millis(self.ran_ms);
+        Taken { runtime, output: self.printed, cost: self.spent }
     }
 
     /// Notes what the session took.
     pub(super) fn took(&mut self, taken: Taken) {
         self.ran_ms = u64::try_from(taken.runtime.as_millis()).unwrap_or(u64::MAX);
         self.printed = taken.output;
+        self.spent = taken.cost;
     }
 
     /// Something happened in it. Says whether that changed what has to be kept.
@@ -124,6 +130,8 @@ impl Record {
                     self.recovery.clone_from(recovery);
                 }
             }
+            // What was spent is not forgotten by a crash.
+            Event::Usage(usage) => return usage.cost_micros.is_some(),
             _ => return false,
         }
         before != (self.status, self.asks.len(), self.in_turn, self.over)
@@ -184,12 +192,12 @@ mod tests {
         assert!(record.hear(&Event::Status { status: Status::Running }));
         assert!(record.hear(&question));
         assert!(!record.hear(&Event::Stderr { text: String::new() }));
-        record.took(Taken { runtime: Duration::from_secs(5), output: 7 });
+        record.took(Taken { runtime: Duration::from_secs(5), output: 7, cost: 3 });
         record.save(dir.path()).unwrap();
         let mut found = Record::load(dir.path()).unwrap();
         assert_eq!(found, record);
         assert_eq!((found.asks.as_slice(), found.in_turn), (&[request][..], true));
-        assert_eq!(found.taken().output, 7);
+        assert_eq!((found.taken().output, found.taken().cost), (7, 3));
         assert!(found.hear(&Event::Resolved { request, outcome: Outcome::Lost }));
         assert!(found.hear(&Event::TurnCut { why: "runner_died".to_owned() }));
         assert!(found.asks.is_empty() && !found.in_turn);

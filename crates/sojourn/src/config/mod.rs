@@ -8,6 +8,7 @@ mod database;
 mod keys;
 mod kinds;
 mod login;
+mod money;
 mod node;
 mod profile;
 mod report;
@@ -99,6 +100,7 @@ impl Config {
             idle_timeout: profile.idle_timeout.unwrap_or(base.idle_timeout).limit(),
             idle_counts: profile.idle_counts.unwrap_or(base.idle_counts),
             max_output: profile.max_output.unwrap_or(base.max_output).limit(),
+            max_cost: profile.max_cost.unwrap_or(base.max_cost).limit(),
             warn_before: profile.warn_before.unwrap_or(base.warn_before).0,
             grace: profile.grace.unwrap_or(base.grace).0,
             detach_grace: profile.detach_grace.unwrap_or(base.detach_grace).0,

@@ -12,6 +12,7 @@ use sojourn_core::units::Span;
 use sojourn_sandbox::egress::Entry;
 
 use super::keys::keys;
+use super::money::Money;
 use super::node::Kind;
 use super::node::Node;
 use super::report::Report;
@@ -155,6 +156,8 @@ keys! {
         idle_counts: Option<IdleCounts> = None;
         /// Overrides the limit of this name.
         max_output: Option<Size> = None;
+        /// Overrides the limit of this name.
+        max_cost: Option<Money> = None;
         /// Overrides the limit of this name.
         warn_before: Option<Span> = None;
         /// Overrides the limit of this name.

@@ -11,6 +11,7 @@ use sojourn_runner::remote::options;
 use sojourn_runner::remote::options::Kind as Spoken;
 
 use super::keys::keys;
+use super::money::Money;
 use super::node::Kind;
 use super::node::Node;
 use super::profile::Env;
@@ -61,6 +62,8 @@ keys! {
         idle_timeout: Span = Span::seconds(0);
         /// What a session may print here; 0 = what the gateway says.
         max_output: Size = Size(0);
+        /// What an agent may spend here; 0 = what the gateway says.
+        max_cost: Money = Money(0);
         /// Whether the time in which this machine sleeps counts against these limits.
         sleep_counts: bool = true;
         /// How much of a session is kept until the gateway has it; then its program waits.
@@ -186,6 +189,7 @@ impl Runner {
             max_runtime: self.max_runtime.limit(),
             idle_timeout: self.idle_timeout.limit(),
             max_output: self.max_output.limit(),
+            max_cost: self.max_cost.limit(),
         }
     }
 

@@ -16,6 +16,7 @@ use sojourn_web::Origin;
 use super::database::Database;
 use super::keys::keys;
 use super::login::Login;
+use super::money::Money;
 use super::node::Kind;
 use super::node::Node;
 use super::profile::BAIT;
@@ -264,6 +265,9 @@ keys! {
         idle_counts: IdleCounts = IdleCounts::Any;
         /// What terminals may print over the whole session; 0 = no limit. Profiles can override it.
         max_output: Size = Size::mib(100);
+        /// What an agent may spend over the whole session, in whatever it counts in, where it says;
+        /// 0 = no limit. Profiles can override it.
+        max_cost: Money = Money(0);
         /// How long before a limit the person is told; 0 = not at all. Profiles can override it.
         warn_before: Span = Span::seconds(60);
         /// How long programs have to end themselves before they are killed. Profiles can override

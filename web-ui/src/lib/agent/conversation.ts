@@ -260,7 +260,7 @@ export function message(c: Conversation, event: Omit<Extract<Event, { type: "mes
   if (event.state === "refused") c.refused.set(event.client_msg_id, event.code ?? "");
 }
 
-const LIMITS: Record<string, string> = { max_runtime: "the longest it may run", idle_timeout: "idle", max_output: "the most it may print" };
+const LIMITS: Record<string, string> = { max_runtime: "the longest it may run", idle_timeout: "idle", max_output: "the most it may print", max_cost: "the most it may spend" };
 
 const HELD: Record<string, string> = {
   long_update: "an update that was too long",

@@ -42,6 +42,14 @@ pub struct Used {
     pub runtime: Duration,
     /// Bytes that it printed.
     pub output: u64,
+    /// What its agent spent, in millionths.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub cost: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_nothing(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A session to start, or to take up again.

@@ -179,7 +179,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                 resume: Some(text("a-1")),
                 epoch: 2,
                 head: 42,
-                used: Used { runtime: Duration::from_secs(90), output: 9 },
+                used: Used { runtime: Duration::from_secs(90), output: 9, cost: 0 },
                 ..launch()
             })),
         ),

@@ -141,10 +141,12 @@ impl Session {
             Limit::MaxRuntime => self.now.since(lease.started()).as_secs(),
             Limit::IdleTimeout => self.now.since(lease.last_activity()).as_secs(),
             Limit::MaxOutput => lease.output(),
+            Limit::MaxCost => lease.cost(),
         };
         match lease.configured(limit)? {
             Configured::Time(time) => Some((reached, time.as_secs())),
             Configured::Bytes(size) => Some((reached, size.0)),
+            Configured::Cost(micros) => Some((reached, micros)),
         }
     }
 
