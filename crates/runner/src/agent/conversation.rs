@@ -41,6 +41,7 @@ use super::queue::Queue;
 use super::queue::Refusal;
 use super::rules::Rules;
 use super::shown::Calls;
+use super::speech::Speech;
 use super::updates;
 use super::wire::Inbound;
 use super::wire::Said;
@@ -103,6 +104,8 @@ pub(super) struct Conversation {
     pub(super) closing: CancellationToken,
     turn: Option<Turn>,
     usage: Usage,
+    /// What it is saying.
+    speech: Speech,
     /// When reading on ends, after the program ended.
     drained: Option<Instant>,
 }
@@ -138,12 +141,34 @@ impl Conversation {
             closing: parts.closing,
             turn: None,
             usage: Usage::default(),
+            speech: Speech::default(),
             drained: None,
         }
     }
 
-    /// Tells an event. Waits while there is no room for it, unless the end comes first.
+    /// Tells an event, after what was said before it. Waits while there is no room for it, unless the
+    /// end comes first.
     pub(super) async fn emit(&mut self, event: Event) -> Result<(), Over> {
+        self.tell_words().await?;
+        self.put(event).await
+    }
+
+    /// Tells what the agent said and is held to be told together.
+    async fn tell_words(&mut self) -> Result<(), Over> {
+        match self.speech.release(Instant::now()) {
+            Some(words) => self.put_update(words).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn put_update(&mut self, update: Value) -> Result<(), Over> {
+        for event in updates::events(update) {
+            self.put(event).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, event: Event) -> Result<(), Over> {
         tokio::select! {
             biased;
             told = self.sink.emit(event) => told.map_err(|_| Over::Gone),
@@ -216,13 +241,17 @@ impl Conversation {
     /// When something is due.
     fn wake(&self) -> Option<Instant> {
         let patience = self.turn.as_ref().and_then(|turn| turn.patience);
-        [patience, self.drained, self.asks.next_due()].into_iter().flatten().min()
+        let due = [patience, self.drained, self.asks.next_due(), self.speech.due()];
+        due.into_iter().flatten().min()
     }
 
     async fn woke(&mut self) -> Result<(), Over> {
         let now = Instant::now();
         if self.drained.is_some_and(|drained| drained <= now) {
             return Err(Over::Died);
+        }
+        if self.speech.due().is_some_and(|due| due <= now) {
+            self.tell_words().await?;
         }
         if let Some(turn) = &mut self.turn
             && turn.patience.is_some_and(|patience| patience <= now)
@@ -278,8 +307,8 @@ impl Conversation {
             }
             _ => {}
         }
-        for event in updates::events(update) {
-            self.emit(event).await?;
+        for due in self.speech.take(update, Instant::now()) {
+            self.put_update(due).await?;
         }
         Ok(())
     }
@@ -477,7 +506,11 @@ impl Conversation {
     /// The end: what is open is marked, and the agent left as politely as there is time for.
     async fn finish(&mut self, over: Over) {
         let until = Instant::now() + self.times.close;
+        let words = self.speech.release(Instant::now());
         let marked = async {
+            for event in words.map(updates::events).unwrap_or_default() {
+                self.sink.emit(event).await?;
+            }
             for request in self.asks.lose() {
                 self.sink.emit(Event::Resolved { request, outcome: Outcome::Lost }).await?;
             }

@@ -22,6 +22,7 @@ mod owner;
 mod queue;
 mod rules;
 mod shown;
+mod speech;
 mod stderr;
 mod steps;
 mod updates;

@@ -7,10 +7,12 @@ async fn a_prompt_is_answered_and_everything_told_in_order() {
     let house = Setup::new("say 3").start().await;
     house.told.turns(1).await;
     assert_eq!(house.told.said(), "word 1\nword 2\nword 3\n");
-    let order: Vec<&str> = house.told.events().iter().map(name).collect();
+    let mut order: Vec<&str> = house.told.events().iter().map(name).collect();
+    // What is said closely together is told as one.
+    order.dedup_by(|next, last| *next == "update" && last == next);
     let expected = [
         "step", "step", "step", "step", "step", "step", "mode", "started", "user", "status",
-        "sent", "update", "update", "update", "ended", "status",
+        "sent", "update", "ended", "status",
     ];
     assert_eq!(order, expected);
     assert_eq!(house.prompts_got(), ["say 3"]);
