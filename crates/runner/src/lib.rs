@@ -5,6 +5,7 @@
 //! - [`remote`]: `sojourn runner`, which dials in.
 //! - [`process`]: the process tree of a session that has no sandbox.
 //! - [`agent`]: an agent and its conversation.
+//! - [`tls`]: how a gateway is spoken to, by whoever dials it.
 //!
 //! Of the built-in one:
 //!
@@ -39,3 +40,4 @@ mod requests;
 pub mod retention;
 mod sessions;
 mod tellings;
+pub mod tls;

@@ -76,7 +76,7 @@ pub(crate) struct Requests {
     pub(crate) closing: Closing,
     pub(crate) tellings: Tellings,
     pub(crate) retention: Retention,
-    /// Somebody is there again who keeps the record.
+    /// Somebody is there again who keeps the record, or there is more to keep.
     pub(crate) gateway_came: Notify,
     /// Sessions on other machines whose recordings are being written.
     written: Mutex<BTreeSet<SessionId>>,
@@ -186,14 +186,19 @@ impl Requests {
                 .await
             }
             Request::Seal(sealing) => {
-                self.written().remove(&sealing.session);
-                self.record(sealing.session, move |dirs| {
-                    Ok(match record::seal(dirs, &sealing)? {
-                        Some(recording) => (Reply::Sealed { recording }, None),
-                        None => (Reply::Unknown, None),
+                let session = sealing.session;
+                let sealed = self
+                    .record(session, move |dirs| {
+                        Ok(match record::seal(dirs, &sealing)? {
+                            Some(recording) => (Reply::Sealed { recording }, None),
+                            None => (Reply::Unknown, None),
+                        })
                     })
-                })
-                .await
+                    .await;
+                self.written().remove(&session);
+                // There may be more now than there is room for.
+                self.gateway_came.notify_one();
+                sealed
             }
             Request::Left { session, form } => self.read_left(session, form).await,
             Request::Noted { session, what } => match self.tellings.noted(session, what) {

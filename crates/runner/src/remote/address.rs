@@ -1,23 +1,14 @@
 //! Where a gateway is, and how it is dialled: a WebSocket, over TLS unless it is on this machine.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
 use sojourn_core::wire::relay::MAX_FRAME;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::Error;
@@ -29,15 +20,14 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::options::Token;
+use crate::tls::Tls;
+use crate::tls::plain;
 
 /// Where a gateway takes runners.
 const PATH: &str = "/api/runners/connect";
 
 /// How long it may take until somebody is there, and until they have greeted.
 const CONNECT: Duration = Duration::from_secs(20);
-
-/// The longest file of certificates.
-const LONGEST_CA: u64 = 1 << 20;
 
 /// The most of a refusal that is shown, in characters.
 const LONGEST_REFUSAL: usize = 300;
@@ -73,7 +63,7 @@ pub struct Address {
     host: String,
     port: u16,
     authority: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
 }
 
 impl Address {
@@ -112,7 +102,8 @@ impl Address {
             return Err(AddressError(format!("{url}: {message}")));
         }
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tls = secure.then(|| connector(&host, authorities)).transpose()?;
+        let tls = secure.then(|| Tls::new(&host, authorities)).transpose();
+        let tls = tls.map_err(|error| AddressError(error.to_string()))?;
         let shown = url.trim_end_matches('/').to_owned();
         Ok(Self { shown, host, port, authority: authority.to_string(), tls })
     }
@@ -143,10 +134,7 @@ impl Address {
         let _slower = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
-            Some((connector, name)) => {
-                let stream = connector.connect(name.clone(), tcp).await;
-                Box::new(stream.map_err(|error| unreachable(not_trusted(&error)))?)
-            }
+            Some(tls) => Box::new(tls.over(tcp).await.map_err(unreachable)?),
         };
         let request = self.request(token, build).map_err(|error| unreachable(error.to_string()))?;
         let config = WebSocketConfig::default()
@@ -208,58 +196,6 @@ impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.shown)
     }
-}
-
-/// Speaks TLS to a host, with the authorities everybody trusts and those of a file.
-fn connector(
-    host: &str,
-    authorities: Option<&Path>,
-) -> Result<(TlsConnector, ServerName<'static>), AddressError> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| AddressError(format!("{host} is not a host's name")))?;
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = authorities {
-        let failed = |error: &dyn std::fmt::Display| {
-            AddressError(format!("SOJOURN_CA: {}: {error}", file.display()))
-        };
-        let length = fs::metadata(file).map_err(|error| failed(&plain(&error)))?.len();
-        if length > LONGEST_CA {
-            return Err(failed(&"too long for a file of certificates"));
-        }
-        let mut found = 0;
-        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-            let certificate = certificate.map_err(|error| failed(&error))?;
-            roots.add(certificate).map_err(|error| failed(&error))?;
-            found += 1;
-        }
-        if found == 0 {
-            return Err(failed(&"there is no certificate in it"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| AddressError(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
-fn not_trusted(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => format!(
-            "its certificate is not trusted ({why}); if it is your own, name the file of its \
-             authority in SOJOURN_CA"
-        ),
-        _ => format!("no TLS is spoken there ({})", plain(error)),
-    }
-}
-
-/// The system's words without the number behind them.
-pub(super) fn plain(error: &io::Error) -> String {
-    let told = error.to_string();
-    told.split_once(" (os error ").map_or(told.as_str(), |(before, _)| before).to_owned()
 }
 
 #[cfg(test)]

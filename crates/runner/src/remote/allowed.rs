@@ -55,9 +55,7 @@ impl Allowed {
             match fs::canonicalize(allowed.expand(written)) {
                 Ok(path) if path.is_dir() => allowed.directories.push(path),
                 Ok(_) => problems.push(format!("{written}: not a directory")),
-                Err(error) => {
-                    problems.push(format!("{written}: {}", super::address::plain(&error)))
-                }
+                Err(error) => problems.push(format!("{written}: {}", crate::tls::plain(&error))),
             }
         }
         allowed.directories.sort();
@@ -90,7 +88,7 @@ impl Allowed {
             };
         let shown = written.display().to_string();
         let missing =
-            |error: &io::Error| NotAllowed::Missing(shown.clone(), super::address::plain(error));
+            |error: &io::Error| NotAllowed::Missing(shown.clone(), crate::tls::plain(error));
         if !written.is_absolute() {
             let why = "not an absolute path, nor one that begins with ~/".to_owned();
             return Err(NotAllowed::Missing(shown, why));

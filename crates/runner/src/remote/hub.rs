@@ -367,6 +367,7 @@ impl Hub {
         record.took(Taken {
             runtime: own.runtime.max(known.runtime),
             output: own.output.max(known.output),
+            cost: own.cost.max(known.cost),
         });
         let session = record.session;
         let directory = self.state.session(session);
@@ -380,8 +381,7 @@ impl Hub {
         let outbox = match opened {
             Ok(outbox) => outbox,
             Err(error) => {
-                let message =
-                    format!("the runner cannot keep it: {}", super::address::plain(&error));
+                let message = format!("the runner cannot keep it: {}", crate::tls::plain(&error));
                 return rejected("OVERLOADED", &message);
             }
         };

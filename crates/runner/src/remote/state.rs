@@ -46,7 +46,7 @@ impl State {
     pub(super) fn open(parent: &Path, gateway: &str, name: &str) -> Result<Self, StateError> {
         let directory = parent.join(key(gateway, name));
         let failed = |path: &Path, error: &io::Error| {
-            StateError::System(path.display().to_string(), super::address::plain(error))
+            StateError::System(path.display().to_string(), crate::tls::plain(error))
         };
         let sessions = directory.join("sessions");
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&sessions);

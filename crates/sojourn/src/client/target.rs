@@ -6,7 +6,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
@@ -15,25 +14,18 @@ use hyper::http::header::AUTHORIZATION;
 use hyper::http::header::HOST;
 use hyper::http::header::USER_AGENT;
 use hyper::http::request::Builder;
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
+use sojourn_runner::tls::Tls;
+use sojourn_runner::tls::TlsError;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::UnixStream;
-use tokio_rustls::TlsConnector;
 
 use crate::failure::Failure;
 use crate::failure::complain;
 
 /// How long it may take until somebody is there.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// The longest file of certificates.
-const LONGEST_CA: u64 = 1 << 20;
 
 /// A connection of any kind.
 pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -60,7 +52,7 @@ struct Address {
     port: u16,
     /// What the `Host` header says.
     authority: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
 }
 
 /// Whether a gateway is named by its address.
@@ -160,10 +152,10 @@ impl Target {
         })?;
         // Keys that are typed are not to wait for each other.
         let _slower = stream.set_nodelay(true);
-        let Some((connector, name)) = &address.tls else { return Ok(Box::new(stream)) };
-        match connector.connect(name.clone(), stream).await {
+        let Some(tls) = &address.tls else { return Ok(Box::new(stream)) };
+        match tls.over(stream).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(unreachable(&not_trusted(&error))),
+            Err(line) => Err(unreachable(&line)),
         }
     }
 }
@@ -188,7 +180,13 @@ impl Address {
         }
         let host = authority.host().to_owned();
         let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let tls = secure.then(|| connector(&host)).transpose()?;
+        let authorities = variable("SOJOURN_CA").map(PathBuf::from);
+        let speak = || Tls::new(host.trim_matches(['[', ']']), authorities.as_deref());
+        let tls = secure.then(speak).transpose().map_err(|error| match error {
+            TlsError::Name(_) => Failure::Usage(format!("SOJOURN_URL: {error}")),
+            TlsError::Authorities(_) => Failure::Usage(error.to_string()),
+            TlsError::None(_) => Failure::refused(error),
+        })?;
         let bare = host.trim_matches(['[', ']']);
         let loopback = bare == "localhost"
             || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
@@ -197,50 +195,6 @@ impl Address {
         }
         let shown = url.trim_end_matches('/').to_owned();
         Ok(Self { shown, host, port, authority: authority.to_string(), tls })
-    }
-}
-
-/// Speaks TLS to a host, with the authorities everybody trusts and those in `SOJOURN_CA`.
-fn connector(host: &str) -> Result<(TlsConnector, ServerName<'static>), Failure> {
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|_| Failure::Usage(format!("SOJOURN_URL: {host} is not a host's name")))?;
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = env::var_os("SOJOURN_CA").filter(|file| !file.is_empty()) {
-        let file = Path::new(&file);
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::Usage(format!("SOJOURN_CA: {}: {error}", file.display()))
-        };
-        let length = std::fs::metadata(file).map_err(|error| failed(&error))?.len();
-        if length > LONGEST_CA {
-            return Err(failed(&"too long for a file of certificates"));
-        }
-        let mut found = 0;
-        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-            let certificate = certificate.map_err(|error| failed(&error))?;
-            roots.add(certificate).map_err(|error| failed(&error))?;
-            found += 1;
-        }
-        if found == 0 {
-            return Err(failed(&"there is no certificate in it"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Failure::refused)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
-fn not_trusted(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => format!(
-            "its certificate is not trusted ({why}); if it is your own, name the file of its \
-             authority in SOJOURN_CA"
-        ),
-        _ => format!("no TLS is spoken there ({error}); is it http://?"),
     }
 }
 
