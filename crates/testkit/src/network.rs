@@ -81,19 +81,7 @@ impl Network {
     /// When the test failed there.
     #[must_use]
     pub fn enter(test: &str) -> Option<Self> {
-        if std::env::var_os(INSIDE).is_some() {
-            return Some(Self::make());
-        }
-        let own = std::env::current_exe().expect("this program");
-        let status = Command::new("unshare")
-            .args(["--net", "--mount", "--propagation", "private", "--"])
-            .arg(own)
-            .args(["--exact", test, "--nocapture", "--test-threads=1"])
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare");
-        assert!(status.success(), "it failed in a network of its own; see above");
-        None
+        alone(test).then(Self::make)
     }
 
     fn make() -> Self {
@@ -133,6 +121,29 @@ impl Drop for Network {
     }
 }
 
+/// Runs the calling test again in a process with network and mounts of its own, where this is true; in
+/// the first process it is false, once that went well.
+///
+/// # Panics
+/// When the test failed there.
+#[must_use]
+pub fn alone(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        ip("link set lo up");
+        return true;
+    }
+    let own = std::env::current_exe().expect("this program");
+    let status = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private", "--"])
+        .arg(own)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare");
+    assert!(status.success(), "it failed in a network of its own; see above");
+    false
+}
+
 /// Shows `file` in the place of another, to this process and those it starts.
 ///
 /// # Panics
@@ -142,7 +153,7 @@ pub fn cover(path: &str, file: &Path) {
     assert!(status.success(), "mount --bind {} {path}", file.display());
 }
 
-fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     let status = Command::new("ip").args(words.split(' ')).status().expect("ip");
     assert!(status.success(), "ip {words}");
 }

@@ -27,6 +27,10 @@ pub struct Runner {
     child: Option<Child>,
     /// More of its configuration: keys of `[runner]`.
     pub keys: String,
+    /// Where its gateway is, when it is not in the clear at this port.
+    pub url: Option<String>,
+    /// The file with the authorities that it trusts besides.
+    pub authorities: Option<PathBuf>,
 }
 
 impl Runner {
@@ -42,7 +46,8 @@ impl Runner {
         for directory in ["work", "home", "state"] {
             fs::create_dir(scratch.path().join(directory)).expect("a directory");
         }
-        Self { binary: PathBuf::from(binary), scratch, port, child: None, keys: String::new() }
+        let (binary, keys) = (PathBuf::from(binary), String::new());
+        Self { binary, scratch, port, child: None, keys, url: None, authorities: None }
     }
 
     /// Where its sessions work.
@@ -78,8 +83,12 @@ impl Runner {
         );
         let config = self.scratch.file("runner.toml", config);
         let mut command = Command::new(&self.binary);
+        let url = self.url.clone().unwrap_or_else(|| format!("http://127.0.0.1:{}", self.port));
+        if let Some(file) = &self.authorities {
+            command.env("SOJOURN_CA", file);
+        }
         command
-            .args(["runner", "--gateway", &format!("http://127.0.0.1:{}", self.port)])
+            .args(["runner", "--gateway", &url])
             .arg("--token-file")
             .arg(self.token_file())
             .args(["--name", "laptop", "--allow"])
@@ -131,6 +140,15 @@ impl Runner {
     fn pid(&self) -> Pid {
         let pid = self.child.as_ref().map(Child::id).and_then(|pid| i32::try_from(pid).ok());
         pid.and_then(Pid::from_raw).expect("a running runner")
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map(Child::id).expect("a running runner")
     }
 
     /// Kills it alone, as `kill -9` does.

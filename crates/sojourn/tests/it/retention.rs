@@ -15,6 +15,12 @@ use crate::gateway;
 use crate::left::is_kept;
 use crate::left::kept;
 use crate::left::newest;
+use crate::runner_lives::connected;
+use crate::runner_lives::house;
+use crate::runner_lives::said;
+use crate::runner_lives::stands;
+use crate::runner_lives::start;
+use crate::runner_lives::transcript;
 
 /// The recordings and sidecars there are.
 fn recordings(gateway: &Gateway) -> Vec<PathBuf> {
@@ -140,4 +146,34 @@ fn what_there_is_no_room_for_goes_the_oldest_first() {
     assert!(is_whole && said.is_empty(), "{said}");
     gateway.cli(&["session", "end", &live]);
     shell.finish(PATIENCE);
+}
+
+#[test]
+fn what_an_agent_said_goes_with_its_recording_and_not_while_it_is_live() {
+    let more = "[recording]\nmax_total = \"40KB\"\n".to_owned();
+    let (gateway, mut mia, mut runner) = house(&Options { more, ..Options::default() });
+    runner.launch();
+    connected(&mut mia, &runner);
+    let live = start(&mut mia, &runner, "stream 15k");
+    stands(&mut mia, &runner, &live, "waiting");
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = start(&mut mia, &runner, "stream 20k");
+        stands(&mut mia, &runner, &id, "waiting");
+        mia.delete(&format!("/api/sessions/{id}")).expect(202);
+        stands(&mut mia, &runner, &id, "ended");
+        ids.push(id);
+    }
+    is_removed(&gateway, "recording_removed", &ids[0]);
+    assert_eq!(transcript(&mut mia, &ids[0]), [Value::Null; 0]);
+    let mut page = mia.socket(&format!("/api/sessions/{}/attach?from=1", ids[0]));
+    assert_eq!(page.wait_for("event")["event"]["type"], "truncated_before");
+    assert_eq!(said(&transcript(&mut mia, &live)).len(), 15_000, "it is the oldest, and lives");
+    until("its files are gone", PATIENCE, || {
+        let recordings = recordings(&gateway);
+        let has = |id: &String| recordings.iter().any(|path| path.to_str().unwrap().contains(id));
+        (!has(&ids[0]) && has(&live)).then_some(())
+    });
+    let (is_whole, said) = verify(&gateway);
+    assert!(is_whole && said.is_empty(), "{said}");
 }

@@ -23,7 +23,7 @@ use crate::runner_lives::start;
 use crate::runner_lives::transcript;
 
 /// As [`house`], with somebody in between who cuts.
-fn house_with_a_cutter() -> (Gateway, Browser, Runner, Cutter) {
+pub(crate) fn house_with_a_cutter() -> (Gateway, Browser, Runner, Cutter) {
     let options = Options { limits: "starts_per_minute = 0\n".to_owned(), ..Options::default() };
     let (gateway, mia, runner) = house(&options);
     let cutter = Cutter::new(gateway.web_port());
@@ -34,7 +34,7 @@ fn house_with_a_cutter() -> (Gateway, Browser, Runner, Cutter) {
 
 /// The prompt that waits for an answer.
 #[track_caller]
-fn asked(mia: &mut Browser, id: &str) -> Value {
+pub(crate) fn asked(mia: &mut Browser, id: &str) -> Value {
     until("a prompt", PATIENCE, || {
         let events = transcript(mia, id);
         events.into_iter().find(|event| event["type"] == "prompt")
@@ -42,13 +42,13 @@ fn asked(mia: &mut Browser, id: &str) -> Value {
 }
 
 #[track_caller]
-fn allow(mia: &mut Browser, id: &str, prompt: &Value) -> u16 {
+pub(crate) fn allow(mia: &mut Browser, id: &str, prompt: &Value) -> u16 {
     let request = prompt["request"].as_str().expect("a request");
     let body = json!({"input_hash": prompt["input_hash"], "allow": true});
     mia.post(&format!("/api/sessions/{id}/prompts/{request}"), &body).status
 }
 
-fn count(events: &[Value], kind: &str) -> usize {
+pub(crate) fn count(events: &[Value], kind: &str) -> usize {
     events.iter().filter(|event| event["type"] == kind).count()
 }
 
@@ -77,7 +77,7 @@ fn case_02_a_link_that_is_cut_again_and_again_changes_nothing_that_is_shown() {
 }
 
 #[test]
-fn case_02_a_gateway_that_is_killed_misses_nothing_of_what_an_agent_says() {
+fn flaw_19_case_02_a_gateway_that_is_killed_misses_nothing_of_what_an_agent_says() {
     let (mut gateway, mut mia, mut runner, cutter) = house_with_a_cutter();
     runner.launch();
     connected(&mut mia, &runner);

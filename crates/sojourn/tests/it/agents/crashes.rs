@@ -58,7 +58,7 @@ fn case_02_a_killed_gateway_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn case_09_a_prompt_survives_refreshes_a_broken_link_and_a_killed_gateway() {
+fn flaw_17_case_09_a_prompt_survives_refreshes_a_broken_link_and_a_killed_gateway() {
     let mut gateway = house(&Options::default());
     let mut mia = gateway.signed_in("mia", PASSWORD);
     let mut runner = Runner::enrol(&gateway, &mut mia, "laptop");

@@ -8,8 +8,8 @@ fake-agent [--flavour claude|codex|gemini|opencode] [--no-resume] [--no-load] [-
            [--replay] [--replay-late] [--no-modes] [--config-modes] [--slow-start SECONDS]
            [--die-at-start CODE] [--silent] [--sign-in]
 prompts: say N · stream SIZE [at SIZE/s] · perm [COMMAND] · perm xN · perm edit PATH TEXT ·
-  perm withdraw · ask · hang · ignore-cancel · die CODE [mid-perm] · big-line SIZE · nonjson ·
-  fork-setsid · mode NAME · usage · edit PATH TEXT · stderr TEXT · anything else is said again";
+  perm withdraw · work N · ask · hang · ignore-cancel · die CODE [mid-perm] · big-line SIZE · nonjson ·
+  fork-setsid · mode NAME · usage [AMOUNT] · edit PATH TEXT · stderr TEXT · anything else is said again";
 
 /// How the ids of an agent's options are called: always, once, reject; and its modes.
 #[derive(Clone, Copy)]

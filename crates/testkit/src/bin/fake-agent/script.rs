@@ -127,6 +127,16 @@ impl Turn {
                     .await?;
             }
             ["perm", ..] => return self.permission(&words).await,
+            ["work", count] => {
+                for n in 1..=count.parse().unwrap_or(1) {
+                    self.say(&format!("part {n}\n")).await?;
+                    let part = format!("part{n}");
+                    let stop = self.permission(&["perm", "make", &part]).await?;
+                    if stop != StopReason::EndTurn {
+                        return Ok(stop);
+                    }
+                }
+            }
             ["ask", ..] => self.ask().await?,
             ["hang" | "ignore-cancel", ..] => std::future::pending::<()>().await,
             ["die" | "big-line" | "nonjson" | "fork-setsid", ..] => self.misbehave(&words).await?,
@@ -134,8 +144,9 @@ impl Turn {
                 let kind = "current_mode_update";
                 self.update(json!({"sessionUpdate": kind, "currentModeId": name})).await?;
             }
-            ["usage"] => {
-                let cost = json!({"amount": 0.0123, "currency": "USD"});
+            ["usage", amount @ ..] => {
+                let amount = amount.first().and_then(|amount| amount.parse::<f64>().ok());
+                let cost = json!({"amount": amount.unwrap_or(0.0123), "currency": "USD"});
                 let kind = "usage_update";
                 let usage =
                     json!({"sessionUpdate": kind, "used": 1000, "size": 200_000, "cost": cost});
