@@ -178,7 +178,8 @@ pub fn agent_limit_message(limit: Limit, configured: Configured) -> String {
 }
 
 /// An amount in millionths, in full and hundredths, and further where there is more to it.
-fn money(micros: u64) -> String {
+#[must_use]
+pub fn money(micros: u64) -> String {
     let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
     let rest = format!("{rest:06}");
     let digits = rest.trim_end_matches('0').len().max(2);

@@ -101,7 +101,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<(), RunErr
         StateError::System(..) => RunError::Wrong(error.to_string()),
     })?;
     let receipts = Receipts::open(&state.receipts()).map_err(|error| {
-        let (path, error) = (state.receipts(), address::plain(&error));
+        let (path, error) = (state.receipts(), crate::tls::plain(&error));
         RunError::Wrong(format!("{}: {error}", path.display()))
     })?;
     if allowed.shown().is_empty() {

@@ -283,7 +283,8 @@ mod tests {
         assert_eq!(sent(files.removed.as_ref()), members::<GoneShape>());
         assert_eq!(sent(&session), members::<SessionShape>());
         assert_eq!(sent(LeaseView::default()), members::<LeaseShape>());
-        assert_eq!(sent(LimitsView::default()), members::<LimitsShape>());
+        let limits = LimitsView { max_cost_micros: Some(1), ..LimitsView::default() };
+        assert_eq!(sent(limits), members::<LimitsShape>());
         let recovery =
             RecoveryView { agent_session_id: String::new(), cwd: String::new(), can_resume: true };
         assert_eq!(sent(recovery), members::<RecoveryShape>());

@@ -212,6 +212,7 @@ fn show(common: &Common, id: &str) -> Outcome {
         ("max runtime", seconds(limits.max_runtime_seconds)),
         ("idle timeout", seconds(limits.idle_timeout_seconds)),
         ("max output", most),
+        ("max cost", limits.max_cost_micros.map(sojourn_core::end::money).unwrap_or_default()),
         ("ends at", time(lease.and_then(|lease| lease.deadline))),
         (
             "time left",
