@@ -142,15 +142,6 @@ impl Runner {
         pid.and_then(Pid::from_raw).expect("a running runner")
     }
 
-    /// Its process.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.as_ref().map(Child::id).expect("a running runner")
-    }
-
     /// Kills it alone, as `kill -9` does.
     ///
     /// # Panics
