@@ -24,7 +24,7 @@ SIZES = {
     "small": dict(prompts=15, colds=3, keys=300, bulks=3, bulk=100, prints=3, printed=20, rates=3, seconds=6, idle=20, late=20),
     "full": dict(prompts=60, colds=10, keys=2000, bulks=10, bulk=200, prints=8, printed=50, rates=6, seconds=15, idle=100, late=100),
 }
-KINDS = ["prompt", "echo", "exec", "terminal", "rate", "memory", "limit", "docker"]
+KINDS = ["prompt", "echo", "exec", "terminal", "processor", "rate", "memory", "limit", "docker"]
 
 
 def middle(values):
@@ -59,7 +59,7 @@ class Table:
     def plain(self, what, figures, unit, digits, wanted, beside="–"):
         """One measure with a number to reach and not a ratio; `figures` are one for each of ours."""
         shown = [f"{figure:.{digits}f}" for figure in figures]
-        self.add([f"{what}, {unit}", *shown, beside, "–", wanted_text(wanted, "less", ""), answer(wanted is not None and figures[0] <= wanted)])
+        self.add([f"{what}, {unit}", *shown, beside, "–", wanted_text(wanted, "less", ""), answer(wanted and figures[0] <= wanted)])
 
     def add(self, cells):
         self.rows.append(cells)
@@ -115,6 +115,15 @@ def terminal(table, servers, size):
     table.row("terminal out, shim and recording alone", alone, "floor", "MB/s", 1, 0.9, "more")
 
 
+def processor(table, servers, size):
+    for what, command, terminal, more in [
+        ("terminal out", measures.PRINTING, True, size["printed"]),
+        ("exec out", "head -c {} /dev/zero", False, size["bulk"]),
+    ]:
+        figures = measures.processor(servers, size["prints"], more * measures.MB, command, terminal)
+        table.row(f"processor time of the server, {what}", figures, "sshd", "ms/MB", 2)
+
+
 def rate(table, servers, size):
     figures = measures.sessions_a_second(servers, size["rates"], size["seconds"])
     table.row("sessions a second, 8 clients, a sandbox each", figures, "sshd", "/s", 1, 0.7, "more")
@@ -167,7 +176,7 @@ def main():
         ours.append(Sojourn(arguments.also, arguments.dir, name="also"))
     table = Table([server.name for server in ours])
     servers, failed = [*ours, Sshd(arguments.dir)], False
-    actions = dict(zip(KINDS, [prompt, echo, throughput, terminal, rate, memory, limit, docker]))
+    actions = dict(zip(KINDS, [prompt, echo, throughput, terminal, processor, rate, memory, limit, docker]))
     try:
         for server in servers:
             server.start()

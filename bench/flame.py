@@ -87,7 +87,7 @@ def colour(name):
 
 def draw(root, title):
     """The graph as SVG: a frame is as wide as it was on the processor, and stands on who called it."""
-    total, least, boxes, deepest = root["count"], WIDTH * 0.0012, [], 0
+    total, least, boxes, deepest = root["count"], WIDTH * 0.0018, [], 0
 
     def place(node, x, depth):
         nonlocal deepest
@@ -139,9 +139,14 @@ def main():
         time.sleep(0.5)
         try:
             # Whatever these start is followed as well, so all but the first few sandboxes; nobody else is.
-            pids = ",".join(str(pid) for pid, name in server.own().items() if name not in ("sojourn-shim", "init"))
-            subprocess.run(["perf", "record", "-p", pids, "-F", "499", "--call-graph", "dwarf,16384", "-o", f"{directory}/perf",
-                            "--", "sleep", str(arguments.seconds)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            lasting = ("sojourn-zygote", "sojourn-runner")
+            pids = [pid for pid, name in server.own().items() if pid == server.process.pid or name in lasting]
+            words = ["perf", "record", "-p", ",".join(map(str, pids)), "-F", "499", "--call-graph", "dwarf,16384",
+                     "-o", f"{directory}/perf", "--", "sleep", str(arguments.seconds)]
+            # It gives up where a thread ends while it begins.
+            for _ in range(5):
+                if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                    break
         finally:
             over.set()
             working.join()
