@@ -213,6 +213,17 @@ impl Records {
     /// The same once more, where it could not be kept.
     pub(crate) async fn keep_end(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
         let id = summary.session;
+        if let Some(at) = summary.started_at {
+            // Nothing happens where that is known. It is not where the store failed just then, or the
+            // gateway was killed.
+            let begun = Event::new(self.clock.wall(), Action::SessionStarted, Actor::SYSTEM)
+                .session(id)
+                .detail("found_at_end", true);
+            if let Err(error) = self.store.start_session(id, at, &begun).await {
+                self.store_failed("a session's start", &error);
+                return false;
+            }
+        }
         let recording = summary.recordings.first();
         // So many fit a line of the audit log, many times over.
         let recordings: Vec<_> = (summary.recordings.iter().take(64))
