@@ -1,7 +1,7 @@
 // A terminal: started, typed into, there again after a reload and after a break; a flood can be
 // interrupted; its end is told.
 
-import { assert, needed, prompted, scenario, screen, signIn, startTerminal, until } from "./lib.mjs";
+import { assert, needed, PATIENCE, prompted, scenario, screen, signIn, startTerminal, until } from "./lib.mjs";
 
 const [name, password] = [needed("SOJOURN_USER"), needed("SOJOURN_PASSWORD")];
 
@@ -45,7 +45,7 @@ await scenario(async ({ window }) => {
   await page.waitForTimeout(1500);
   const pressed = Date.now();
   await page.keyboard.press("Control+c");
-  await until("it stops", async () => (await screen(page)).includes("^C"));
+  await until("it stops", async () => (await screen(page)).includes("^C"), 2 * PATIENCE);
   const took = Date.now() - pressed;
   await page.keyboard.type("echo calm-$((2*2))\n");
   await shows("calm-4");

@@ -1,63 +1,43 @@
 import { expect, test } from "vitest";
-import { Paced, PIECE, SHARE } from "./paced";
+import { Paced, PIECE } from "./paced";
 
-/** A screen that takes so long for each piece, and makes a picture when it is told to. */
-function screen(took: number) {
+/** A screen that draws when it is told to. */
+function screen() {
   const written: number[] = [];
   const todo: (() => void)[] = [];
-  let pictures = 0;
-  let now = 0;
-  const paced = new Paced(
-    (bytes, done) => {
-      written.push(bytes.length);
-      todo.push(() => {
-        now += took;
-        done();
-      });
-    },
-    (then) => {
-      pictures += 1;
-      todo.push(then);
-    },
-    () => now,
-  );
-  /** Does what there is to do, until a picture is due so many times. */
-  const until = (count: number): number[] => {
-    while (pictures < count && todo.length > 0) todo.shift()?.();
-    return written.splice(0);
-  };
-  return { paced, until };
+  const paced = new Paced((bytes, done) => {
+    written.push(bytes.length);
+    todo.push(done);
+  });
+  return { paced, written, step: (): void => todo.shift()?.() };
 }
 
-test("what is little is drawn at once, and of a flood as much as there is time for", () => {
-  const { paced, until } = screen(SHARE / 2);
-  paced.put(new Uint8Array(5));
-  expect(until(1)).toEqual([5]);
+test("a flood is drawn a piece after the other, and said to be when all of it is", () => {
+  const { paced, written, step } = screen();
   let drawn = 0;
-  paced.put(new Uint8Array(PIECE * 4 + 1), () => (drawn += 1));
+  paced.put(new Uint8Array(PIECE + 1), () => (drawn += 1));
   paced.put(new Uint8Array(7), () => (drawn += 1));
-  expect(until(1)).toEqual([PIECE, PIECE]);
-  expect(until(2)).toEqual([PIECE, PIECE]);
-  expect(drawn).toBe(0);
-  expect(until(3)).toEqual([1, 7]);
+  expect(written).toEqual([PIECE]);
+  step();
+  expect([written, drawn]).toEqual([[PIECE, 1], 0]);
+  step();
+  expect([written, drawn]).toEqual([[PIECE, 1, 7], 1]);
+  step();
   expect(drawn).toBe(2);
-});
-
-test("a slow screen gets one piece between two pictures", () => {
-  const { paced, until } = screen(SHARE * 3);
-  paced.put(new Uint8Array(PIECE * 3));
-  expect([until(1), until(2), until(3)]).toEqual([[PIECE], [PIECE], [PIECE]]);
+  paced.put(new Uint8Array(3));
+  expect(written.at(-1)).toBe(3);
 });
 
 test("what was not drawn is forgotten where the screen is drawn anew", () => {
-  const { paced, until } = screen(SHARE);
+  const { paced, written, step } = screen();
   paced.put(new Uint8Array(PIECE * 2));
   paced.clear();
   paced.put("\x1b[2Jnew");
-  expect(until(9)).toEqual([PIECE, 7]);
+  step();
+  expect(written).toEqual([PIECE, 7]);
   paced.put("more");
   paced.stop();
-  expect(until(9)).toEqual(["more".length]);
+  step();
   paced.put("late");
-  expect(until(9)).toEqual([]);
+  expect(written).toEqual([PIECE, 7]);
 });

@@ -1,10 +1,8 @@
-// Output for a terminal, no faster than it can be drawn: piece by piece for a while, then a picture, and
-// the rest waits. A flood that is drawn in one go would keep the page from everything else meanwhile.
+// Output for a terminal, a piece after the other: what the page has to do meanwhile is done in between,
+// and what is not drawn yet can be forgotten when the screen is drawn anew.
 
-/** Bytes of a piece: they are drawn in a few milliseconds, also by a slow machine that begins to. */
-export const PIECE = 4 << 10;
-/** How long pieces are drawn between two pictures, in milliseconds. */
-export const SHARE = 12;
+/** Bytes of a piece: they are drawn in a few milliseconds. */
+export const PIECE = 8 << 10;
 
 interface Piece {
   bytes: Uint8Array | string;
@@ -15,15 +13,9 @@ export class Paced {
   private waiting: Piece[] = [];
   private busy = false;
   private stopped = false;
-  private began = 0;
 
-  constructor(
-    /** Draws this, and says when it is done. */
-    private readonly write: (bytes: Uint8Array | string, done: () => void) => void,
-    /** Calls when the next picture is due. */
-    private readonly next: (then: () => void) => void = soon,
-    private readonly now: () => number = () => performance.now(),
-  ) {}
+  /** `write` draws something, and says when it is done. */
+  constructor(private readonly write: (bytes: Uint8Array | string, done: () => void) => void) {}
 
   /** Takes output; says when all of it has been drawn. */
   put(bytes: Uint8Array | string, drawn?: () => void): void {
@@ -34,10 +26,10 @@ export class Paced {
         const last = at + PIECE >= bytes.length;
         this.waiting.push({ bytes: bytes.subarray(at, at + PIECE), drawn: last ? drawn : undefined });
       }
-    if (!this.busy) this.draw();
+    if (!this.busy) this.step();
   }
 
-  /** Forgets what was not drawn yet: the screen is drawn anew. */
+  /** Forgets what was not drawn yet. */
   clear(): void {
     this.waiting = [];
   }
@@ -47,33 +39,13 @@ export class Paced {
     this.clear();
   }
 
-  private draw(): void {
-    this.began = this.now();
-    this.step();
-  }
-
   private step(): void {
     const piece = this.waiting.shift();
     this.busy = piece !== undefined;
     if (!piece) return;
     this.write(piece.bytes, () => {
       piece.drawn?.();
-      if (this.stopped) return;
-      if (this.now() - this.began < SHARE) this.step();
-      else this.next(() => !this.stopped && this.draw());
+      if (!this.stopped) this.step();
     });
   }
-}
-
-/** With the next picture; where none is made, because nobody looks, a little later. */
-function soon(then: () => void): void {
-  let done = false;
-  const once = (): void => {
-    if (done) return;
-    done = true;
-    clearTimeout(late);
-    then();
-  };
-  const late = setTimeout(once, 100);
-  requestAnimationFrame(once);
 }
