@@ -52,6 +52,8 @@ fn a_prompt_is_answered_in_one_of_two_browsers_and_the_agent_does_it() {
     until("what was denied", PATIENCE, || {
         said(&transcript(&mut mia, &id)).contains("denied make all").then_some(())
     });
+    // Else it is the turn before that runs, and is interrupted.
+    stands(&mut mia, &runner, &id, "waiting");
     say(&mut first, "m2", "hang");
     stands(&mut mia, &runner, &id, "running");
     first.json(&json!({"type": "interrupt"})).expect("an interrupt");
