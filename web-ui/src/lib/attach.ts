@@ -47,6 +47,8 @@ export class Attachment {
   private told = 0;
   private pending: Uint8Array[] = [];
   private driving = false;
+  /** Whether it has been told since the line came back who types: until then what is typed waits. */
+  private settled = false;
   private stopped = false;
 
   constructor(
@@ -66,6 +68,7 @@ export class Attachment {
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     this.driving = false;
+    this.settled = false;
     socket.onopen = () => {
       this.tries = 0;
       this.unanswered = 0;
@@ -122,6 +125,7 @@ export class Attachment {
   /** What was typed in the meantime goes to the one terminal it was meant for, or nowhere. */
   private drives(now: boolean, taken: boolean): void {
     this.driving = now;
+    this.settled = true;
     if (now) for (const bytes of this.pending.splice(0)) this.socket?.send(bytes as Uint8Array<ArrayBuffer>);
     else if (taken) this.pending = [];
   }
@@ -154,7 +158,7 @@ export class Attachment {
       return true;
     }
     const waiting = this.pending.reduce((sum, piece) => sum + piece.length, 0);
-    if (this.stopped || this.up || waiting + bytes.length > MOST_PENDING) return false;
+    if (this.stopped || (this.up && this.settled) || waiting + bytes.length > MOST_PENDING) return false;
     this.pending.push(bytes);
     return true;
   }
