@@ -176,9 +176,7 @@ impl Engine {
             let known = async {
                 loop {
                     let held = self.held().await.ok()?;
-                    let Some(held) = held.into_iter().find(|held| held.session == id) else {
-                        return None;
-                    };
+                    let held = held.into_iter().find(|held| held.session == id)?;
                     if held.ended.is_some() {
                         return held.ended;
                     }

@@ -66,7 +66,7 @@ fn whoever_does_not_look_is_told_what_an_agent_asks() {
     let wanted = json!({"type": "prompt", "session": id, "request": request, "harness": "claude",
         "tool": "Bash", "description": "rm -rf target"});
     for name in ["phone", "desk"] {
-        assert_eq!(told(&service, name, 1), [wanted.clone()]);
+        assert_eq!(told(&service, name, 1), std::slice::from_ref(&wanted));
     }
 
     // One that its service does not know any more is forgotten, and the other is told.

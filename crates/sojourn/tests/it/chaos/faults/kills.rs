@@ -44,7 +44,9 @@ pub(super) fn gateway_past_limits(town: &mut Town, street: &Street) {
 pub(super) fn some(town: &Town, street: &Street, dice: &mut Dice, name: &str) {
     let all = town.processes(name);
     street.ledger.tell(format!("one of {name}: {all:?}"));
-    dice.one_of(&all).map(kill);
+    if let Some(one) = dice.one_of(&all) {
+        kill(one);
+    }
 }
 
 /// Process 1 of a sandbox.
@@ -54,7 +56,9 @@ pub(super) fn init(town: &Town, street: &Street, dice: &mut Dice) {
         .filter(|pid| crate::stat_field(*pid, 1).is_some_and(|parent| shims.contains(&parent)))
         .collect();
     street.ledger.tell(format!("one of {inits:?}"));
-    dice.one_of(&inits).map(kill);
+    if let Some(one) = dice.one_of(&inits) {
+        kill(one);
+    }
 }
 
 /// The gateway stops when its zygote is gone.
