@@ -184,6 +184,10 @@ impl Refused {
     }
 }
 
+/// After so many seconds whoever was turned away by an overload may try again: what a queue of hashes
+/// takes, more or less.
+const A_MOMENT: u64 = 2;
+
 /// A `Retry-After` has no fractions, and one that is too early would be refused again.
 fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
@@ -340,9 +344,13 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.code().status()).unwrap_or_default();
         let mut response = (status, Json(self.body())).into_response();
-        if let Self::RateLimited { retry_after } = self {
-            let seconds = HeaderValue::from(whole_seconds(retry_after));
-            response.headers_mut().insert(RETRY_AFTER, seconds);
+        let wait = match self {
+            Self::RateLimited { retry_after } => Some(whole_seconds(retry_after)),
+            Self::Overloaded => Some(A_MOMENT),
+            _ => None,
+        };
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -384,6 +392,7 @@ mod tests {
         assert_eq!(response.headers()[RETRY_AFTER], "2");
         let (status, body) = told(Refused::RateLimited { retry_after }).await;
         assert_eq!((status, &body["retry_after_ms"]), (429, &json!(1200)));
+        assert_eq!(Refused::Overloaded.into_response().headers()[RETRY_AFTER], "2");
         let line = "5 of your sessions are running".to_owned();
         let limit = "max_sessions_per_user";
         let (status, body) = told(Refused::LimitReached { limit, max_sessions: 5, line }).await;

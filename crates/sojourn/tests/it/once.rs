@@ -69,6 +69,9 @@ fn of_many_at_once_one_is_done() {
     assert_eq!(first.count(), 1);
     let rest = answers.iter().filter(|answer| answer.status != 201);
     assert!(rest.map(Answer::outcome).all(|outcome| outcome == (409, "CONFLICT".to_owned())));
+    gateway.wait_for_audit("the account", |line| {
+        line["action"] == "user_added" && line["details"].to_string().contains("bob")
+    });
     let log = gateway.audit();
     let added = log.iter().filter(|line| line["action"] == "user_added");
     assert_eq!(added.filter(|line| line["details"].to_string().contains("bob")).count(), 1);

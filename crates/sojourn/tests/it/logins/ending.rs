@@ -49,7 +49,7 @@ fn l_22_signing_out_ends_the_login_and_can_be_said_twice() {
     thief.post("/api/auth/logout", &json!({})).expect(204);
     browser.csrf = None;
     browser.post("/api/auth/logout", &json!({})).expect(204);
-    assert_eq!(on_record(&gateway, "login_ended").len(), 1);
+    assert_eq!(recorded(&gateway, "login_ended", 1).len(), 1);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn l_29_the_eleventh_login_ends_the_one_that_was_away_longest() {
     let told = browsers[1].get("/api/me").refused(401, "SESSION_REVOKED");
     assert_eq!(told["reason"], "evicted");
     assert!(is_in(&mut eleventh) && is_in(&mut browsers[0]) && is_in(&mut browsers[2]));
-    assert_eq!(on_record(&gateway, "login_evicted").len(), 1);
+    assert_eq!(recorded(&gateway, "login_evicted", 1).len(), 1);
 }
 
 #[test]

@@ -88,6 +88,13 @@ fn on_record(gateway: &Gateway, action: &str) -> Vec<Value> {
     gateway.audit().into_iter().filter(|line| line["action"] == action).collect()
 }
 
+/// The same, as soon as there are so many: some are on record a moment after they are seen.
+#[track_caller]
+fn recorded(gateway: &Gateway, action: &str, count: usize) -> Vec<Value> {
+    gateway.audit_with(count, action);
+    on_record(gateway, action)
+}
+
 /// The names of audit actions so far that concern logins, in order.
 fn story(gateway: &Gateway) -> Vec<String> {
     let actions =

@@ -28,7 +28,7 @@ fn a_login_ends_after_thirty_minutes_and_that_is_recorded_once() {
     gateway.wait_for_audit("its end", |line| line["action"] == "session_expired_inactivity");
     clock.advance("5m");
     browser.copy().get("/api/me").refused(401, "SESSION_EXPIRED");
-    assert_eq!(on_record(&gateway, "session_expired_inactivity").len(), 1);
+    assert_eq!(recorded(&gateway, "session_expired_inactivity", 1).len(), 1);
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn a_password_change_is_on_record_as_the_original_named_it() {
     let Some(gateway) = house() else { return };
     let mut browsers = [bob(&gateway), bob(&gateway), bob(&gateway)];
     browsers[0].post("/api/auth/change-password", &change(PASSWORD, OTHER)).expect(200);
-    let lines = on_record(&gateway, "password_changed_all_sessions_invalidated");
+    let lines = recorded(&gateway, "password_changed_all_sessions_invalidated", 1);
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["actor"]["user"], "bob");
     assert_eq!(lines[0]["actor"]["ip_address"], "127.0.0.1");

@@ -39,7 +39,7 @@ fn l_30_a_change_needs_everything_and_says_what_is_wrong() {
     told.refused(422, "CURRENT_PASSWORD_WRONG");
     assert!(is_in(&mut browser), "the login is kept");
     gateway.wait_for_audit("the try", |line| line["action"] == "invalid_current_password");
-    assert_eq!(on_record(&gateway, "invalid_current_password").len(), 1);
+    assert_eq!(recorded(&gateway, "invalid_current_password", 1).len(), 1);
     browser.post(CHANGE, &all).expect(200);
 }
 

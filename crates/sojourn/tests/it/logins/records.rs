@@ -53,7 +53,7 @@ fn l_56_each_deed_has_its_event_with_who_where_and_which_login() {
             assert!(line["details"]["login"].is_string(), "{line}");
         }
     }
-    let begun = on_record(&gateway, "login_succeeded");
+    let begun = recorded(&gateway, "login_succeeded", 1);
     assert_eq!(begun[0]["details"]["login"], id);
 }
 

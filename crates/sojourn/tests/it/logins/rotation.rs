@@ -81,5 +81,5 @@ fn l_11_more_rights_end_logins_and_fewer_count_at_once() {
     admin.patch("/api/users/bob", &json!({"role": "member"})).expect(200);
     browser.get("/api/users").refused(403, "FORBIDDEN");
     assert_eq!(browser.get("/api/me").expect(200)["role"], "member", "it is still signed in");
-    assert_eq!(on_record(&gateway, "user_role_changed").len(), 2);
+    assert_eq!(recorded(&gateway, "user_role_changed", 2).len(), 2);
 }

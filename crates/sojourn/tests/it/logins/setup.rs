@@ -61,8 +61,8 @@ fn l_59_an_admins_link_is_good_once_and_for_an_hour() {
     clock.advance("1h");
     let late = reset(link["token"].as_str().expect("a token"), OTHER, OTHER);
     browser.post(RESET, &late).refused(401, "INVALID_CREDENTIALS");
-    assert_eq!(on_record(&gateway, "user_reset_issued").len(), 2);
-    assert_eq!(on_record(&gateway, "user_reset_used").len(), 1);
+    assert_eq!(recorded(&gateway, "user_reset_issued", 2).len(), 2);
+    assert_eq!(recorded(&gateway, "user_reset_used", 1).len(), 1);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn l_39_five_failures_are_free_then_each_doubles_the_wait() {
         try_it(&mut stranger, WRONG).refused(401, "INVALID_CREDENTIALS");
     }
     try_it(&mut stranger, PASSWORD).expect(200);
-    assert!(!on_record(&gateway, "login_throttled").is_empty());
+    assert!(!recorded(&gateway, "login_throttled", 1).is_empty());
     let kept = tables(&gateway)["throttle"].iter().map(Value::to_string).collect::<String>();
     assert!(!kept.contains("bob"), "names are hashed: {kept}");
 }

@@ -173,7 +173,7 @@ fn l_48_l_49_l_51_only_our_own_page_changes_anything() {
     }
     assert_eq!(me().status, 200, "the login is as it was");
     let told = |action: &str| {
-        let lines = gateway.audit();
+        let lines = gateway.audit_with(1, action);
         lines.iter().filter(|line| line["action"] == action).count()
     };
     for action in ["cross_origin_refused", "csrf_refused"] {
