@@ -44,9 +44,10 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// What is on record of this kind.
-fn audited(gateway: &Gateway, action: &str) -> Vec<Value> {
-    gateway.audit().into_iter().filter(|line| line["action"] == action).collect()
+/// What is on record of this kind, as soon as it is so much.
+#[track_caller]
+fn audited(gateway: &Gateway, action: &str, count: usize) -> Vec<Value> {
+    gateway.audit_with(count, action).into_iter().filter(|line| line["action"] == action).collect()
 }
 
 /// A shared connection, with these options, that is there when this returns.
@@ -101,16 +102,16 @@ fn a_local_forward_ends_inside_and_each_way_by_itself() {
     }
     assert_eq!(gateway.sessions().len(), 1, "all of it in one session");
     until("eight ends", PATIENCE, || {
-        (audited(&gateway, "forward_closed").len() >= 8).then_some(())
+        (audited(&gateway, "forward_closed", 0).len() >= 8).then_some(())
     });
-    let opened = audited(&gateway, "forward_opened");
+    let opened = audited(&gateway, "forward_opened", 8);
     assert_eq!(opened.len(), 8);
     assert_eq!(opened[0]["details"]["kind"], "local");
     assert_eq!(opened[0]["details"]["target"], "127.0.0.1:7001");
     assert!(opened[0]["details"]["from"].as_str().unwrap().starts_with("127.0.0.1:"));
-    let closed = &audited(&gateway, "forward_closed")[0]["details"];
+    let closed = &audited(&gateway, "forward_closed", 1)[0]["details"];
     assert_eq!((closed["bytes_in"].as_u64(), closed["bytes_out"].as_u64()), (Some(1000), Some(23)));
-    let refused = audited(&gateway, "forward_refused");
+    let refused = audited(&gateway, "forward_refused", 1);
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0]["details"]["code"], "connect");
     server.kill();
@@ -205,7 +206,7 @@ fn a_remote_forward_brings_connections_from_inside() {
     let refused = shared.run(&format!("python3 -c \"{gone}\""));
     assert!(refused.err.contains("ConnectionRefused"), "{}", refused.err);
     assert!(!running.is_over());
-    let opened = audited(&gateway, "forward_opened");
+    let opened = audited(&gateway, "forward_opened", 12);
     assert_eq!(opened.iter().filter(|line| line["details"]["kind"] == "remote").count(), 12);
 }
 
@@ -231,7 +232,7 @@ fn a_key_agent_answers_from_inside() {
     let output = Running::new(ssh).finish(PATIENCE);
     let text = output.text();
     assert_eq!(text.matches("alice@test").count(), 3, "{text}{}", output.err);
-    let opened = audited(&gateway, "forward_opened");
+    let opened = audited(&gateway, "forward_opened", 3);
     assert_eq!(opened.iter().filter(|line| line["details"]["kind"] == "agent").count(), 3);
     // Without -A there is none.
     assert_eq!(gateway.alice().run("echo ${SSH_AUTH_SOCK-none}").text(), "none\n");
@@ -298,7 +299,7 @@ fn whoever_comes_back_forwards_as_before() {
     back.expect("from outside");
     back.write(b"exit 3\n");
     assert_eq!(back.finish(PATIENCE).code, 3);
-    let opened = audited(&gateway, "forward_opened");
+    let opened = audited(&gateway, "forward_opened", 4);
     for (kind, count) in [("local", 1), ("remote", 1), ("agent", 2)] {
         let of_kind = opened.iter().filter(|line| line["details"]["kind"] == kind);
         assert_eq!(of_kind.count(), count, "{kind}: {opened:#?}");
@@ -337,7 +338,7 @@ fn what_the_profile_does_not_allow_is_refused_and_takes_no_sandbox() {
     assert_eq!(remote.code, 255);
     assert!(remote.err.contains("remote port forwarding failed"), "{}", remote.err);
     assert_eq!(gateway.sessions().len(), 0);
-    let refused = audited(&gateway, "forward_refused");
+    let refused = audited(&gateway, "forward_refused", 2);
     let kinds: Vec<&str> =
         refused.iter().map(|line| line["details"]["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["local", "remote"]);
