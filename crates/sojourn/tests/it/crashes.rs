@@ -59,7 +59,7 @@ impl Scene {
 
     /// The program of a session.
     fn program(&self, which: usize) -> u32 {
-        crate::processes_with(&self.names[which])[0]
+        crate::the_process(&self.names[which])
     }
 }
 

@@ -153,7 +153,7 @@ fn on_request_sessions_outlive_the_gateway_and_are_taken_up() {
     shell.expect("up");
     let id = gateway.sessions()[0]["id"].as_str().unwrap().to_owned();
     gateway.stop();
-    assert_eq!(crate::processes_with(&mark).len(), 1);
+    crate::the_process(&mark);
     gateway.launch();
     let taken_up = gateway.sessions();
     assert_eq!(taken_up[0]["id"], id.as_str());
@@ -198,7 +198,7 @@ fn a_killed_shim_takes_its_sandbox_along_and_nothing_else() {
     doomed.expect("up");
     // Its recording is one that the sidecar does not know yet.
     alice.with("-tt").start(&["echo second; exec sleep 999"]).expect("second");
-    let sleeper = crate::processes_with(&mark)[0];
+    let sleeper = crate::the_process(&mark);
     let init = crate::parent_of(sleeper);
     let shim = crate::parent_of(init);
     kill(shim);

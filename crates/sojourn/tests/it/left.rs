@@ -199,7 +199,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
 
     // The shim: the sandbox ends with it.
     let (shell, id) = begin(&gateway, "shim-killed");
-    let sleeper = crate::processes_with(&named("shim-killed"))[0];
+    let sleeper = crate::the_process(&named("shim-killed"));
     kill(crate::parent_of(crate::parent_of(sleeper)));
     shell.finish(PATIENCE);
     holds(&gateway, &id, "shim-killed");
@@ -215,14 +215,14 @@ fn what_a_session_left_survives_whoever_is_killed() {
     // The runner just when the session ends: nobody is there for a while.
     let (shell, id) = begin(&gateway, "runner-killed-late");
     kill(runner(&gateway));
-    let sleeper = crate::processes_with(&named("runner-killed-late"))[0];
+    let sleeper = crate::the_process(&named("runner-killed-late"));
     kill(sleeper);
     shell.finish(PATIENCE);
     holds(&gateway, &id, "runner-killed-late");
 
     // The gateway: the runner keeps it, and the next gateway has it on record.
     let (shell, id) = begin(&gateway, "gateway-killed");
-    let sleeper = crate::processes_with(&named("gateway-killed"))[0];
+    let sleeper = crate::the_process(&named("gateway-killed"));
     gateway.kill();
     kill(sleeper);
     shell.finish(PATIENCE);
@@ -234,7 +234,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
 
     // Both: the shim waits for them.
     let (shell, id) = begin(&gateway, "both-killed");
-    let sleeper = crate::processes_with(&named("both-killed"))[0];
+    let sleeper = crate::the_process(&named("both-killed"));
     let runner = runner(&gateway);
     gateway.kill();
     kill(runner);

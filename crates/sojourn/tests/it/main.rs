@@ -95,6 +95,12 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
+/// The process whose command line begins so, once it is there: whoever says that it starts says so before.
+#[track_caller]
+fn the_process(command: &str) -> u32 {
+    until(command, PATIENCE, || processes_with(command).first().copied())
+}
+
 /// Processes whose command line begins so.
 fn processes_with(command: &str) -> Vec<u32> {
     pids()
