@@ -206,9 +206,12 @@ fn what_was_missed_follows_and_what_is_too_old_is_drawn() {
     assert!(seen.bytes.ends_with(&again.bytes) || again.bytes.len() > 1000);
     socket.input(b"head -c 3000000 /dev/zero | tr '\\0' x; echo; echo fa''r\n").unwrap();
     seen.until(&mut socket, "far\r");
-    let mut late = attach(&alice, &id, "?mode=watch&from=10");
-    let screen = late.wait_for("snapshot");
-    assert!(screen["seq"].as_u64().unwrap() > 3_000_000, "{}", screen["seq"]);
+    // The screen is drawn behind what is sent, and a moment later.
+    let (mut late, screen) = until("a screen of now", PATIENCE, || {
+        let mut late = attach(&alice, &id, "?mode=watch&from=10");
+        let screen = late.wait_for("snapshot");
+        (screen["seq"].as_u64()? > 3_000_000).then_some((late, screen))
+    });
     assert!(screen["data"].as_str().unwrap().contains("far"));
     socket.input(b"echo ne''xt\n").unwrap();
     let after = late.wait_for_output("next");
