@@ -116,7 +116,9 @@ impl Dockerd {
         text(&output.stdout)
     }
 
-    fn try_docker(&self, arguments: &[&str]) -> bool {
+    /// The same, where it may fail: whether it did not.
+    #[must_use]
+    pub fn try_docker(&self, arguments: &[&str]) -> bool {
         let mut command = self.command(arguments);
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
     }
