@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use rustix::net::SocketFlags;
+use rustix::net::sockopt;
 use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::HEADER;
@@ -24,6 +25,10 @@ use crate::seqpacket;
 /// Frames about the session that may wait. An attentive gateway never lets so many gather: one that
 /// does is let go, and may come back.
 const MAX_WAITING: usize = 1024;
+
+/// What a socket holds on its way to the gateway, as far as the system allows it. By itself it is
+/// three frames, and a program that prints a lot waits for the gateway each time they are there.
+const ON_THE_WAY: usize = 1 << 20;
 
 /// How long a gateway may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -46,8 +51,9 @@ impl Gateway {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::accept_with(listener, flags).ok()?;
         // The runner connects and hands the connection on; who has it then does not show here.
-        let peer = rustix::net::sockopt::socket_peercred(&socket).ok()?;
+        let peer = sockopt::socket_peercred(&socket).ok()?;
         let known = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+        let _as_it_was = sockopt::set_socket_send_buffer_size(&socket, ON_THE_WAY);
         known.then(|| Self {
             socket,
             waiting: VecDeque::new(),

@@ -39,6 +39,10 @@ use crate::shim::signals;
 /// do not, and are as many as channels have numbers.
 const MAX_STARTS: usize = 4096;
 
+/// What the pipe of a program's output holds: while the last of it is recorded and passed on, the
+/// program goes on.
+const WIDE_PIPE: usize = 256 << 10;
+
 /// What a recording of pipes claims for a screen.
 const NO_SCREEN: WindowSize = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
 
@@ -357,6 +361,8 @@ impl Session {
 fn open_pipes() -> io::Result<(Ends, Vec<OwnedFd>)> {
     let (theirs_in, input) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (output, theirs_out) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // A small one serves as well, and more slowly.
+    let _as_it_was = rustix::pipe::fcntl_setpipe_size(&output, WIDE_PIPE);
     let (errors, theirs_err) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // Each end has a flag of its own: theirs still waits.
     for ours in [&input, &output, &errors] {
