@@ -6,6 +6,7 @@ use std::io::IoSlice;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use rustix::io::Errno;
 use rustix::net::RecvAncillaryBuffer;
@@ -26,29 +27,41 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct SeqPacket {
     fd: AsyncFd<OwnedFd>,
+    /// The same socket, watched for room; made when there was none for the first time. Watched from
+    /// the beginning, each message that the peer takes would wake a thread to hear of room again: once
+    /// more for each key.
+    full: OnceLock<AsyncFd<OwnedFd>>,
 }
 
 impl SeqPacket {
     /// Takes a connected socket.
     pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
-        #[expect(
-            deprecated,
-            reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
-        )]
-        Ok(Self { fd: AsyncFd::new(fd)? })
+        Ok(Self { fd: watched(fd, Interest::READABLE)?, full: OnceLock::new() })
     }
 
     /// Sends one message, waiting while the peer does not read.
     pub(crate) async fn send(&self, message: &[u8]) -> io::Result<()> {
-        self.fd
-            .async_io(Interest::WRITABLE, |fd| {
-                let mut none = SendAncillaryBuffer::default();
-                let parts = [IoSlice::new(message)];
-                rustix::net::sendmsg(fd, &parts, &mut none, SendFlags::NOSIGNAL)?;
-                Ok(())
-            })
-            .await
+        let send = |fd: &OwnedFd| -> io::Result<()> {
+            let mut none = SendAncillaryBuffer::default();
+            rustix::net::sendmsg(fd, &[IoSlice::new(message)], &mut none, SendFlags::NOSIGNAL)?;
+            Ok(())
+        };
+        match send(self.fd.get_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+        self.full()?.async_io(Interest::WRITABLE, send).await
+    }
+
+    fn full(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+        if let Some(full) = self.full.get() {
+            return Ok(full);
+        }
+        let full =
+            watched(rustix::io::fcntl_dupfd_cloexec(self.fd.get_ref(), 3)?, Interest::WRITABLE)?;
+        // Another may have been as quick; one of the two is enough.
+        Ok(self.full.get_or_init(|| full))
     }
 
     /// Receives one message and hands it to `read` while it stands in a buffer that is not its own.
@@ -90,6 +103,14 @@ impl SeqPacket {
     }
 }
 
+fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
+    )]
+    AsyncFd::with_interest(fd, interest)
+}
+
 #[cfg(test)]
 impl std::os::fd::AsFd for SeqPacket {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -110,6 +131,27 @@ mod tests {
         )
         .unwrap();
         (SeqPacket::new(a).unwrap(), SeqPacket::new(b).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_waited_for_and_misses_nothing() {
+        let (a, b) = pair();
+        let message = vec![7; MAX_MESSAGE];
+        let send_all = async {
+            for _ in 0..20 {
+                a.send(&message).await.unwrap();
+            }
+        };
+        let take_all = async {
+            // What fits is sent by now.
+            tokio::task::yield_now().await;
+            for _ in 0..20 {
+                assert_eq!(b.recv(|m, _| m.len()).await.unwrap(), Some(MAX_MESSAGE));
+            }
+        };
+        tokio::join!(send_all, take_all);
+        assert!(a.full.get().is_some(), "there was no room for some of it");
+        assert!(b.full.get().is_none());
     }
 
     #[tokio::test]
