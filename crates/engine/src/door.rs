@@ -109,6 +109,8 @@ pub struct Stay {
     pub connected_at: Wall,
     /// What only the web door knows of it.
     pub web: Option<FromWeb>,
+    /// On which runner, where it is not the built-in one. The engine finds it.
+    pub on: Option<OnRunner>,
 }
 
 /// How somebody asks at the web door.
@@ -122,8 +124,6 @@ pub struct FromWeb {
     pub labels: BTreeMap<String, String>,
     /// Where it begins.
     pub cwd: Option<String>,
-    /// On which runner, where it is not the built-in one.
-    pub(crate) on: Option<OnRunner>,
 }
 
 impl Stay {

@@ -93,7 +93,7 @@ impl Records {
             login: user.and_then(|user| user.login).map(|login| login.to_string()),
             token: stay.web.as_ref().and_then(|web| web.token.clone()),
             created_at: now,
-            remote: stay.web.as_ref().and_then(|web| web.on.clone()),
+            remote: stay.on.clone(),
         };
         let event = Event::new(now, Action::SessionStarted, actor(stay))
             .session(id)

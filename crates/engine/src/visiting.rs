@@ -99,8 +99,8 @@ impl Engine {
                 token: person.token.clone(),
                 labels: wish.labels,
                 cwd: None,
-                on: None,
             }),
+            on: None,
         };
         let session = self.open(stay.clone()).await?;
         let pty = Pty { term: Text::from(TERM), size: wish.size, modes: Vec::new() };

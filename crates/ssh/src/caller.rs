@@ -28,7 +28,7 @@ pub(crate) enum Place {
     /// In a session of theirs that runs: `+@ENDING`; without an ending, in the only one.
     Running(String),
     /// On a runner of theirs: `+NAME:`.
-    Runner,
+    Runner(String),
 }
 
 impl Wish {
@@ -38,8 +38,10 @@ impl Wish {
             None => (name, Place::Profile(None)),
             Some((user, place)) => match place.strip_prefix('@') {
                 Some(ending) => (user, Place::Running(cut(ending))),
-                None if place.ends_with(':') => (user, Place::Runner),
-                None => (user, Place::Profile(Some(cut(place)))),
+                None => match place.strip_suffix(':') {
+                    Some(runner) => (user, Place::Runner(cut(runner))),
+                    None => (user, Place::Profile(Some(cut(place)))),
+                },
             },
         };
         Self { user: cut(user), place }
@@ -157,7 +159,7 @@ mod tests {
         assert_eq!(Wish::parse("alice+tools+x").user, "alice");
         assert_eq!(place("alice+@3f2a91c0"), Place::Running("3f2a91c0".to_owned()));
         assert_eq!(place("alice+@"), Place::Running(String::new()));
-        assert_eq!(place("alice+laptop:"), Place::Runner);
+        assert_eq!(place("alice+laptop:"), Place::Runner("laptop".to_owned()));
         assert_eq!(Wish::parse(&"é".repeat(1000)).user.chars().count(), LONGEST_NAME);
     }
 

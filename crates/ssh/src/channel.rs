@@ -16,6 +16,7 @@ use sojourn_core::audit::Action;
 use sojourn_core::end::EXIT_ENDED;
 use sojourn_core::end::EXIT_REFUSED;
 use sojourn_core::end::Exit;
+use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Stream;
 use sojourn_engine::door::ChannelEvent;
 use sojourn_engine::door::ChannelRequest;
@@ -123,7 +124,9 @@ impl<G: Gate> Line<G> {
         };
         self.terminal = request.pty.is_some();
         let connection = self.connection.clone();
-        let session = match connection.session(&request.env).await {
+        let shell = request.pty.as_ref().filter(|_| request.program == Program::Shell);
+        let shell = shell.map(|pty| pty.size);
+        let session = match connection.session(&request.env, shell).await {
             Ok(session) => session,
             Err(denial) => return self.say(&connection.excuse(denial), EXIT_REFUSED).await,
         };

@@ -16,6 +16,7 @@ use sojourn_core::units::LONGEST;
 use sojourn_core::units::Span;
 use sojourn_core::wire::Text;
 use sojourn_core::wire::runner::Attempt;
+use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::Cut;
 use sojourn_engine::door::Door as DoorKind;
 use sojourn_engine::door::Refusal;
@@ -99,12 +100,6 @@ pub(crate) enum Denial {
     Door { code: &'static str, line: String },
 }
 
-impl Denial {
-    fn not_yet(what: &str) -> Self {
-        Self::Door { code: "not_in_this_version", line: format!("{what} is not in this version") }
-    }
-}
-
 impl<G: Gate> Connection<G> {
     pub(crate) fn new(
         gate: G,
@@ -159,12 +154,14 @@ impl<G: Gate> Connection<G> {
         self.session.get()
     }
 
-    /// The connection's session, opened for the first who asks.
+    /// The connection's session, opened for the first who asks: for a shell in a terminal of this size,
+    /// or for something else.
     ///
     /// To be awaited to its end: a session that is half open would be nobody's.
     pub(crate) async fn session(
         self: &Arc<Self>,
         env: &[(Text, Text)],
+        shell: Option<WindowSize>,
     ) -> Result<&G::Session, Denial> {
         let opened = self
             .session
@@ -172,6 +169,10 @@ impl<G: Gate> Connection<G> {
                 let stay = self.stay(env)?;
                 let session = match self.guest().map(|guest| &guest.wish.place) {
                     Some(Place::Running(ending)) => self.gate.come_back(stay, ending).await?,
+                    Some(Place::Runner(runner)) => {
+                        let size = shell.ok_or_else(|| no_shell(&stay, runner))?;
+                        self.gate.open_on(stay, runner, size).await?
+                    }
                     _ => self.gate.open(stay).await?,
                 };
                 self.tasks.spawn(self.clone().keep(session.clone()));
@@ -189,8 +190,7 @@ impl<G: Gate> Connection<G> {
         let Some(guest) = self.guest.get() else { return Err(Refusal::Over.into()) };
         let profile = match &guest.wish.place {
             Place::Profile(name) => name.clone(),
-            Place::Running(_) => None,
-            Place::Runner => return Err(Denial::not_yet("runners on other machines")),
+            Place::Running(_) | Place::Runner(_) => None,
         };
         let (lower, why) = match guest.who {
             Who::User(_) => (lower(env)?, why(env)),
@@ -209,6 +209,7 @@ impl<G: Gate> Connection<G> {
             attempts: guest.attempts.clone(),
             connected_at: self.connected_at,
             web: None,
+            on: None,
         })
     }
 
@@ -295,6 +296,16 @@ impl<G: Gate> Connection<G> {
             None => event,
         }
     }
+}
+
+/// What somebody is told who wants anything else of a runner.
+fn no_shell(stay: &Stay, runner: &str) -> Denial {
+    let line = format!(
+        "a runner gives a shell on a terminal, and nothing else: ssh -t {}+{runner}:@..., without a \
+         command",
+        stay.who.name()
+    );
+    Denial::Door { code: "runner", line }
 }
 
 fn lower(env: &[(Text, Text)]) -> Result<Lower, Denial> {

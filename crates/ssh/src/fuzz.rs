@@ -52,15 +52,15 @@ pub fn user_name(data: &[u8]) {
     let Wish { user, place } = Wish::parse(name);
     assert!(name.starts_with(&user) && !user.contains('+'));
     let named = match &place {
-        Place::Profile(Some(text)) | Place::Running(text) => text.as_str(),
-        Place::Profile(None) | Place::Runner => "",
+        Place::Profile(Some(text)) | Place::Running(text) | Place::Runner(text) => text.as_str(),
+        Place::Profile(None) => "",
     };
     assert!(user.chars().count() <= 64 && named.chars().count() <= 64);
     let again = match &place {
         Place::Profile(None) => user.clone(),
         Place::Profile(Some(profile)) => format!("{user}+{profile}"),
         Place::Running(ending) => format!("{user}+@{ending}"),
-        Place::Runner => return,
+        Place::Runner(runner) => format!("{user}+{runner}:"),
     };
     // A name that was cut may end in the colon of a runner.
     if again.len() == name.len() {

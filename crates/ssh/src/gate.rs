@@ -123,6 +123,14 @@ pub trait Gate: Clone + Send + Sync + 'static {
         ending: &str,
     ) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
 
+    /// Opens a session on a runner of theirs, for a shell in a terminal of this size.
+    fn open_on(
+        &self,
+        stay: Stay,
+        runner: &str,
+        size: WindowSize,
+    ) -> impl Future<Output = Result<Self::Session, Refusal>> + Send;
+
     /// Whether somebody may forward so in a session of this profile; none is the default one.
     fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool;
 

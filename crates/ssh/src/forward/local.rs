@@ -72,7 +72,7 @@ impl Wanted {
         connection: &'a Arc<Connection<G>>,
     ) -> Result<(Inside<G>, &'a G::Session), ChannelOpenFailure> {
         let denied = |denial| denied(connection, &denial);
-        let session = connection.session(&[]).await.map_err(denied)?;
+        let session = connection.session(&[], None).await.map_err(denied)?;
         let request = ChannelRequest::new(Program::Connect(self.endpoint.clone()));
         let started = session.start(request).await;
         let (input, mut output) = started.map_err(|refusal| denied(refusal.into()))?;

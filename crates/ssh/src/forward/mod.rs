@@ -48,7 +48,7 @@ impl<G: Gate> Connection<G> {
             }
             (Place::Running(_), Some(session)) => session.may_forward(kind),
             (Place::Running(ending), None) => self.gate.may_forward_in(&guest.who, ending, kind),
-            (Place::Runner, _) => false,
+            (Place::Runner(_), _) => false,
         };
         terms && allowed
     }

@@ -149,7 +149,7 @@ async fn listen<G: Gate>(
     let (connection, place) = (connection.clone(), place.clone());
     // A session is opened to its end, whoever still waits for it.
     connection.tasks.clone().spawn(async move {
-        let listener = match connection.session(&[]).await {
+        let listener = match connection.session(&[], None).await {
             Ok(session) => begin(&connection, session, place).await,
             Err(denial) => Err(denial.to_string()),
         };

@@ -75,6 +75,15 @@ impl Gate for Engine {
         Self::come_back(self, &stay, ending).await
     }
 
+    async fn open_on(
+        &self,
+        stay: Stay,
+        runner: &str,
+        size: WindowSize,
+    ) -> Result<Session, Refusal> {
+        Self::open_on(self, stay, runner, size).await
+    }
+
     fn may_forward(&self, who: &Who, profile: Option<&str>, kind: Forward) -> bool {
         Self::may_forward(self, who, profile, kind)
     }

@@ -16,6 +16,7 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::ids::UserId;
 use sojourn_core::time::Wall;
 use sojourn_core::wire::shim::Endpoint;
+use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelRequest;
 use sojourn_engine::door::Cut;
 use sojourn_engine::door::Evidence;
@@ -256,6 +257,10 @@ impl Gate for TestGate {
 
     async fn come_back(&self, _: Stay, ending: &str) -> Result<TestSession, Refusal> {
         Err(Refusal::NoSession(format!("no session ends in {ending:?}")))
+    }
+
+    async fn open_on(&self, _: Stay, name: &str, _: WindowSize) -> Result<TestSession, Refusal> {
+        Err(Refusal::Runner(format!("you have no runner {name:?}")))
     }
 
     fn may_forward(&self, _: &Who, _: Option<&str>, _: Forward) -> bool {

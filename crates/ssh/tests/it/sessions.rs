@@ -96,7 +96,7 @@ async fn a_user_name_names_the_profile() {
     assert_eq!(profiles, [None, Some("tools".to_owned())]);
     for (user, why) in [
         ("alice+@3f2a91c0", "no session ends in \"3f2a91c0\""),
-        ("alice+laptop:", "not in this version"),
+        ("alice+laptop:", "a runner gives a shell on a terminal"),
     ] {
         let mut ssh = house.ssh().await;
         ssh.args([&format!("{user}@127.0.0.1"), "true"]);

@@ -135,6 +135,7 @@ impl House {
             attempts: Vec::new(),
             connected_at: self.engine.clock().wall(),
             web: None,
+            on: None,
         }
     }
 

@@ -463,6 +463,9 @@ impl StandIn {
     /// Asks the runner for its program.
     fn launch(&mut self, size: WindowSize) {
         self.phase = Phase::Launching;
+        // A client without a terminal of its own gives none.
+        let given = size.cols > 0 && size.rows > 0;
+        let size = if given { size } else { self.parts.size };
         let launch = Launch { size: Some(size), ..self.parts.launch.clone() };
         let (remote, runner, id) = (self.parts.remote.clone(), self.parts.runner, self.parts.id);
         let items = self.handle.items.clone();

@@ -62,6 +62,9 @@ use crate::watching::Stays;
 /// What terminals at the web door are.
 const TERM: &str = "xterm-256color";
 
+/// The size of one whose client gives none.
+const USUAL: WindowSize = WindowSize { cols: 80, rows: 24, width: 0, height: 0 };
+
 /// The longest directory, in bytes.
 const LONGEST_CWD: usize = 4096;
 
@@ -125,8 +128,8 @@ impl Engine {
                 token: person.token.clone(),
                 labels: wish.labels.clone(),
                 cwd: wish.cwd.clone(),
-                on: None,
             }),
+            on: None,
         };
         let started = self.try_start_on(stay.clone(), &wish).await;
         if let Err(refusal) = &started {
@@ -135,11 +138,46 @@ impl Engine {
         started
     }
 
-    async fn try_start_on(
+    /// Opens a session on a runner of the person's own, for a connection that holds it: its shell is the
+    /// one program that may be started in it.
+    ///
+    /// # Errors
+    /// A [`Refusal`], which is audited.
+    pub async fn open_on(
         &self,
-        mut stay: Stay,
-        wish: &TerminalWish,
-    ) -> Result<SessionId, Refusal> {
+        stay: Stay,
+        runner: &str,
+        size: WindowSize,
+    ) -> Result<Session, Refusal> {
+        let given = size.cols > 0 && size.rows > 0;
+        let size = if given { size } else { USUAL };
+        let wish = TerminalWish { runner: runner.to_owned(), size, ..TerminalWish::default() };
+        let opened = self.hold_on(stay.clone(), &wish).await;
+        if let Err(refusal) = &opened {
+            self.refused(&stay, refusal).await;
+        }
+        opened
+    }
+
+    async fn try_start_on(&self, stay: Stay, wish: &TerminalWish) -> Result<SessionId, Refusal> {
+        let who = stay.who.clone();
+        let session = self.hold_on(stay, wish).await?;
+        if let Err(refusal) = self.begin_shell(&session, wish.size).await {
+            session.request_end(EndReason::Failed).await;
+            return Err(refusal);
+        }
+        // Their right to stay may have gone while it was started.
+        if let Who::User(principal) = &who
+            && let Ok(false) = self.identity().still_stands(principal).await
+        {
+            session.request_end(EndReason::LoginEnded).await;
+            return Err(Refusal::Account);
+        }
+        Ok(session.id())
+    }
+
+    /// A session on a runner that is on record, and in which nothing was started yet.
+    async fn hold_on(&self, mut stay: Stay, wish: &TerminalWish) -> Result<Session, Refusal> {
         let inner = &self.inner;
         if inner.shutdown.is_cancelled() {
             return Err(Refusal::ShuttingDown);
@@ -169,14 +207,12 @@ impl Engine {
         let here = here.map_err(|full| self.naming(full, &principal))?;
         let id = SessionId::new();
         let slot = inner.remote.take_slot(runner.id, id).map_err(no_slot)?;
-        if let Some(web) = &mut stay.web {
-            web.on = Some(OnRunner {
-                runner: runner.id.to_string(),
-                name: runner.name.clone(),
-                model: None,
-                permission_mode: None,
-            });
-        }
+        stay.on = Some(OnRunner {
+            runner: runner.id.to_string(),
+            name: runner.name.clone(),
+            model: None,
+            permission_mode: None,
+        });
         let limits = policy.limits_at(stay.door).lowered(&stay.lower);
         let by = relay::Person {
             user: principal.name.clone(),
@@ -218,20 +254,11 @@ impl Engine {
             session = %id, user = principal.name, source = %stay.peer.ip(), runner = runner.name,
             event = "session_opened", "session opened",
         );
-        let begun = match kept {
-            Ok(()) => self.begin_shell(&session, wish.size).await,
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = begun {
+        if let Err(refusal) = kept {
             session.request_end(EndReason::Failed).await;
             return Err(refusal);
         }
-        // Their right to stay may have gone while it was started.
-        if let Ok(false) = self.identity().still_stands(&principal).await {
-            session.request_end(EndReason::LoginEnded).await;
-            return Err(Refusal::Account);
-        }
-        Ok(id)
+        Ok(session)
     }
 
     async fn begin_shell(&self, session: &Session, size: WindowSize) -> Result<(), Refusal> {
@@ -390,6 +417,7 @@ impl Engine {
             adopted: true,
         };
         let fd = self.stand_in(subject).await.map_err(|error| error.to_string())?;
+        let is_from_web = new.door == Door::Web.name();
         let arrival = Arrival {
             id: new.id,
             principal: opener(new),
@@ -400,7 +428,7 @@ impl Engine {
             guest: None,
             honeypot: false,
             meter: Meter::new(&inner.metrics, &new.door, records::SHELL).found(),
-            door: Door::Web,
+            door: if is_from_web { Door::Web } else { Door::Ssh },
             remote: Some(runner),
         };
         let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
