@@ -104,6 +104,7 @@ pub use throttle::Failure;
 pub use throttle::FailureRules;
 pub use throttle::Failures;
 pub use throttle::MAX_COUNTED;
+pub use tokens::GoodTokens;
 pub use tokens::MAX_TOKENS;
 pub use tokens::NewToken;
 pub use tokens::Token;

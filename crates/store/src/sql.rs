@@ -87,6 +87,10 @@ statements! {
         expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     COUNT_TOKENS = "SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1 AND revoked_at IS NULL
         AND (expires_at IS NULL OR expires_at > $2)";
+    COUNT_GOOD_TOKENS = "SELECT COUNT(*) AS n, COUNT(tokens.runner) AS runners FROM tokens
+        JOIN users ON users.id = tokens.user_id
+        WHERE tokens.revoked_at IS NULL AND users.disabled_at IS NULL
+        AND (tokens.expires_at IS NULL OR tokens.expires_at > $1)";
     COUNT_RUNNER = "SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1 AND runner = $2
         AND revoked_at IS NULL";
     FORGET_TOKENS = "DELETE FROM tokens WHERE user_id = $1

@@ -105,7 +105,28 @@ impl Token {
     }
 }
 
+/// How many tokens may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoodTokens {
+    /// Those of programs.
+    pub programs: u64,
+    /// Those of runners.
+    pub runners: u64,
+}
+
 impl Store {
+    /// How many tokens may be used at this time.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn good_tokens(&self, now: Wall) -> Result<GoodTokens, StoreError> {
+        let row = self.read().one(sql::COUNT_GOOD_TOKENS, args![now.0]).await?;
+        let Some(row) = row else { return Ok(GoodTokens { programs: 0, runners: 0 }) };
+        let count = |name| Ok::<_, StoreError>(u64::try_from(row.number(name)?).unwrap_or(0));
+        let (all, runners) = (count("n")?, count("runners")?);
+        Ok(GoodTokens { programs: all.saturating_sub(runners), runners })
+    }
+
     /// Keeps a token.
     ///
     /// # Errors

@@ -206,6 +206,11 @@ impl Logins {
         self.inner.shelf.by_id(id).is_some_and(|login| login.judge(now).is_none())
     }
 
+    /// How many have not ended.
+    pub(crate) fn count(&self) -> usize {
+        self.inner.shelf.count()
+    }
+
     /// Whether it cannot be seen just now what other processes change.
     fn is_blind(&self) -> bool {
         self.inner.blind.load(Ordering::Relaxed)

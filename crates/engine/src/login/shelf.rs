@@ -52,6 +52,11 @@ impl Shelf {
         self.read().people.get(&user).map(|(_, logins)| logins.clone()).unwrap_or_default()
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.read().by_id.len()
+    }
+
     pub(super) fn insert(&self, login: &Arc<Login>) {
         let mut books = self.write();
         books.by_token.insert(login.proof().token, login.clone());

@@ -69,6 +69,10 @@ families! {
     refusals: Family<labels::Refused, Counter> = Family::default(),
         "refusals", "Sessions and requests that were refused, by door and code";
 
+    logins: Gauge = Gauge::default(),
+        "logins", "Logins at the web door that have not ended";
+    tokens: Family<labels::Holder, Gauge> = Family::default(),
+        "tokens", "Tokens that are good, of programs and of runners";
     sign_ins: Family<labels::Outcome, Counter> = Family::default(),
         "sign_ins", "Tries to sign in at the web door, by outcome";
     login_ends: Family<labels::Outcome, Counter> = Family::default(),

@@ -3,7 +3,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 /// Harnesses that have a series of their own.
-const HARNESSES: [&str; 5] = ["shell", "claude", "codex", "gemini", "opencode"];
+pub(crate) const HARNESSES: [&str; 5] = ["shell", "claude", "codex", "gemini", "opencode"];
 
 /// What all others, and whatever else is unknown, are counted as.
 pub(crate) const OTHER: &str = "other";
@@ -63,6 +63,11 @@ pub(crate) struct Refused {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Outcome {
     pub(crate) outcome: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Holder {
+    pub(crate) holder: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

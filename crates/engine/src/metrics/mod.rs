@@ -27,6 +27,7 @@ use sojourn_core::audit::Event;
 use crate::door::Refusal;
 use families::Families;
 
+pub(crate) use labels::HARNESSES;
 pub use scrape::CONTENT_TYPE;
 pub(crate) use stay::Meter;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::text::encode_registry;
 use sojourn_core::wire::runner::PoolState;
+use sojourn_store::GoodTokens;
 
 use super::Metrics;
 use super::labels;
@@ -13,13 +14,14 @@ use crate::engine::Engine;
 /// What the text is, as HTTP says it.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// How long the runner may take to say how its pools stand, before the numbers come without them.
-const POOLS: Duration = Duration::from_millis(500);
+/// How long the runner may take to say how its pools stand, and the store how many tokens there are,
+/// before the numbers come without them.
+const STATES: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// All numbers, as Prometheus reads them.
     pub async fn metrics_text(&self) -> String {
-        let pools = tokio::time::timeout(POOLS, self.pools()).await;
+        let pools = tokio::time::timeout(STATES, self.pools()).await;
         let metrics = self.metrics();
         // Where nobody says how they stand, none is claimed to be ready.
         metrics.pools(&pools.map(Result::unwrap_or_default).unwrap_or_default());
@@ -27,6 +29,11 @@ impl Engine {
         metrics.families().uptime.set(whole(uptime));
         self.audit().measure(metrics, self.clock().mono());
         self.measure_queues();
+        metrics.families().logins.set(size(self.logins().count()));
+        let store = self.inner.records.store();
+        let good = tokio::time::timeout(STATES, store.good_tokens(self.clock().wall())).await;
+        // Where the store does not say, no number is claimed.
+        metrics.tokens(good.ok().and_then(Result::ok));
         metrics.families().runners.set(size(self.remote().connected()));
         metrics.text()
     }
@@ -47,6 +54,15 @@ impl Metrics {
             let profile = labels::Profile { profile: state.profile.clone() };
             let failing = i64::from(state.failing.is_some());
             families.pool_failing.get_or_create_owned(&profile).set(failing);
+        }
+    }
+
+    fn tokens(&self, good: Option<GoodTokens>) {
+        let family = &self.families().tokens;
+        family.clear();
+        let Some(GoodTokens { programs, runners }) = good else { return };
+        for (holder, count) in [("program", programs), ("runner", runners)] {
+            family.get_or_create_owned(&labels::Holder { holder }).set(whole(count));
         }
     }
 

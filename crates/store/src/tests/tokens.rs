@@ -142,6 +142,12 @@ async fn a_runner_has_one_token_of_its_name_and_owner(house: House) {
     add(store, &runner(bob.id, "3")).await.unwrap();
     store.revoke_token(first.id, &event(Action::TokenRevoked)).await.unwrap();
     add(store, &runner(alice, "4")).await.unwrap();
+    add(store, &NewToken { expires_at: Some(Wall(9000)), ..token(alice, "5") }).await.unwrap();
+    let good = async |at| store.good_tokens(Wall(at)).await.unwrap();
+    assert_eq!(good(8999).await, GoodTokens { programs: 1, runners: 2 });
+    assert_eq!(good(9000).await, GoodTokens { programs: 0, runners: 2 });
+    store.disable_user(bob.id, &event(Action::UserDisabled)).await.unwrap();
+    assert_eq!(good(9000).await, GoodTokens { programs: 0, runners: 1 });
 }
 
 async fn many_who_make_tokens_at_once_keep_the_bound(house: House) {
