@@ -24,7 +24,7 @@ use super::hash::Hasher;
 use super::keys::BadKey;
 use super::keys::SshKey;
 use super::policy::BadPassword;
-use super::policy::Policy;
+use super::rules::Rules;
 use super::seal::Seal;
 use crate::clock::Clock;
 
@@ -74,15 +74,15 @@ pub struct Accounts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) data_dir: PathBuf,
     pub(super) hasher: Hasher,
-    pub(super) policy: Policy,
+    pub(super) rules: Rules,
 }
 
 impl Accounts {
     /// The accounts of a data directory.
     #[must_use]
     pub fn new(store: Store, clock: Arc<dyn Clock>, data_dir: PathBuf) -> Self {
-        let (hasher, policy) = (Hasher::new(Cost::default()), Policy::default());
-        Self { store, clock, data_dir, hasher, policy }
+        let (hasher, rules) = (Hasher::new(Cost::default()), Rules::default());
+        Self { store, clock, data_dir, hasher, rules }
     }
 
     /// All accounts, by name.
@@ -257,7 +257,7 @@ impl Accounts {
         has_second_factor: bool,
     ) -> Result<Option<String>, AccountError> {
         let Some(password) = password else { return Ok(None) };
-        self.policy.check(password, name, has_second_factor).await?;
+        self.rules.policy().check(password, name, has_second_factor).await?;
         Ok(Some(self.hasher.hash(password).await?))
     }
 

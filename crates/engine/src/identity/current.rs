@@ -67,7 +67,8 @@ impl Identity {
         let has_second_factor = self.has_second_factor(user.id).await;
         let has_second_factor =
             has_second_factor.map_err(|error| NotTaken::Unavailable(store_gone(&error)))?;
-        self.policy.check(new, &user.name, has_second_factor).await.map_err(NotTaken::Bad)?;
+        let policy = self.rules.policy();
+        policy.check(new, &user.name, has_second_factor).await.map_err(NotTaken::Bad)?;
         self.hasher.hash(new).await.map_err(|error| match error {
             HashError::Busy | HashError::Broken => NotTaken::Unavailable(Unavailable::Busy),
         })

@@ -14,6 +14,7 @@ mod hash;
 mod keys;
 mod links;
 mod policy;
+mod rules;
 mod seal;
 mod sign_in;
 mod signed_in;
@@ -84,6 +85,7 @@ pub use signed_in::UnknownMethod;
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
 use hash::Hasher;
+use rules::Rules;
 use seal::Seal;
 
 /// The longest text of a certificate that goes on record, in characters.
@@ -252,8 +254,7 @@ pub struct Identity {
     clock: Arc<dyn Clock>,
     hasher: Hasher,
     seal: Seal,
-    policy: Policy,
-    ssh_key_needs_totp: bool,
+    rules: Rules,
     data_dir: Option<PathBuf>,
     /// How many were counted by this process.
     failures: Arc<AtomicU32>,
@@ -308,8 +309,7 @@ impl Identity {
             clock,
             hasher: Hasher::new(settings.cost),
             seal,
-            policy: settings.policy,
-            ssh_key_needs_totp: settings.ssh_key_needs_totp,
+            rules: Rules::new(&settings),
             data_dir: None,
             failures: Arc::default(),
         }
@@ -323,14 +323,14 @@ impl Identity {
             clock: self.clock.clone(),
             data_dir: self.data_dir.clone().unwrap_or_default(),
             hasher: self.hasher.clone(),
-            policy: self.policy.clone(),
+            rules: self.rules.clone(),
         }
     }
 
-    /// The rules for new passwords.
-    #[must_use]
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    /// Other settings from now on. What a hash costs stays: whoever does not exist has to take as long
+    /// as those who do.
+    pub fn set_settings(&self, settings: &Settings) {
+        self.rules.set(settings);
     }
 
     /// Whether a key is worth a signature: it is one of `name`'s. Not an attempt yet.

@@ -77,7 +77,7 @@ impl Identity {
         fingerprint: &str,
     ) -> Verdict {
         let fingerprint = Some(fingerprint.to_owned());
-        if !self.ssh_key_needs_totp {
+        if !self.rules.ssh_key_needs_totp() {
             return self.accepted(attempt, user, how, fingerprint).await;
         }
         match self.has_second_factor(user.id).await {

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::logging;
 
 /// Keys that take effect at once.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 21] = [
     "log.level",
     "limits.max_concurrent_sessions",
     "limits.max_sessions_per_user",
@@ -29,11 +29,14 @@ const LIVE: [&str; 18] = [
     "limits.sign_ins_per_minute",
     "limits.unknown_tokens_per_minute",
     "limits.requests_per_minute",
+    "login.preset",
     "login.max_lifetime",
     "login.idle_timeout",
     "login.remind_before",
     "login.max_per_user",
     "login.end_sessions",
+    "login.ssh_key_needs_totp",
+    "login.least_password_score",
     "web.trusted_proxies",
     "web.max_connections",
     "web.max_connections_per_address",
@@ -100,6 +103,7 @@ impl Reloader {
         self.engine.remote().set_lost_after(convert::for_ever(limits.runner_lost_after));
         self.engine.rates().set(convert::rates(&new));
         self.engine.logins().set_rules(convert::logins(&new));
+        self.engine.identity().set_settings(&convert::identity(&new));
         self.gate.set_settings(convert::web(&new.web));
         logging::set_level(new.log.level);
         for note in loaded.notes {

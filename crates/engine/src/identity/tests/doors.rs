@@ -90,6 +90,21 @@ async fn a_key_is_enough_unless_it_is_not_to_be() {
     let verdict = strict.code(&mut asked, &code_of(&secret, &house.clock), &peer()).await;
     let Verdict::Accepted(alice) = verdict else { panic!("{verdict:?}") };
     assert_eq!((alice.how, alice.fingerprint.as_deref()), (How::Key, Some(fingerprint)));
+    // It may be wanted from now on only.
+    house.identity.set_settings(&Settings { ssh_key_needs_totp: true, ..cheap() });
+    half(house.identity.public_key("alice", fingerprint, &peer()).await);
+}
+
+#[tokio::test]
+async fn what_is_wanted_of_new_passwords_may_change() {
+    let house = House::new().await;
+    let guessable = "aaaaaaaaaaaaaaaaaaaaaaab";
+    let accounts = house.identity.accounts();
+    let by_rule =
+        async || accounts.set_password("alice", Some(guessable), Actor::local(0)).await.is_ok();
+    assert!(!by_rule().await);
+    house.identity.set_settings(&Settings { policy: Policy::new(&[], 0), ..cheap() });
+    assert!(by_rule().await, "for those as well who were there before");
 }
 
 #[tokio::test]

@@ -41,6 +41,13 @@ fn what_can_change_does_and_what_cannot_is_named() {
     let told = reload(&changed.replace("grace = \"9s\"", "grace = \"soon\""));
     assert_eq!(told["refused"], true, "{told}");
     assert!(told["why"].as_str().is_some_and(|why| why.contains("limits.grace")), "{told}");
+    let keys = ["login.least_password_score", "login.ssh_key_needs_totp"];
+    let more = "\n[login]\nleast_password_score = 3\nssh_key_needs_totp = true\n";
+    let told = reload(&format!("{before}{more}"));
+    for key in keys {
+        let applied = told["applied"].as_array().expect("a list");
+        assert!(applied.contains(&json!(key)), "{told}");
+    }
     let told = reload(&before);
     assert_eq!(told["waiting"], json!([]), "{told}");
     first.kill();
