@@ -2,6 +2,7 @@
 
 mod recordings;
 
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs;
@@ -22,11 +23,13 @@ use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Entry;
 use sojourn_core::ids::SessionId;
+use sojourn_core::ids::is_named_by;
 use sojourn_engine::audit::Finding;
 use sojourn_engine::audit::Findings;
 use sojourn_engine::audit::verify as verify_log;
 use sojourn_shim::state::State;
 
+use super::session;
 use crate::cli::Common;
 use crate::cli::Verify;
 use crate::data_dir::DataDir;
@@ -41,13 +44,16 @@ use recordings::Recordings;
 const LONGEST_FILE: u64 = 4 << 20;
 
 pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
+    for typed in &options.sessions {
+        session::path(typed)?;
+    }
     let data = super::data_dir(common)?;
     // Both with the rights of whoever calls: the file is theirs, and states of sessions are root's.
     let kept = options.checkpoint.as_deref().map(Kept::read).transpose()?;
     let live = Live::look(&data);
     data.become_owner()?;
 
-    let checked = || -> Result<(Findings, Recordings), Failure> {
+    let checked = || -> Result<(Findings, Recordings, Ends), Failure> {
         let mut ends = Ends::default();
         let log =
             verify_log(data.path(), kept.as_ref().map(Kept::path), &mut |entry| ends.see(entry))
@@ -55,12 +61,16 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
         let wanted = options.sessions.as_slice();
         let recordings = Recordings::check(&data.recordings(), wanted, &live, &ends)
             .map_err(|error| Failure::at(&data.recordings(), error))?;
-        Ok((log, recordings))
+        Ok((log, recordings, ends))
     };
-    let (mut log, mut recordings) = checked()?;
+    let (mut log, mut recordings, mut ends) = checked()?;
     if recordings.is_missing {
         // A recording may be removed between the one and the other; its removal is on record first.
-        (log, recordings) = checked()?;
+        (log, recordings, ends) = checked()?;
+    }
+    for typed in &options.sessions {
+        let known = recordings.sessions.iter().chain(&ends.sessions).chain(live.sessions.keys());
+        is_one(typed, known)?;
     }
     for finding in &mut log.findings {
         if let Some(kept) = kept.as_ref().filter(|kept| finding.file == kept.path()) {
@@ -93,6 +103,23 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
         n => Err(Failure::refused(format!(
             "not whole: {n} findings; keep a copy of the data directory"
         ))),
+    }
+}
+
+/// Whether what was typed names one session: that nothing was found in none would say nothing.
+fn is_one<'a>(typed: &str, known: impl Iterator<Item = &'a SessionId>) -> Outcome {
+    let named: BTreeSet<_> = known.filter(|id| is_named_by(&id.0, typed)).collect();
+    match named.len() {
+        1 => Ok(()),
+        0 => Err(Failure::refused(format!(
+            "there is no session {:?} here; \"sojourn session ls\" lists them",
+            output::foreign(typed)
+        ))),
+        _ => {
+            let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+            let named = named.join(", ");
+            Err(Failure::refused(format!("more than one session ends so; name one of {named}")))
+        }
     }
 }
 
@@ -169,11 +196,14 @@ struct Ends {
     sealed: HashMap<SessionId, HashMap<PathBuf, String>>,
     /// Sessions whose recordings were removed.
     removed: HashSet<SessionId>,
+    /// Sessions of which there is anything on record.
+    sessions: HashSet<SessionId>,
 }
 
 impl Ends {
     fn see(&mut self, entry: &Entry) {
         let Some(id) = entry.session_id else { return };
+        self.sessions.insert(id);
         if entry.action == Action::RecordingRemoved.name() {
             self.removed.insert(id);
         }

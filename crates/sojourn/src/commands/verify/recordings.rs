@@ -1,6 +1,7 @@
 //! Whether every recording is what was sealed: by its sidecar, and by the audit log.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::io::BufReader;
@@ -36,6 +37,8 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// What the check of all recordings found.
 #[derive(Default)]
 pub(super) struct Recordings {
+    /// Sessions that they are of.
+    pub(super) sessions: BTreeSet<SessionId>,
     /// Recordings that were read.
     pub(super) files: u64,
     /// What is wrong.
@@ -78,6 +81,7 @@ impl Recordings {
             let shown = Path::new("recordings").join(below);
             for stay in stays(&day, &shown)? {
                 if is_wanted(stay.session) {
+                    found.sessions.insert(stay.session);
                     found.stay(&stay, live, ends);
                 }
                 if told.elapsed() > PROGRESS && io::stderr().is_terminal() {
