@@ -261,7 +261,7 @@ pub(crate) struct NewToken {
     #[arg(long, value_name = "USER", requires = "runner")]
     pub(crate) owner: Option<String>,
     /// For programs of this user
-    #[arg(long, value_name = "NAME", required_unless_present = "runner")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// What it is good for: read, sessions or admin [default: read]
     #[arg(long, value_name = "SCOPE")]

@@ -213,7 +213,14 @@ impl Asked {
         T::Err: std::fmt::Display,
     {
         let parsed = self.get(name).map(str::parse).transpose();
-        parsed.map_err(|error: T::Err| Refused::invalid(name, error))
+        // What a parser of numbers says tells nobody what to write.
+        parsed.map_err(|error: T::Err| match name {
+            "cursor" => Refused::invalid(name, "not next_cursor of a page"),
+            "channel" | "from" | "limit" => {
+                Refused::invalid(name, "not a whole number, or one too large")
+            }
+            _ => Refused::invalid(name, error),
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/api/sessions`: list, show, extend, end one, end many.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,7 +12,10 @@ use sojourn_core::authz::General;
 use sojourn_core::authz::is_user_name;
 use sojourn_core::ids::RunnerId;
 use sojourn_core::scope::Scope;
+use sojourn_engine::extend::ExtendError;
+use sojourn_engine::extend::Extended;
 use sojourn_engine::extend::Extension;
+use sojourn_engine::identity::AccountError;
 use sojourn_engine::listing::EndAll;
 use sojourn_engine::listing::MAX_PAGE;
 use sojourn_engine::listing::SessionQuery;
@@ -81,10 +86,20 @@ pub(crate) fn routes() -> Vec<Route> {
             Access::Scope(Scope::Sessions),
             Activity::Counts,
             extend,
-            Doc::of("extendSession", "Moves a session's deadline later.")
-                .gives::<shapes::ExtendedShape>(202, "The new deadline.")
-                .refuses(&one)
-                .refuses(&[Code::Invalid, Code::UnsupportedMediaType, Code::AuditUnavailable]),
+            Doc::of(
+                "extendSession",
+                "Moves a session's deadline later; nothing happens to one that has ended.",
+            )
+            .gives::<shapes::ExtendedShape>(
+                202,
+                "The new deadline; of one that has ended, its end.",
+            )
+            .refuses(&one)
+            .refuses(&[
+                Code::Invalid,
+                Code::UnsupportedMediaType,
+                Code::AuditUnavailable,
+            ]),
         ),
         Route::post(
             "/api/sessions/end-all",
@@ -182,7 +197,14 @@ async fn extend(
         asker: caller.asker(),
         actor: caller.actor(),
     };
-    let extended = gate.engine().extend(session.id, &extension).await?;
+    let extended = match gate.engine().extend(session.id, &extension).await {
+        // Nothing happens to what is over, or nearly so: it ends when it ended.
+        Err(ExtendError::Over) => {
+            let deadline = session.ended_at.unwrap_or_else(|| gate.engine().clock().wall());
+            Extended { deadline, left: Duration::ZERO }
+        }
+        extended => extended?,
+    };
     let answer = json!({
         "id": session.id,
         "deadline": extended.deadline.to_rfc3339(),
@@ -214,7 +236,14 @@ async fn end_all(
 ) -> Result<(StatusCode, Json<Value>), Refused> {
     fields.only(&["user", "runner", "all", "reason"])?;
     let whose = match (fields.text("user")?, fields.text("runner")?, fields.flag("all")?) {
-        (Some(user), None, false) if is_user_name(user) => EndAll::User(user.to_owned()),
+        (Some(user), None, false) if is_user_name(user) => {
+            // A slip of the pen is not to look as if all had ended. A store that does not answer is no
+            // reason to end nothing.
+            if let Err(AccountError::NoUser(_)) = gate.engine().accounts().get(user).await {
+                return Err(Refused::invalid("user", "there is no such user"));
+            }
+            EndAll::User(user.to_owned())
+        }
         (Some(_), None, false) => return Err(Refused::invalid("user", "not a user's name")),
         (user, Some(runner), false) => EndAll::Runner(runner_of(&gate, user, runner).await?),
         (None, None, true) => EndAll::All,

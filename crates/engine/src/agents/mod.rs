@@ -46,13 +46,16 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::audit::AuditHandle;
 use crate::clock::Clock;
+use crate::door::Refusal;
 use crate::engine::lock;
 use crate::identity::Principal;
+use crate::metrics::HARNESSES;
 use crate::metrics::Metrics;
 use crate::push::Opened;
 use crate::rates::Rates;
 use crate::records::Records;
 use crate::remote::Remote;
+use crate::remote::RunnerView;
 use recording::Recordings;
 use session::Agent;
 
@@ -156,4 +159,16 @@ impl Agents {
             None => Answer::Hidden,
         }
     }
+}
+
+/// Whether a harness is one that is known: to us, or to a runner of theirs.
+fn heard_of(harness: &str, runners: &[RunnerView]) -> Result<(), Refusal> {
+    if HARNESSES.contains(&harness) || runners.iter().any(|runner| runner.has(harness)) {
+        return Ok(());
+    }
+    Err(Refusal::Harness(format!(
+        "no runner of yours has {harness:?}, and it is none of {}; another program is told to its \
+         runner under [runner.harness.NAME]",
+        HARNESSES.join(", ")
+    )))
 }

@@ -225,6 +225,7 @@ impl Agents {
                 (true, false) => Err(Refusal::Harness(lacks(&found, harness))),
             };
         }
+        super::heard_of(harness, &all)?;
         let can: Vec<_> = all.into_iter().filter(|it| it.connected && it.has(harness)).collect();
         let names: Vec<_> = can.iter().map(|runner| runner.name.clone()).collect();
         match <[RunnerView; 1]>::try_from(can) {

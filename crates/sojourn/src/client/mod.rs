@@ -39,6 +39,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Pieces of a recording that are read ahead.
 const AHEAD: usize = 16;
 
+/// What there may be none of, and the command that lists them.
+const LISTED: [(&str, &str); 3] = [
+    ("there is no such session", "session ls"),
+    ("there is no such token", "token ls"),
+    ("there is no such runner", "runners ls"),
+];
+
 /// A way to the gateway.
 pub(crate) struct Client {
     runtime: Runtime,
@@ -214,6 +221,10 @@ impl Target {
                 format!("{error}; SOJOURN_TOKEN was revoked, has expired or is another gateway's")
             }
             "MISDIRECTED" => format!("{error}; SOJOURN_URL has to be the gateway's public_url"),
+            "NOT_FOUND" => match LISTED.iter().find(|(said, _)| *said == error) {
+                Some((_, command)) => format!("{error}; \"sojourn {command}\" lists them"),
+                None => error,
+            },
             _ => error,
         })
     }

@@ -253,6 +253,9 @@ fn removed(gone: &GoneView) -> String {
 fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {
     let body = reason.map(|reason| json!({"reason": reason}));
     let answer: Json = client(common)?.call(Method::DELETE, &path(id)?, body.as_ref())?;
+    if answer["remaining_seconds"].as_f64() == Some(0.0) {
+        return Err(Failure::refused("the session has ended, or is ending; start a new one"));
+    }
     if common.json {
         return output::json(&answer);
     }

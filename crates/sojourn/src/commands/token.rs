@@ -26,6 +26,10 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
 
 /// The token goes alone to standard output, so that it can go into a file; the rest is said beside.
 fn create(common: &Common, client: &Client, new: &NewToken) -> Outcome {
+    if new.user.is_none() && new.runner.is_none() {
+        let line = "say what it is for: --user NAME for programs of theirs, or --runner NAME";
+        return Err(Failure::Usage(line.to_owned()));
+    }
     let owner = match new.user.as_ref().or(new.owner.as_ref()) {
         Some(name) => name.clone(),
         None => only_user(client)?,

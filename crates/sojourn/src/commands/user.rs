@@ -130,7 +130,12 @@ fn read_key(path: &Path) -> Result<String, Failure> {
 
 impl From<AccountError> for Failure {
     fn from(error: AccountError) -> Self {
-        Self::caused(&error)
+        match &error {
+            AccountError::NoUser(_) => {
+                Self::refused(format!("{error}; \"sojourn user ls\" lists them"))
+            }
+            _ => Self::caused(&error),
+        }
     }
 }
 

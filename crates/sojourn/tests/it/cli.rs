@@ -214,3 +214,22 @@ fn an_audit_log_is_searched_and_held_against_what_was_kept() {
     assert_eq!(status.code(), Some(1));
     assert!(out.contains("cut off"), "{out}");
 }
+
+#[test]
+fn what_there_is_none_of_is_said_with_what_lists_it() {
+    let gateway = gateway(&Options::default());
+    for (arguments, status, line) in [
+        (&["verify", "00000000"][..], 1, "there is no session \"00000000\" here"),
+        (&["verify", "000"], 2, "\"000\" is not an id"),
+        (&["session", "show", "00000000"], 1, "\"sojourn session ls\" lists them"),
+        (&["session", "end-all", "--user", "nobody"], 1, "there is no such user"),
+        (&["user", "disable", "nobody"], 1, "\"sojourn user ls\" lists them"),
+        (&["token", "revoke", "00000000"], 1, "\"sojourn token ls\" lists them"),
+        (&["token", "create"], 2, "--user NAME for programs of theirs, or --runner NAME"),
+    ] {
+        let (found, out, err) = gateway.try_cli(arguments, "");
+        let found = found.code().unwrap_or_default();
+        assert_eq!((found, out.as_str()), (status, ""), "{arguments:?}: {err}");
+        assert!(err.contains(line) && err.lines().count() == 1, "{arguments:?}: {err}");
+    }
+}

@@ -94,6 +94,7 @@ fn what_cannot_be_extended_says_why() {
         let session = gateway.sessions().into_iter().find(|session| session["id"] == id.as_str());
         (session?["status"] == "ended").then_some(())
     });
+    assert!(refused(&gateway, &[&id, "1h"]).contains("has ended"));
     let files = crate::files_below(&gateway.data().join("recordings"));
     let sidecar = files.iter().find(|file| file.ends_with(format!("{id}.json"))).unwrap();
     let sidecar: serde_json::Value =

@@ -14,6 +14,9 @@ use sojourn_testkit::PATIENCE;
 use sojourn_testkit::Socket;
 use sojourn_testkit::until;
 
+use crate::detach::at_terminal;
+use crate::detach::detached;
+use crate::detach::drop_client;
 use crate::gateway;
 
 const PASSWORD: &str = "seven wet ropes around 31 bollards";
@@ -145,19 +148,25 @@ impl Far {
                 (&json!("shell"), &json!("~/src"))
             );
             assert_eq!(told["body"]["size"]["cols"], 100);
-            let id = told["session"].as_str().expect("an id").to_owned();
-            let mut session = Session { id, seq: 0, printed: Vec::new() };
-            for state in ["begun", "done"] {
-                let step = json!({"type": "step", "step": "program", "state": state});
-                self.tell(&mut session, &step);
-            }
-            self.tell(&mut session, &json!({"type": "started"}));
+            let session = self.run(&told);
             let answer = asked.join().expect("an answer");
             let made = answer.expect(201);
             assert_eq!(made["session_id"], session.id.as_str(), "{}", gateway.log());
             self.wait_for_ack(&session, 3);
             session
         })
+    }
+
+    /// Says that what it was told to start runs.
+    fn run(&mut self, told: &Value) -> Session {
+        let id = told["session"].as_str().expect("an id").to_owned();
+        let mut session = Session { id, seq: 0, printed: Vec::new() };
+        for state in ["begun", "done"] {
+            let step = json!({"type": "step", "step": "program", "state": state});
+            self.tell(&mut session, &step);
+        }
+        self.tell(&mut session, &json!({"type": "started"}));
+        session
     }
 
     fn end(&mut self, session: &mut Session) {
@@ -214,8 +223,49 @@ fn a_terminal_on_a_runner_is_typed_into_and_watched_like_any_other() {
         line["action"] == "session_ended" && line["session_id"] == session.id.as_str()
     });
     assert_eq!(line["details"]["bytes"], session.printed.len());
+    let extend = format!("/api/sessions/{}/extend", session.id);
+    let extended = mia.post(&extend, &json!({"seconds": 60})).expect(202);
+    assert_eq!(extended["remaining_seconds"], 0, "nothing happens");
     let runners = mia.get("/api/runners").expect(200);
     assert_eq!(runners["items"][0]["sessions"], 0, "its slot is back");
+    gateway.cli(&["verify", &session.id]);
+}
+
+#[test]
+fn a_terminal_on_a_runner_is_had_by_ssh_too() {
+    let gateway = gateway(&Options::default());
+    let made = gateway.cli(&["token", "create", "--runner", "laptop", "--owner", "alice"]);
+    let mut far = Far::connect(&gateway, made.trim(), None);
+    let exec = gateway.alice().user("alice+laptop:").run("true");
+    assert_eq!(exec.code, 75);
+    assert!(exec.err.contains("ssh -t alice+laptop:@"), "{}", exec.err);
+    let other = at_terminal(&gateway.alice(), "alice+desktop:", (80, 24));
+    other.expect("you have no runner \"desktop\"");
+    assert_eq!(other.finish(PATIENCE).code, 75);
+    let mut ssh = at_terminal(&gateway.alice(), "alice+laptop:", (100, 30));
+    let told = far.command("start");
+    assert_eq!(
+        (&told["body"]["harness"], &told["body"]["size"]["cols"]),
+        (&json!("shell"), &json!(100))
+    );
+    let mut session = far.run(&told);
+    far.print(&mut session, b"box $ ");
+    ssh.expect("box $ ");
+    ssh.write(b"make\r");
+    far.typed("make\r");
+    drop_client(&ssh);
+    assert_eq!(detached(&gateway), session.id, "it waits, as a terminal here does");
+    let back = at_terminal(&gateway.alice(), "alice+@", (100, 30));
+    back.expect("box $ ");
+    far.end(&mut session);
+    assert_eq!(back.finish(PATIENCE).code, 7);
+    let line = gateway.wait_for_audit("its start", |line| {
+        line["action"] == "session_started" && line["session_id"] == session.id.as_str()
+    });
+    assert_eq!(
+        (&line["actor"]["type"], &line["details"]["runner"]),
+        (&json!("ssh"), &json!("laptop"))
+    );
     gateway.cli(&["verify", &session.id]);
 }
 
