@@ -45,9 +45,9 @@ pub(super) fn origin(address: IpAddr) -> String {
 
 /// How long whoever these are counted for has to wait; none: they may try now.
 pub(super) fn wait(failures: &Failures, now: Wall) -> Option<Duration> {
-    // A clock that was set back must not lock anybody out.
-    let wait = since(failures.until, now).min(LONGEST_WAIT);
-    Some(wait).filter(|wait| !wait.is_zero())
+    // Longer than was ever asked for: the clock was set back, which must not lock anybody out.
+    let wait = since(failures.until, now);
+    Some(wait).filter(|wait| !wait.is_zero() && *wait <= penalty(failures.count))
 }
 
 /// How long an address has to wait from which these came.
@@ -91,12 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_over_on_the_microsecond_and_never_longer_than_an_hour() {
-        let until = |until| Failures { until, ..Failures::default() };
-        assert_eq!(wait(&until(NOON), NOON), None);
-        assert_eq!(wait(&until(Wall(NOON.0 + 1)), NOON), Some(Duration::from_micros(1)));
+    fn a_wait_is_over_on_the_microsecond_and_nobody_waits_for_a_clock_that_was_set_back() {
+        let until = |count, until| Failures { count, until, ..Failures::default() };
+        assert_eq!(wait(&until(6, NOON), NOON), None);
+        assert_eq!(wait(&until(6, Wall(NOON.0 + 1)), NOON), Some(Duration::from_micros(1)));
+        assert_eq!(wait(&until(6, NOON.after(FIRST_WAIT)), NOON), Some(FIRST_WAIT));
         let far = NOON.after(Duration::from_secs(86_400));
-        assert_eq!(wait(&until(far), NOON), Some(LONGEST_WAIT), "the clock was set back");
+        assert_eq!(wait(&until(6, far), NOON), None);
+        assert_eq!(wait(&until(1, Wall(NOON.0 + 1)), NOON), None, "five are free");
     }
 
     #[test]
