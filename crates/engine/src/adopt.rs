@@ -91,7 +91,7 @@ impl Engine {
 
     /// Every session the runner holds: no more than it has ranges of user ids, and those that ended
     /// since a gateway last listened.
-    async fn held(&self) -> Result<Vec<Held>, RunnerError> {
+    pub(crate) async fn held(&self) -> Result<Vec<Held>, RunnerError> {
         let mut held: Vec<Held> = Vec::new();
         loop {
             let after = held.last().map(|last| last.session);
@@ -114,13 +114,18 @@ impl Engine {
         if self.session(id).is_some() {
             return true;
         }
-        let kept = self.inner.records.store().session(id).await.ok().flatten();
+        let read = self.inner.records.store().session(id).await;
+        // Nobody was told of it, and nobody would ever come back to it.
+        let is_nobodys = matches!(read, Ok(None)) && held.about.door == Door::Web.name();
+        let kept = read.ok().flatten();
         let policy =
             self.inner.profiles.get(&held.profile).or_else(|| self.inner.profiles.get(DEFAULT));
         if let (None, Some(policy)) = (&kept, &policy) {
             self.inner.records.found(held, &policy.limits).await;
         }
-        if held.ended.is_none()
+        if is_nobodys && held.ended.is_none() {
+            self.inner.kill(id).await;
+        } else if held.ended.is_none()
             && let Some(policy) = policy
             && let Ok((Reply::Attached, Some(fd))) =
                 self.inner.runner.ask(Request::Attach { session: id }).await

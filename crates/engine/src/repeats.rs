@@ -8,6 +8,7 @@
 //! digest of the caller's key, and the answer sealed with that key. Whoever reads the database has
 //! neither.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use data_encoding::BASE64URL_NOPAD;
 use data_encoding::HEXLOWER;
 use sha2::Digest;
 use sha2::Sha256;
+use sojourn_core::ids::SessionId;
 use sojourn_store::Asked;
 use sojourn_store::MAX_ANSWER;
 use sojourn_store::Store;
@@ -51,6 +53,15 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+/// A session that was started and not answered for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// What runs in it.
+    pub harness: String,
+}
+
 /// What comes of a request with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repeat {
@@ -58,12 +69,24 @@ pub enum Repeat {
     First(Reply),
     /// It was done before, with this answer.
     Again(Reply),
+    /// It was done by the gateway before this one, which was not there to answer: it started this session.
+    Made(Session),
     /// It is being done.
     InFlight,
     /// The key was used for another request.
     Mismatch,
     /// The work broke off without an answer.
     Broken,
+}
+
+tokio::task_local! {
+    /// The session that a request with a key starts, if it starts one: its id is on record before it.
+    static PLANNED: Cell<Option<SessionId>>;
+}
+
+/// The id of a session that is about to be started.
+pub(crate) fn session_id() -> SessionId {
+    PLANNED.try_with(Cell::take).ok().flatten().unwrap_or_else(SessionId::new)
 }
 
 /// Requests with their answers. Cheap to clone.
@@ -99,19 +122,24 @@ impl Repeats {
         F: Future<Output = Reply> + Send + 'static,
     {
         let seal = Seal { key: key.to_owned(), owner: owner.to_owned(), digest: digest(request) };
-        let key = seal.name();
-        match self.store.begin_request(owner, &key, &seal.digest, self.clock.wall()).await? {
+        let (key, session, now) = (seal.name(), SessionId::new(), self.clock.wall());
+        match self.store.begin_request(owner, &key, &seal.digest, session, now).await? {
             Asked::InFlight => return Ok(Repeat::InFlight),
             Asked::Mismatch => return Ok(Repeat::Mismatch),
             Asked::Done { status, body } => {
                 let body = seal.open(&body).ok_or(StoreError::Impossible("answer"))?;
                 return Ok(Repeat::Again(Reply { status, body }));
             }
+            Asked::Made(id) => {
+                let kept = self.store.session(id).await?;
+                let harness = kept.ok_or(StoreError::Impossible("session"))?.new.harness;
+                return Ok(Repeat::Made(Session { id, harness }));
+            }
             Asked::Fresh => {}
         }
         let (store, owner) = (self.store.clone(), owner.to_owned());
         let done = tokio::spawn(async move {
-            let reply = work.await;
+            let reply = PLANNED.scope(Cell::new(Some(session)), work).await;
             let sealed = seal.close(&reply.body).filter(|_| reply.status < REFUSED);
             let kept = match sealed {
                 Some(body) => store.finish_request(&owner, &key, reply.status, &body).await,
@@ -180,15 +208,19 @@ fn digest(request: &[&[u8]]) -> String {
 }
 
 impl Engine {
-    /// Forgets, until the gateway goes down, what nobody may ask for any more; first what the gateway
-    /// before this one began and did not finish.
-    pub async fn keep_house(&self) {
-        let (store, clock) = (self.inner.records.store(), self.clock());
-        match store.drop_unanswered_requests().await {
+    /// Forgets what the gateway before this one began and did not finish, but for sessions that it had
+    /// started: whoever asks again gets those. To be called once, before any door is open.
+    pub async fn settle_requests(&self) {
+        match self.inner.records.store().drop_unanswered_requests().await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(count, "requests were left unanswered by the last gateway"),
             Err(error) => tracing::warn!(%error, "unanswered requests are not forgotten"),
         }
+    }
+
+    /// Forgets, until the gateway goes down, what nobody may ask for any more.
+    pub async fn keep_house(&self) {
+        let (store, clock) = (self.inner.records.store(), self.clock());
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use sojourn_core::ids::SessionId;
 use sojourn_core::time::Wall;
 
 use crate::Store;
@@ -24,6 +25,8 @@ pub const MAX_REQUESTS: usize = 10_000;
 
 /// How long an answer is kept.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The status of a request that was not answered, and whose session is on record.
+const MADE: u64 = 0;
 /// The longest owner and digest.
 const LONGEST_NAME: usize = 128;
 
@@ -41,6 +44,9 @@ pub enum Asked {
         /// The body.
         body: String,
     },
+    /// The gateway before this one began to work on it and was not there to answer. This session it
+    /// had started.
+    Made(SessionId),
     /// The key was used for another request.
     Mismatch,
 }
@@ -54,13 +60,15 @@ impl fmt::Debug for Asked {
             Self::Done { status, .. } => {
                 f.debug_struct("Done").field("status", status).finish_non_exhaustive()
             }
+            Self::Made(session) => f.debug_tuple("Made").field(session).finish(),
             Self::Mismatch => f.write_str("Mismatch"),
         }
     }
 }
 
 impl Store {
-    /// A request comes with a key. Of many at the same moment one is [`Asked::Fresh`].
+    /// A request comes with a key. Of many at the same moment one is [`Asked::Fresh`]. If it starts a
+    /// session, that is to be this one.
     ///
     /// # Errors
     /// When the key is too long, or its owner has used too many in a day.
@@ -69,6 +77,7 @@ impl Store {
         owner: &str,
         key: &str,
         request_hash: &str,
+        session: SessionId,
         now: Wall,
     ) -> Result<Asked, StoreError> {
         bounded("the idempotency key", key, MAX_REQUEST_KEY)?;
@@ -77,7 +86,7 @@ impl Store {
         let mut change = self.change().await?;
         let old = now.before(KEPT_FOR);
         change.tx.run(sql::PURGE_REQUEST, args![owner, key, old.0]).await?;
-        let args = args![owner, key, request_hash, now.0];
+        let args = args![owner, key, request_hash, now.0, session.to_string()];
         if change.tx.run(sql::BEGIN_REQUEST, args).await? > 0 {
             let kept = change.tx.one(sql::COUNT_REQUESTS, args![owner, old.0]).await?;
             if counted(kept)? > MAX_REQUESTS {
@@ -95,6 +104,9 @@ impl Store {
             return Ok(Asked::Mismatch);
         }
         Ok(match (known.size("status")?, known.maybe_text("body")?) {
+            (Some(MADE), Some(body)) => {
+                Asked::Made(body.parse().map_err(|_| StoreError::Impossible("session"))?)
+            }
             (Some(status), Some(body)) => {
                 let status = status.try_into().map_err(|_| StoreError::Impossible("status"))?;
                 Asked::Done { status, body }
@@ -133,12 +145,14 @@ impl Store {
         change.commit().await
     }
 
-    /// Nobody works on what was asked of the gateway before this one. Returns how many there were.
+    /// Nobody works on what was asked of the gateway before this one. What had made a session stays known.
+    /// Returns how many there were that had not.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn drop_unanswered_requests(&self) -> Result<u64, StoreError> {
         let mut change = self.change().await?;
+        change.tx.run(sql::KEEP_MADE, args![]).await?;
         let dropped = change.tx.run(sql::DROP_UNANSWERED, args![]).await?;
         change.commit().await?;
         Ok(dropped)

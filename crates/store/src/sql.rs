@@ -137,14 +137,18 @@ statements! {
         WHERE id = $1 AND runner IS NOT NULL AND revoked_at IS NULL";
 
     COUNT_REQUESTS = "SELECT COUNT(*) AS n FROM idempotency WHERE owner = $1 AND created_at > $2";
-    BEGIN_REQUEST = "INSERT INTO idempotency (owner, request_key, request_hash, created_at)
-        VALUES ($1, $2, $3, $4) ON CONFLICT (owner, request_key) DO NOTHING";
+    BEGIN_REQUEST = "INSERT INTO idempotency (owner, request_key, request_hash, created_at, body)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (owner, request_key) DO NOTHING";
     REQUEST = "SELECT request_hash, status, body FROM idempotency
         WHERE owner = $1 AND request_key = $2";
     FINISH_REQUEST = "UPDATE idempotency SET status = $3, body = $4
         WHERE owner = $1 AND request_key = $2 AND status IS NULL";
     DROP_REQUEST = "DELETE FROM idempotency
         WHERE owner = $1 AND request_key = $2 AND status IS NULL";
+    KEEP_MADE = "UPDATE idempotency SET status = 0 WHERE status IS NULL AND EXISTS (
+        SELECT 1 FROM sessions WHERE sessions.id = idempotency.body AND (
+            sessions.user_id = idempotency.owner
+            OR (sessions.user_id IS NULL AND idempotency.owner LIKE 'local:%')))";
     DROP_UNANSWERED = "DELETE FROM idempotency WHERE status IS NULL";
     PURGE_REQUEST = "DELETE FROM idempotency
         WHERE owner = $1 AND request_key = $2 AND created_at <= $3";

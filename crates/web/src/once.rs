@@ -25,6 +25,7 @@ use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::Who;
 use crate::openapi::JSON;
+use crate::starting;
 
 /// The header.
 pub(crate) const HEADER: &str = "Idempotency-Key";
@@ -85,6 +86,11 @@ async fn keyed(
             Ok(Response::from_parts(parts, Body::from(reply.body)))
         }
         Ok(Repeat::Again(reply)) => Ok(again(reply)),
+        Ok(Repeat::Made(session)) => {
+            let mut response = starting::answer(session.id, session.harness).into_response();
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(response)
+        }
         Ok(Repeat::InFlight) => {
             Err(Refused::Conflict("this is being done; ask again in a moment".to_owned()))
         }

@@ -102,7 +102,7 @@ struct LowerLimits {
 
 /// A session that starts.
 #[derive(Serialize, ToSchema)]
-struct Started {
+pub(crate) struct Started {
     #[schema(value_type = String, format = "uuid")]
     session_id: SessionId,
     #[schema(value_type = String)]
@@ -178,14 +178,18 @@ async fn start(
     match started {
         Ok(session_id) => {
             drop(admitted);
-            let started = Started { session_id, status: Status::Starting, harness };
-            Ok((StatusCode::CREATED, Json(started)))
+            Ok(answer(session_id, harness))
         }
         Err(refusal) => {
             admitted.give_back();
             Err(refusal.into())
         }
     }
+}
+
+/// What is said of a session that was started.
+pub(crate) fn answer(session_id: SessionId, harness: String) -> (StatusCode, Json<Started>) {
+    (StatusCode::CREATED, Json(Started { session_id, status: Status::Starting, harness }))
 }
 
 /// Every field there is.

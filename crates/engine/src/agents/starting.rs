@@ -45,6 +45,7 @@ use crate::metrics::Meter;
 use crate::profiles::DEFAULT;
 use crate::remote::NoSlot;
 use crate::remote::RunnerView;
+use crate::repeats;
 use crate::view::LimitsView;
 use crate::visiting::Person;
 
@@ -128,7 +129,7 @@ impl Engine {
         let runner = inner.agents.runner_for(&principal, &wish).await?;
         let here = inner.admission.take(Some(principal.id));
         let here = here.map_err(|full| self.naming(full, &principal))?;
-        let id = SessionId::new();
+        let id = repeats::session_id();
         let there = inner.remote.take_slot(runner.id, id).map_err(no_slot)?;
         let slots = Slots { _here: here, _there: there };
         let agent = inner.agents.begin(person, &principal, wish, (id, limits, runner), slots);

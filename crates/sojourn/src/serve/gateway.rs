@@ -127,6 +127,7 @@ async fn serve(
     let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let running = async {
         take_up(engine).await?;
+        engine.settle_requests().await;
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
         first_admin::welcome(&listening, admin);

@@ -53,6 +53,7 @@ use crate::profiles::DEFAULT;
 use crate::records;
 use crate::remote::NoSlot;
 use crate::remote::RunnerView;
+use crate::repeats;
 use crate::screens;
 use crate::seqpacket::SeqPacket;
 use crate::session::Session;
@@ -205,7 +206,7 @@ impl Engine {
         let runner = self.runner_of(&principal, &wish.runner).await?;
         let here = inner.admission.take(Some(principal.id));
         let here = here.map_err(|full| self.naming(full, &principal))?;
-        let id = SessionId::new();
+        let id = repeats::session_id();
         let slot = inner.remote.take_slot(runner.id, id).map_err(no_slot)?;
         stay.on = Some(OnRunner {
             runner: runner.id.to_string(),
