@@ -424,6 +424,10 @@ impl Engine {
             let _stuck = tokio::time::timeout(LAST_WORDS, kill).await;
         }
         inner.remote.shut_down();
+        // One that is not there leaves its sessions without being told.
+        if leave && !inner.runner.is_there() {
+            return;
+        }
         let told = inner.runner.ask(Request::Shutdown { leave });
         let _stuck = tokio::time::timeout(LAST_WORDS, told).await;
     }

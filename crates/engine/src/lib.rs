@@ -64,6 +64,7 @@ mod roster;
 mod screens;
 mod seqpacket;
 mod standing;
+mod unheld;
 mod words;
 
 pub use engine::Engine;

@@ -39,6 +39,7 @@ use crate::metrics::Meter;
 use crate::profiles::DEFAULT;
 use crate::profiles::ProfilePolicy;
 use crate::records;
+use crate::repeats;
 use crate::roster::Guest;
 use crate::roster::Roster;
 use crate::runner_link::RunnerError;
@@ -46,6 +47,7 @@ use crate::seqpacket::SeqPacket;
 use crate::session::Progress;
 use crate::session::Session;
 use crate::session::Shared;
+use crate::unheld::Unheld;
 use crate::watching::News;
 
 /// How many things may be on their way to a session's task.
@@ -112,7 +114,7 @@ impl Engine {
                 (policy, inner.admission.take(None)?.with(Some(place)))
             }
         };
-        let id = SessionId::new();
+        let id = repeats::session_id();
         let open = Request::Open(Box::new(Open {
             session: id,
             profile: name.to_owned(),
@@ -122,9 +124,18 @@ impl Engine {
         }));
         let failed =
             |stage: Stage, message: String| Refusal::Sandbox { stage: stage.name(), message };
-        let (sandbox, warm, fd) = match inner.runner.ask(open).await {
+        let (asking, unheld) = (inner.clone(), Unheld::new(inner.clone(), id));
+        // A task of its own: whoever wants the session may give up, and then it is given up, too.
+        let asked_for =
+            inner.tasks.spawn(async move { (asking.runner.ask(open).await, unheld) }).await;
+        let (answer, unheld) =
+            asked_for.map_err(|error| failed(Stage::Runner, error.to_string()))?;
+        let (sandbox, warm, fd) = match answer {
             Ok((Reply::Opened { sandbox, warm, .. }, Some(fd))) => (sandbox, warm, fd),
-            Ok((Reply::Failed { stage, message }, _)) => return Err(failed(stage, message)),
+            Ok((Reply::Failed { stage, message }, _)) => {
+                unheld.settled();
+                return Err(failed(stage, message));
+            }
             Ok((other, _)) => {
                 return Err(failed(Stage::Runner, format!("unexpected answer {other:?}")));
             }
@@ -154,6 +165,7 @@ impl Engine {
             remote: None,
         };
         let session = inner.hold(arrival, fd, is_recorded).await?;
+        unheld.settled();
         let record = inner.clone();
         let stay = stay.clone();
         let limits = policy.limits_at(stay.door).lowered(&stay.lower);

@@ -1,8 +1,12 @@
 //! Sessions on record: each step of a session's life goes into the store, the audit log and the log,
 //! in the same words.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +19,7 @@ use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
 use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
+use sojourn_core::time::Wall;
 use sojourn_core::wire::runner::Held;
 use sojourn_core::wire::shim::Summary;
 use sojourn_store::NewSession;
@@ -42,13 +47,20 @@ pub struct Records {
     store: Store,
     audit: AuditHandle,
     clock: Arc<dyn Clock>,
+    owed: Arc<Mutex<HashMap<SessionId, Arc<Begun>>>>,
+}
+
+/// A start that the store did not keep. It goes on record with the end, if anything ran.
+struct Begun {
+    new: NewSession,
+    event: Event,
 }
 
 impl Records {
     /// Keeps records in `store` and `audit`.
     #[must_use]
     pub fn new(store: Store, audit: AuditHandle, clock: Arc<dyn Clock>) -> Self {
-        Self { store, audit, clock }
+        Self { store, audit, clock, owed: Arc::default() }
     }
 
     /// The audit log behind it.
@@ -106,7 +118,11 @@ impl Records {
             self.store.add_session(&new).await?;
             self.store.start_session(id, now, &event).await
         };
-        kept.await.map_err(|error| self.store_failed("a session's start", &error))?;
+        if let Err(error) = kept.await {
+            // Its program may run meanwhile, and be recorded.
+            self.owe(new, event);
+            return Err(self.store_failed("a session's start", &error));
+        }
         self.audit.settled().await.map_err(|_| Refusal::Audit)
     }
 
@@ -213,16 +229,11 @@ impl Records {
     /// The same once more, where it could not be kept.
     pub(crate) async fn keep_end(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
         let id = summary.session;
-        if let Some(at) = summary.started_at {
-            // Nothing happens where that is known. It is not where the store failed just then, or the
-            // gateway was killed.
-            let begun = Event::new(self.clock.wall(), Action::SessionStarted, Actor::SYSTEM)
-                .session(id)
-                .detail("found_at_end", true);
-            if let Err(error) = self.store.start_session(id, at, &begun).await {
-                self.store_failed("a session's start", &error);
-                return false;
-            }
+        if let Some(at) = summary.started_at
+            && let Err(error) = self.keep_start(id, at).await
+        {
+            self.store_failed("a session's start", &error);
+            return false;
         }
         let recording = summary.recordings.first();
         // So many fit a line of the audit log, many times over.
@@ -256,7 +267,10 @@ impl Records {
             .detail("recordings", recordings);
         match self.store.end_session(id, &end, &event).await {
             // False: it was on record before the gateway was lost, and the runner tells it again.
-            Ok(_) => true,
+            Ok(_) => {
+                self.owed().remove(&id);
+                true
+            }
             Err(error) => {
                 self.store_failed("a session's end", &error);
                 false
@@ -264,31 +278,39 @@ impl Records {
         }
     }
 
+    /// Puts a start on record that is not. Nothing happens where it is; it is not where the store failed
+    /// just then, or the gateway was killed.
+    async fn keep_start(&self, id: SessionId, at: Wall) -> Result<(), StoreError> {
+        let owed = self.owed().get(&id).cloned();
+        let Some(begun) = owed else {
+            let found = Event::new(self.clock.wall(), Action::SessionStarted, Actor::SYSTEM)
+                .session(id)
+                .detail("found_at_end", true);
+            return self.store.start_session(id, at, &found).await.map(drop);
+        };
+        if self.store.session(id).await?.is_none() {
+            match self.store.add_session(&begun.new).await {
+                // What is refused today is refused for ever: the session's end must not wait for it.
+                Err(StoreError::TooMany { .. } | StoreError::TooLong { .. }) => return Ok(()),
+                added => added?,
+            }
+        }
+        self.store.start_session(id, at, &begun.event).await.map(drop)
+    }
+
+    fn owe(&self, new: NewSession, event: Event) {
+        self.owed().insert(new.id, Arc::new(Begun { new, event }));
+    }
+
+    fn owed(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Begun>>> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A session that the runner holds and the store does not know: its gateway was lost between the
     /// two. It is on record from now on.
     pub(crate) async fn found(&self, held: &Held, limits: &Limits) {
         let now = self.clock.wall();
-        let new = NewSession {
-            id: held.session,
-            user: None,
-            user_name: Some(held.about.user.clone()).filter(|name| !name.is_empty()),
-            door: held.about.door.clone(),
-            harness: SHELL.to_owned(),
-            profile: held.profile.clone(),
-            cwd: None,
-            why: None,
-            labels: std::collections::BTreeMap::new(),
-            limits: limits.clone(),
-            peer: Some(held.about.peer.clone()),
-            client: Some(held.about.client.clone()),
-            auth_method: None,
-            auth_key: None,
-            auth_epoch: None,
-            login: None,
-            token: None,
-            created_at: held.about.connected_at,
-            remote: None,
-        };
+        let new = found(held, limits);
         let event = Event::new(now, Action::SessionStarted, Actor::SYSTEM)
             .session(held.session)
             .detail("profile", held.profile.clone())
@@ -305,6 +327,31 @@ impl Records {
     fn store_failed(&self, what: &str, error: &StoreError) -> Refusal {
         tracing::error!(%error, "the store did not keep {what}");
         Refusal::Store
+    }
+}
+
+/// What is kept of a session that the runner holds and the store does not know.
+fn found(held: &Held, limits: &Limits) -> NewSession {
+    NewSession {
+        id: held.session,
+        user: None,
+        user_name: Some(held.about.user.clone()).filter(|name| !name.is_empty()),
+        door: held.about.door.clone(),
+        harness: SHELL.to_owned(),
+        profile: held.profile.clone(),
+        cwd: None,
+        why: None,
+        labels: std::collections::BTreeMap::new(),
+        limits: limits.clone(),
+        peer: Some(held.about.peer.clone()),
+        client: Some(held.about.client.clone()),
+        auth_method: None,
+        auth_key: None,
+        auth_epoch: None,
+        login: None,
+        token: None,
+        created_at: held.about.connected_at,
+        remote: None,
     }
 }
 
@@ -340,5 +387,49 @@ fn actor(stay: &Stay) -> Actor {
             ip_address: Some(address),
             ..Actor::new(ActorKind::Browser)
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit;
+    use crate::clock::ManualClock;
+
+    #[tokio::test]
+    async fn a_start_the_store_did_not_keep_is_on_record_with_the_end() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+        let options = audit::AuditOptions {
+            data_dir: dir.path().to_owned(),
+            on_failure: audit::OnFailure::Refuse,
+        };
+        let (log, _writer) = audit::start(&options, store.clone(), clock.clone()).await.unwrap();
+        let records = Records::new(store.clone(), log, clock.clone());
+        let about = sojourn_core::wire::runner::About::default();
+        let held = |session| Held {
+            session,
+            profile: "default".to_owned(),
+            about: about.clone(),
+            ended: None,
+        };
+        let started = |id| Event::new(Wall(1), Action::SessionStarted, Actor::SYSTEM).session(id);
+        let (ran, never_ran) = (SessionId::new(), SessionId::new());
+        for id in [ran, never_ran] {
+            let new = found(&held(id), &Limits::default());
+            records.owe(new, started(id).detail("profile", "default"));
+        }
+        let of = |id| lost(id, EndReason::Failed, clock.as_ref());
+        let summary = Summary { started_at: Some(Wall(2)), ..of(ran) };
+        assert!(records.ended(&summary, None).await && records.keep_end(&summary, None).await);
+        assert!(records.ended(&of(never_ran), None).await);
+        assert!(records.owed().is_empty());
+        let kept = store.session(ran).await.unwrap().unwrap();
+        assert_eq!((kept.started_at, kept.end.unwrap().reason), (Some(Wall(2)), EndReason::Failed));
+        assert!(store.session(never_ran).await.unwrap().is_none(), "nothing ran");
+        let untold = store.untold(10).await.unwrap();
+        let told: Vec<Action> = untold.iter().map(|event| event.action).collect();
+        assert_eq!(told, [Action::SessionStarted, Action::SessionEnded]);
     }
 }

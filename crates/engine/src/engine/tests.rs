@@ -3,6 +3,7 @@
 mod house;
 mod kept_frames;
 mod standing;
+mod unheld;
 
 use std::os::fd::AsFd;
 use std::time::Duration;
