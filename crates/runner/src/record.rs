@@ -44,10 +44,11 @@ pub(crate) struct Opened {
     pub(crate) is_new: bool,
 }
 
-/// Makes a recording, or opens it again, cut to its last whole line.
+/// Makes a recording, or opens it again, cut to its last whole line. To one that is sealed nothing can be
+/// added any more; but its events may come again, where the store did not keep them.
 ///
 /// # Errors
-/// Also when it is sealed: then nothing is added to it any more.
+/// When there is no such place, or the file is damaged.
 pub(crate) fn open(
     dirs: &Directories,
     session: SessionId,
@@ -57,7 +58,16 @@ pub(crate) fn open(
     let name = name(session, channel)?;
     let (day, below) = dirs.day(created)?;
     if is_sealed(&day, session, channel)? {
-        return Err(io::Error::other("this recording is sealed"));
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&day, &name, flags, Mode::empty())?);
+        let found = cast::survey(BufReader::new(&mut file)).map_err(io::Error::other)?.0;
+        return Ok(Opened {
+            file: format!("{below}/{name}"),
+            fd: file.into(),
+            events: found.events,
+            last_us: found.duration_us,
+            is_new: false,
+        });
     }
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(&day, &name, flags, MODE)?);
@@ -198,4 +208,54 @@ fn complete(sidecar: &mut Sidecar, sealing: &Sealing, recording: &str) {
 
 fn text(text: &str) -> String {
     escape_bytes(text.as_bytes(), LONGEST_TEXT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use sojourn_core::end::EndReason;
+    use sojourn_core::limits::Limits;
+    use sojourn_core::wire::runner::About;
+
+    use super::*;
+
+    #[test]
+    fn a_sealed_recording_says_what_is_in_it_and_takes_nothing_more() {
+        let session = SessionId::new();
+        let data = std::env::temp_dir().join(format!("record-{session}"));
+        for directory in ["recordings", "sessions", "images"] {
+            std::fs::create_dir_all(data.join(directory)).unwrap();
+        }
+        let dirs = Directories::open(&data).unwrap();
+        let created = Wall(1_795_345_331_532_000);
+        let opened = open(&dirs, session, 0, created).unwrap();
+        assert!(opened.is_new);
+        let mut file = File::from(opened.fd);
+        file.write_all(b"{\"version\": 2, \"width\": 80, \"height\": 24}\n").unwrap();
+        file.write_all(b"[0.5, \"e\", \"{}\"]\n").unwrap();
+        let sealing = Sealing {
+            session,
+            channel: 0,
+            created,
+            started_at: Some(created),
+            ended_at: created,
+            reason: EndReason::EndedBy,
+            exit: None,
+            by: None,
+            why: None,
+            output_bytes: 0,
+            about: About::default(),
+            profile: String::new(),
+            harness: "fake".to_owned(),
+            limits: Limits::default(),
+        };
+        let facts = seal(&dirs, &sealing).unwrap().unwrap();
+        // The store did not keep it: the same comes again.
+        let again = open(&dirs, session, 0, created).unwrap();
+        assert_eq!((again.events, again.is_new), (1, false));
+        assert!(File::from(again.fd).write_all(b"more").is_err());
+        assert_eq!(seal(&dirs, &sealing).unwrap(), Some(facts));
+        std::fs::remove_dir_all(&data).unwrap();
+    }
 }
