@@ -148,6 +148,10 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// Puts on record, soon, what the door decided by itself.
     fn record(&self, event: Event);
 
+    /// The same, durable when this returns. False when it is not: then what it tells of is not to be
+    /// called done.
+    fn keep(&self, event: Event) -> impl Future<Output = bool> + Send;
+
     /// What time it is.
     fn now(&self) -> Wall;
 }

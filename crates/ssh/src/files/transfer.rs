@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::Digest;
 use sha2::Sha256;
 use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
 use sojourn_core::ids::SessionId;
 use sojourn_engine::door::shown;
 
@@ -26,6 +27,9 @@ const BURST: u32 = 1000;
 
 /// One more a while: a client that does nothing but open and close files writes no more lines.
 const EVERY: Duration = Duration::from_millis(2);
+
+/// What a client is told of a transfer that is not on record: an input or output error.
+const NOT_ON_RECORD: u32 = 5;
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +72,17 @@ impl<G: Gate> Ledger<G> {
         }
     }
 
-    /// A file was closed, and so is on record. Waits where there have been too many.
-    pub(crate) async fn close(&self, mut transfer: Transfer<G>) {
+    /// A file was closed, and so is on record, before anybody is told that it is there. Waits where there
+    /// have been too many. An error number when the record cannot be written.
+    pub(crate) async fn close(&self, mut transfer: Transfer<G>) -> Result<(), u32> {
         self.pace.turn().await;
         transfer.whole = true;
         let kept = match &mut transfer.evidence {
             Some(keeping) => Some(keeping.finish().await),
             None => None,
         };
-        transfer.tell(kept);
+        let line = transfer.line(kept);
+        if self.connection.gate.keep(line).await { Ok(()) } else { Err(NOT_ON_RECORD) }
     }
 
     /// Whether the session is a honeypot's.
@@ -169,7 +175,8 @@ impl<G: Gate> Transfer<G> {
         self.error.get_or_insert_with(|| error_text(errno));
     }
 
-    fn tell(&mut self, kept: Option<Kept>) {
+    /// What the audit log gets of it.
+    fn line(&mut self, kept: Option<Kept>) -> Event {
         self.told = true;
         let direction = match self.direction {
             Direction::In => "in",
@@ -215,14 +222,15 @@ impl<G: Gate> Transfer<G> {
         if let Some(Kept { file, truncated }) = kept {
             event = event.detail("evidence", file).detail("evidence_truncated", truncated);
         }
-        self.connection.gate.record(event);
+        event
     }
 }
 
 impl<G: Gate> Drop for Transfer<G> {
     fn drop(&mut self) {
         if !self.told {
-            self.tell(None);
+            let line = self.line(None);
+            self.connection.gate.record(line);
         }
     }
 }

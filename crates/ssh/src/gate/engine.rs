@@ -104,6 +104,16 @@ impl Gate for Engine {
         self.audit().record_soon(event);
     }
 
+    async fn keep(&self, event: Event) -> bool {
+        let audit = self.audit();
+        if audit.is_degraded() {
+            // It waits for the log, as long as there is a gateway.
+            audit.record_soon(event);
+            return audit.is_writable();
+        }
+        audit.record(event).await.is_ok()
+    }
+
     fn now(&self) -> Wall {
         self.clock().wall()
     }

@@ -122,9 +122,9 @@ impl<'a, G: Gate> Far<'a, G> {
         self.ledger.begin(direction, &join(&self.home, path))
     }
 
-    /// It was closed, and goes on record.
-    pub(super) async fn close(&mut self, transfer: Transfer<G>) {
-        self.ledger.close(transfer).await;
+    /// It was closed, and is on record. An error number when it is not.
+    pub(super) async fn close(&mut self, transfer: Transfer<G>) -> Result<(), u32> {
+        self.ledger.close(transfer).await
     }
 
     /// What a path leads to.

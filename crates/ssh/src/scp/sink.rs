@@ -189,7 +189,7 @@ async fn file<G: Gate>(
     if sent == Response::No {
         transfer.not_whole();
     }
-    far.close(transfer).await;
+    error = far.close(transfer).await.err().or(error);
     match (error, sent) {
         (Some(errno), _) => far.error(path, &error_text(errno)).await,
         (None, _) => far.yes().await,

@@ -199,7 +199,8 @@ async fn file<G: Gate>(far: &mut Far<'_, G>, command: &Command, path: &[u8]) -> 
         if far.response().await? == Response::No {
             transfer.not_whole();
         }
-        far.close(transfer).await;
+        // The client has it, and asks for no more answer.
+        let _not_on_record = far.close(transfer).await;
     }
     let _closed = far.call(&Request::Close(handle)).await?;
     Ok(())

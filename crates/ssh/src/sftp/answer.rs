@@ -119,11 +119,12 @@ impl<G: Gate, O: GateOutput> Answerer<'_, G, O> {
             (Then::Close(handle), answer) => {
                 let closed = lock(self.desk).open.remove(&handle);
                 let both = closed.into_iter().flat_map(|open| [open.read, open.written]);
+                let mut result = answer.map(drop);
                 for transfer in both.flatten() {
                     self.flush().await?;
-                    self.ledger.close(transfer).await;
+                    result = result.and(self.ledger.close(transfer).await);
                 }
-                self.status(id, answer.map(drop));
+                self.status(id, result);
             }
             (Then::Copy(handle), answer) => self.copied(id, handle, answer)?,
             (_, Err(errno)) => self.status(id, Err(errno)),

@@ -282,6 +282,11 @@ impl Gate for TestGate {
         self.inner().events.push(event);
     }
 
+    async fn keep(&self, event: Event) -> bool {
+        self.record(event);
+        true
+    }
+
     fn now(&self) -> Wall {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         Wall(i64::try_from(now.as_micros()).unwrap())
