@@ -1,6 +1,7 @@
 //! Nothing is left: after sessions that ended in every way, after a stop, after a crash.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use sojourn_testkit::Gateway;
@@ -23,6 +24,9 @@ pub(crate) fn traces(gateway: &Gateway, parent: &str) -> Vec<String> {
         let group = hierarchy.path().join(parent);
         left.extend(group.exists().then(|| group.display().to_string()));
     }
+    // With version 2 there is one hierarchy.
+    let group = Path::new("/sys/fs/cgroup").join(parent);
+    left.extend(group.exists().then(|| group.display().to_string()));
     for pid in crate::pids() {
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         left.extend(groups.contains(parent).then(|| format!("{pid} {}", crate::name_of(pid))));

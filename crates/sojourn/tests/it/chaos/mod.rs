@@ -21,6 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use sojourn_testkit::alone;
 use sojourn_testkit::can_make_sandboxes;
 
 use dice::Dice;
@@ -40,6 +41,20 @@ fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Op
     }
 }
 
+/// How much goes on in a round.
+struct Size {
+    /// How many things go wrong.
+    faults: u64,
+    /// How often people do what they do.
+    times: u64,
+    /// Whether all of them come.
+    everybody: bool,
+}
+
+/// A whole round, and one that every run of the tests has time for.
+const WHOLE: Size = Size { faults: 4, times: 2, everybody: true };
+const SMALL: Size = Size { faults: 1, times: 1, everybody: false };
+
 /// What came of a round.
 struct Round {
     breaches: Vec<String>,
@@ -48,13 +63,13 @@ struct Round {
 }
 
 /// One round.
-fn round(seed: u64) -> Round {
+fn round(seed: u64, size: &Size) -> Round {
     let dice = Dice::new(seed);
     let (mut town, street) = town::build(&format!("{seed}x{}", std::process::id()));
-    let faults = faults::of_round(&mut dice.apart(1000));
+    let faults = faults::of_round(&mut dice.apart(1000), size);
     street.ledger.tell(format!("seed {seed}: {faults:?}"));
     std::thread::scope(|scope| {
-        people::come(scope, &street, &dice);
+        people::come(scope, &street, &dice, size);
         faults::happen(&mut town, &street, &mut dice.apart(1001), &faults);
         street.calm.store(true, Ordering::Relaxed);
     });
@@ -68,11 +83,11 @@ fn round(seed: u64) -> Round {
 
 /// One round that has to go well.
 #[track_caller]
-fn goes_well(seed: u64) {
-    if !crate::is_long_run() || !can_make_sandboxes() {
+fn goes_well(test: &str, seed: u64, size: &Size) {
+    if !can_make_sandboxes() || !alone(test) {
         return;
     }
-    let Round { breaches, story, log } = round(seed);
+    let Round { breaches, story, log } = round(seed, size);
     assert!(
         breaches.is_empty(),
         "{}\n--- what happened\n{}\n--- the last gateway\n{log}",
@@ -90,6 +105,9 @@ fn asked(name: &str) -> Option<u64> {
 #[test]
 fn rounds_that_are_asked_for_go_well() {
     let Some(seeds) = asked("SOJOURN_CHAOS_SEEDS").filter(|_| can_make_sandboxes()) else { return };
+    if !alone("chaos::rounds_that_are_asked_for_go_well") {
+        return;
+    }
     let first = asked("SOJOURN_CHAOS_FIRST").unwrap_or(1);
     let to = std::env::var("SOJOURN_CHAOS_LOG").unwrap_or_else(|_| "target/chaos".to_owned());
     let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(to);
@@ -98,7 +116,7 @@ fn rounds_that_are_asked_for_go_well() {
     let mut bad = Vec::new();
     for seed in first..first + seeds {
         let began = Instant::now();
-        let came = std::panic::catch_unwind(|| round(seed)).unwrap_or_else(|why| Round {
+        let came = std::panic::catch_unwind(|| round(seed, &WHOLE)).unwrap_or_else(|why| Round {
             breaches: vec![format!("it broke off: {:?}", why.downcast_ref::<String>())],
             story: Vec::new(),
             log: String::new(),
@@ -119,22 +137,31 @@ fn rounds_that_are_asked_for_go_well() {
     assert!(bad.is_empty(), "seeds {bad:?}: see {}", to.display());
 }
 
-/// Rounds that are part of the long run of the tests, chosen so that each kind of thing goes wrong in one.
+/// Rounds, chosen so that each kind of thing goes wrong in one. Whole ones are part of the long run.
 macro_rules! rounds {
-    ($($name:ident: $seed:expr,)*) => {
+    ($($name:ident: $seed:expr, $size:expr;)*) => {
         $(
             #[test]
             fn $name() {
-                goes_well($seed);
+                if $size.everybody && !crate::is_long_run() {
+                    return;
+                }
+                goes_well(concat!("chaos::", stringify!($name)), $seed, &$size);
             }
         )*
     };
 }
 
 rounds! {
-    a_round_with_a_full_disk_goes_well: 11,
-    a_round_with_cuts_and_failing_syncs_goes_well: 15,
-    a_round_with_killed_gateways_goes_well: 22,
-    a_round_with_killed_parts_goes_well: 38,
-    a_round_past_limits_goes_well: 6,
+    a_small_round_with_a_killed_gateway_goes_well: 2, SMALL;
+    a_small_round_past_limits_goes_well: 3, SMALL;
+    a_small_round_with_a_killed_zygote_goes_well: 98, SMALL;
+    a_small_round_with_a_full_disk_goes_well: 10, SMALL;
+    a_small_round_with_a_killed_runner_elsewhere_goes_well: 4, SMALL;
+    a_round_with_a_full_disk_goes_well: 33, WHOLE;
+    a_round_with_cuts_and_failing_syncs_goes_well: 32, WHOLE;
+    a_round_with_killed_gateways_goes_well: 84, WHOLE;
+    a_round_with_killed_parts_goes_well: 81, WHOLE;
+    a_round_past_limits_goes_well: 98, WHOLE;
+    a_round_with_cut_links_goes_well: 91, WHOLE;
 }

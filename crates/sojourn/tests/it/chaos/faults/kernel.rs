@@ -92,10 +92,23 @@ impl Drop for Tracer {
 }
 
 pub(super) fn failing_sync(town: &Town, street: &Street) {
+    let failed = refusing(town, street, "fsync,fdatasync", "EIO");
+    street.ledger.tell(format!("{failed} syncs failed"));
+}
+
+pub(super) fn read_only_disk(town: &Town, street: &Street) {
+    let calls = "pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,renameat,unlink,unlinkat,\
+                 mkdir,mkdirat";
+    let refused = refusing(town, street, calls, "EROFS");
+    street.ledger.tell(format!("{refused} changes of a read-only disk"));
+}
+
+/// The kernel refuses these calls of the gateway's for a while; says how many it was.
+fn refusing(town: &Town, street: &Street, calls: &str, error: &str) -> usize {
     let log = town.gateway.scratch().path().join("strace");
     let tracer = Command::new("strace")
-        .args(["-f", "-qq", "-e", "trace=fsync,fdatasync"])
-        .args(["-e", "inject=fsync,fdatasync:error=EIO", "-o"])
+        .args(["-f", "-qq", "-e", &format!("trace={calls}")])
+        .args(["-e", &format!("inject={calls}:error={error}"), "-o"])
         .arg(&log)
         .arg("-p")
         .arg(town.gateway.pid().to_string())
@@ -107,7 +120,44 @@ pub(super) fn failing_sync(town: &Town, street: &Street) {
     let failed = || fs::read_to_string(&log).unwrap_or_default().matches("INJECTED").count();
     within(Duration::from_secs(3), || (failed() > 0).then_some(()));
     moves_on(street, 40);
-    street.ledger.tell(format!("{} syncs failed", failed()));
+    failed()
+}
+
+/// What is done to the network of the round, undone when this is dropped.
+struct Hindered(&'static str, &'static [&'static str]);
+
+impl Hindered {
+    fn by(program: &'static str, act: &[&str], undo: &'static [&'static str]) -> Option<Self> {
+        let done = Command::new(program).args(act).stderr(Stdio::null()).status();
+        done.is_ok_and(|done| done.success()).then_some(Self(program, undo))
+    }
+}
+
+impl Drop for Hindered {
+    fn drop(&mut self) {
+        let _failed = Command::new(self.0).args(self.1).status();
+    }
+}
+
+/// Nothing comes through, in no direction, and nobody is told.
+pub(super) fn cut_link(street: &Street) {
+    let (down, up) = (["link", "set", "lo", "down"], &["link", "set", "lo", "up"]);
+    let hindered = Hindered::by("ip", &down, up);
+    moves_on(street, 60);
+    street.ledger.tell(if hindered.is_some() { "nothing came through" } else { "no link to cut" });
+}
+
+/// Little comes through; what is too much is lost.
+pub(super) fn thin_link(street: &Street) {
+    let bucket = ["rate", "4mbit", "burst", "128kb", "latency", "100ms"];
+    let thin = [&["qdisc", "add", "dev", "lo", "root", "tbf"], bucket.as_slice()].concat();
+    let hindered = Hindered::by("tc", &thin, &["qdisc", "del", "dev", "lo", "root"]);
+    moves_on(street, 60);
+    street.ledger.tell(if hindered.is_some() {
+        "little came through"
+    } else {
+        "no way to be thin"
+    });
 }
 
 /// Sets how many descriptors a gateway may have, as its own user: root alone need not have that right.

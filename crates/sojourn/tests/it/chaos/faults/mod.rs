@@ -6,6 +6,7 @@ mod kills;
 use std::time::Duration;
 use std::time::Instant;
 
+use super::Size;
 use super::dice::Dice;
 use super::town::Street;
 use super::town::Town;
@@ -35,6 +36,8 @@ pub(super) enum Fault {
     FullDisk,
     /// Every `fsync` of the gateway fails.
     FailingSync,
+    /// The data directory's disk is read-only for the gateway.
+    ReadOnlyDisk,
     /// No more descriptors for the gateway.
     NoDescriptors,
     /// No more memory for the gateway.
@@ -47,6 +50,10 @@ pub(super) enum Fault {
     CutLine,
     /// Clients' lines are slow.
     SlowLine,
+    /// The network passes nothing.
+    CutLink,
+    /// The network passes little and loses the rest.
+    ThinLink,
     /// The runner's line is cut again and again.
     CutRelay,
 }
@@ -62,7 +69,7 @@ pub(super) enum Part {
 }
 
 /// Those of which one is as likely as another.
-const ALL: [Fault; 22] = [
+const ALL: [Fault; 25] = [
     Fault::KilledGateway,
     Fault::KilledGateway,
     Fault::NoGatewayPastLimits,
@@ -79,24 +86,24 @@ const ALL: [Fault; 22] = [
     Fault::Frozen(Part::FarRunner),
     Fault::FullDisk,
     Fault::FailingSync,
+    Fault::ReadOnlyDisk,
     Fault::NoDescriptors,
     Fault::NoMemory,
     Fault::ClockForward,
     Fault::ClockBack,
     Fault::CutLine,
     Fault::SlowLine,
+    Fault::CutLink,
+    Fault::ThinLink,
 ];
-
-/// How many things go wrong in a round.
-const FAULTS: u64 = 4;
 
 /// The longest that one fault lasts, while nothing moves on.
 const LONGEST: Duration = Duration::from_millis(1500);
 
 /// Which faults a round has.
-pub(super) fn of_round(dice: &mut Dice) -> Vec<Fault> {
-    let mut some: Vec<Fault> = (0..FAULTS).filter_map(|_| dice.one_of(&ALL)).collect();
-    if dice.below(4) == 0 {
+pub(super) fn of_round(dice: &mut Dice, size: &Size) -> Vec<Fault> {
+    let mut some: Vec<Fault> = (0..size.faults).filter_map(|_| dice.one_of(&ALL)).collect();
+    if size.everybody && dice.below(4) == 0 {
         some.push(Fault::CutRelay);
     }
     some
@@ -153,6 +160,7 @@ fn one(town: &mut Town, street: &Street, dice: &mut Dice, fault: Fault) {
         Fault::Frozen(part) => kernel::freeze(town, street, dice, part),
         Fault::FullDisk => kernel::full_disk(town, street),
         Fault::FailingSync => kernel::failing_sync(town, street),
+        Fault::ReadOnlyDisk => kernel::read_only_disk(town, street),
         Fault::NoDescriptors => kernel::no_descriptors(town, street, dice),
         Fault::NoMemory => kernel::no_memory(town, street),
         Fault::ClockForward => town.gateway.clock().advance("40s"),
@@ -163,6 +171,8 @@ fn one(town: &mut Town, street: &Street, dice: &mut Dice, fault: Fault) {
             moves_on(street, 60);
             street.line.slow(false);
         }
+        Fault::CutLink => kernel::cut_link(street),
+        Fault::ThinLink => kernel::thin_link(street),
         Fault::CutRelay => {
             town.cutter.cut_after(1 + usize::try_from(dice.below(5)).unwrap());
             moves_on(street, 100);

@@ -66,9 +66,10 @@ pub(super) fn start(
         let key = format!("{user}-{}-{tries}", street.ledger.ticks());
         let post = Ask::new("POST", "/api/sessions").json(body).with("Idempotency-Key", &key);
         let answer = ask(street, browser, &post, None).or_else(|| {
-            // Nobody knows whether it was started: whoever asks again with its key is told.
+            // Nobody knows whether it was started: whoever asks again with its key is told, if need be once it is.
             street.insist(&format!("an answer about {user}'s session"), || {
-                ask(street, browser, &post, None).filter(|(status, _)| *status != 503)
+                let answer = ask(street, browser, &post, None);
+                answer.filter(|(status, _)| ![409, 503].contains(status))
             })
         });
         let (status, told) = answer?;

@@ -100,7 +100,10 @@ pub(super) fn command(street: &Street, dice: &mut Dice, tag: &str) -> bool {
 /// A program that does not end before its session has to.
 pub(super) fn limited(street: &Street, _: &mut Dice, tag: &str) -> bool {
     let program = counting(tag, ":");
-    let line = format!("exec -a limited-{tag} /bin/bash -c 'trap \"\" HUP TERM; {program}'");
+    // What the shell says of a process that it could not start any more is no line of the program's.
+    let line = format!(
+        "exec -a limited-{tag} /bin/bash -c 'trap \"\" HUP TERM; exec 2>/dev/null; {program}'"
+    );
     let limit = format!("-oSetEnv=SOJOURN_TIMEOUT={LIMIT}");
     let client = street.alice().with("-tt").with(&limit).start(&[&line]);
     watch(street, client, tag).is_some_and(|output| heed(street, tag, None, 124, &output))
