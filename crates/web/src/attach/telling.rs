@@ -79,6 +79,8 @@ struct Telling<'a> {
     granted: u64,
     /// What they were given at once to catch up, which they need not have seen.
     caught_up: u64,
+    /// Where they stand cannot be found out now: most often because the terminal's program has just ended.
+    lost: bool,
     /// When one who looks on is sent the next.
     next_at: Instant,
     lease: Option<(Instant, LeaseView)>,
@@ -111,6 +113,7 @@ impl Visit {
             cursor: 0,
             granted: 0,
             caught_up: 0,
+            lost: false,
             next_at: Instant::now(),
             lease: None,
             told: News::default(),
@@ -224,7 +227,7 @@ impl Telling<'_> {
 
     /// Whether there may be output to send: what was granted, to one who drives.
     fn may_read(&self) -> bool {
-        self.driving.is_none() || self.cursor < self.granted
+        !self.lost && (self.driving.is_none() || self.cursor < self.granted)
     }
 
     /// Whether they have seen enough of what they were sent to be sent more.
@@ -266,7 +269,10 @@ impl Telling<'_> {
     /// Something came out of the terminal they drive.
     async fn take(&mut self, event: Option<ChannelEvent>) -> Result<(), Over> {
         match event {
-            Some(ChannelEvent::Output(_, bytes)) => self.granted += bytes.len() as u64,
+            Some(ChannelEvent::Output(_, bytes)) => {
+                self.granted += bytes.len() as u64;
+                self.lost = false;
+            }
             Some(ChannelEvent::Exit(_) | ChannelEvent::TakenOver(_)) | None => {
                 self.let_go().await;
                 // Who has it now was told before they were known to have lost it.
@@ -334,8 +340,13 @@ impl Telling<'_> {
             }
             Ok(CaughtUp::Screen(screen)) => self.go_on_from(screen.seq).await,
             Ok(CaughtUp::Blank(seq)) => self.go_on_from(seq).await,
-            // Its end is told when it is over.
-            Err(_) => Ok(()),
+            // Its end is told when it is over. Who drives hears of that before it is: what the terminal
+            // has to say is taken all the same.
+            Err(_) => {
+                self.cursor = at.unwrap_or(self.cursor);
+                self.lost = true;
+                Ok(())
+            }
         }
     }
 
@@ -443,6 +454,7 @@ impl Telling<'_> {
 
     /// Looks whether the browser is still there.
     async fn look_after(&mut self, beat: u64) -> Result<(), Over> {
+        self.lost = false;
         let silent = beat.saturating_sub(self.shared.heard.load(Ordering::Acquire));
         if silent > SILENT_FOR && !self.shared.busy.load(Ordering::Acquire) {
             return Err(Over::Gone);
