@@ -1,10 +1,12 @@
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig, loadEnv, type Plugin } from "vite";
 
 const DIST = "dist";
+/** Letters go out with what they may be passed on under. */
+const LETTERS = "node_modules/@fontsource-variable/source-sans-3/LICENSE";
 /** Smaller ones do not get smaller. */
 const WORTH_IT = 1024;
 
@@ -17,6 +19,7 @@ function packed(): Plugin {
       for (const name of readdirSync(DIST)) if (name !== ".gitignore") rmSync(join(DIST, name), { recursive: true });
     },
     closeBundle() {
+      copyFileSync(LETTERS, join(DIST, "assets", "source-sans-3.LICENSE.txt"));
       for (const name of readdirSync(DIST, { recursive: true, encoding: "utf8" })) {
         if (!/\.(js|css|svg|wasm|json)$/.test(name)) continue;
         const text = readFileSync(join(DIST, name));

@@ -29,6 +29,7 @@ export const views: readonly View[] = [
   { path: "/recordings", title: "Recordings", rail: "recordings", load: () => import("./pages/Recordings.svelte") },
   { path: "/recordings/:id", title: "Recording", edge: true, load: () => import("./pages/Replay.svelte") },
   { path: "/runners", title: "Runners", rail: "runners", load: () => import("./pages/Runners.svelte") },
+  { path: "/profiles", title: "Profiles", rail: "profiles", load: () => import("./pages/Profiles.svelte") },
   { path: "/health", title: "Health", rail: "health", load: () => import("./pages/Health.svelte") },
   { path: "/audit", title: "Audit log", rail: "audit", roles: WATCHING, load: () => import("./pages/Audit.svelte") },
   { path: "/people", title: "People", rail: "people", roles: ["admin"], load: () => import("./pages/People.svelte") },

@@ -15,6 +15,7 @@ const PAGES = [
   ["/me", name],
   ["/recordings", "Recordings"],
   ["/runners", "Runners"],
+  ["/profiles", "Profiles"],
   ["/health", "Health"],
 ];
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { conversation } from "./conversation.mjs";
 import { furnish } from "./furnish.mjs";
 import { ask, needed, scenario, signIn } from "./lib.mjs";
+import { machines } from "./machines.mjs";
 
 const TO = needed("SOJOURN_SHOTS");
 const [name, password] = [needed("SOJOURN_USER"), needed("SOJOURN_PASSWORD")];
@@ -29,7 +30,8 @@ const PAGES = [
     await page.keyboard.press("Control+k");
     await page.getByRole("combobox").pressSequentially("re");
   }],
-  ["runners", "/runners"],
+  ["profiles", "/profiles"],
+  ["runners", (page) => machines(page, name)],
   ["health", "/health"],
 ];
 

@@ -1,15 +1,25 @@
 import { expect, test } from "vitest";
-import { Paced, PIECE } from "./paced";
+import { Paced, PIECE, TURN } from "./paced";
 
 /** A screen that draws when it is told to. */
 function screen() {
   const written: number[] = [];
   const todo: (() => void)[] = [];
-  const paced = new Paced((bytes, done) => {
-    written.push(bytes.length);
-    todo.push(done);
-  });
-  return { paced, written, step: (): void => todo.shift()?.() };
+  const turns: (() => void)[] = [];
+  let now = 0;
+  const paced = new Paced(
+    (bytes, done) => {
+      written.push(bytes.length);
+      todo.push(done);
+    },
+    (doing) => turns.push(doing),
+    () => now,
+  );
+  const step = (took = 0): void => {
+    now += took;
+    todo.shift()?.();
+  };
+  return { paced, written, step, turn: (): void => turns.shift()?.() };
 }
 
 test("a flood is drawn a piece after the other, and said to be when all of it is", () => {
@@ -26,6 +36,23 @@ test("a flood is drawn a piece after the other, and said to be when all of it is
   expect(drawn).toBe(2);
   paced.put(new Uint8Array(3));
   expect(written.at(-1)).toBe(3);
+});
+
+test("everything else has its turn between a little and a little more", () => {
+  const { paced, written, step, turn } = screen();
+  paced.put(new Uint8Array(PIECE * 5));
+  step(100);
+  step(TURN - 1);
+  expect(written.length, "how long the first was waited for does not count").toBe(3);
+  step(1);
+  expect(written.length, "its turn is over").toBe(3);
+  turn();
+  step(TURN);
+  expect(written.length, "and a new one begun").toBe(5);
+  paced.stop();
+  step(TURN);
+  turn();
+  expect(written.length).toBe(5);
 });
 
 test("what was not drawn is forgotten where the screen is drawn anew", () => {
