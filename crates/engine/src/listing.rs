@@ -1,6 +1,7 @@
 //! Sessions as people ask for them: lists, one whole, an ending of an id.
 
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -19,6 +20,7 @@ use sojourn_store::StoreError;
 
 use crate::ending::EndedBy;
 use crate::engine::Engine;
+use crate::records::SHELL;
 use crate::session::Session;
 use crate::view::BUILT_IN_RUNNER;
 use crate::view::FilesView;
@@ -36,6 +38,9 @@ pub const MAX_PAGE: u32 = 200;
 /// How many kept sessions one page looks through for a text or a label.
 const LOOKED_THROUGH: u32 = 1000;
 
+/// How many conversations that go on one page reads for a text.
+const READ_YET: usize = 20;
+
 /// Which sessions somebody asks for.
 #[derive(Clone, Debug, Default)]
 pub struct SessionQuery {
@@ -45,8 +50,8 @@ pub struct SessionQuery {
     pub user: Option<String>,
     /// Those with this harness.
     pub harness: Option<String>,
-    /// Those with this in their user's name, profile, reason, address or id; or, once they are over, in
-    /// their words.
+    /// Those with this in their user's name, profile, reason, address or id; or in their words: a
+    /// terminal's once it is over.
     pub text: Option<String>,
     /// Those with this label, `name` or `name=value`.
     pub label: Option<String>,
@@ -110,7 +115,9 @@ impl Engine {
         let kept = self.inner.records.store().sessions(&filter, look).await?;
         let exhausted = u32::try_from(kept.len()).unwrap_or(u32::MAX) < look;
         let last = kept.last().map(|session| session.new.id);
-        let words = self.found_by_words(&kept, query).await?;
+        let yet = self.found_yet(&kept, query).await?;
+        let mut words = self.found_by_words(&kept, query).await?;
+        words.extend(yet.keys());
         let mut fitting = kept.into_iter().filter(|session| matches(session, query, &words));
         let page: Vec<Kept> = fitting.by_ref().take(limit as usize).collect();
         let next = match (fitting.next(), exhausted) {
@@ -123,7 +130,10 @@ impl Engine {
             let id = session.new.id;
             let found = match &query.text {
                 Some(text) if words.contains(&id) && !says(&session, text) => {
-                    let words = self.inner.records.store().words(id).await?;
+                    let words = match yet.get(&id) {
+                        Some(words) => Some(words.clone()),
+                        None => self.inner.records.store().words(id).await?,
+                    };
                     words.and_then(|words| around(&words, &text.to_lowercase()))
                 }
                 _ => None,
@@ -145,6 +155,26 @@ impl Engine {
         };
         let (oldest, newest, text) = (oldest.new.id, newest.new.id, text.to_lowercase());
         Ok(self.inner.records.store().sessions_with_words(oldest, newest, &text).await?)
+    }
+
+    /// The words of those of these conversations that go on and have what is looked for.
+    async fn found_yet(
+        &self,
+        kept: &[Kept],
+        query: &SessionQuery,
+    ) -> Result<HashMap<SessionId, String>, StoreUnavailable> {
+        let mut found = HashMap::new();
+        let Some(text) = query.text.as_ref().map(|text| text.to_lowercase()) else {
+            return Ok(found);
+        };
+        let going = kept.iter().filter(|one| one.end.is_none() && one.new.harness != SHELL);
+        for session in going.take(READ_YET) {
+            let words = self.inner.said_yet(session.new.id).await?;
+            if words.contains(&text) {
+                found.insert(session.new.id, words);
+            }
+        }
+        Ok(found)
     }
 
     /// One session, in motion or not.

@@ -1,8 +1,8 @@
-//! What sessions that are over said, so that they can be found by it: command lines of terminals, what
+//! What sessions said, so that they can be found by it: command lines of terminals that are over, what
 //! people said to agents, what those answered and did.
 //!
 //! It is read once, after the end, from what is on record; so a gateway that starts finds what the one
-//! before had no time for. Nothing here is needed for anything else, and it may be late.
+//! before had no time for. A conversation that goes on is read when somebody looks for something. Nothing here is needed for anything else, and it may be late.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ const LONGEST: u64 = 4 << 20;
 /// Events of a conversation that are read in one go, and at most.
 const PAGE: u32 = 200;
 const MOST_EVENTS: u64 = 20_000;
+/// Of one that goes on fewer: it is read for each search.
+const MOST_EVENTS_YET: u64 = 2_000;
 /// An end may be known here that much later than it was.
 const SLACK: Duration = Duration::from_secs(600);
 /// Letters around what was looked for.
@@ -65,7 +67,7 @@ impl Inner {
             let id = session.new.id;
             let words = match session.new.harness.as_str() {
                 SHELL => self.commands(session).await,
-                _ => self.said(id).await?,
+                _ => self.said(id, MOST_EVENTS).await?,
             };
             store.keep_words(id, &words).await?;
         }
@@ -98,8 +100,13 @@ impl Inner {
         words.text
     }
 
-    /// What was said in an agent's session.
-    async fn said(&self, id: SessionId) -> Result<String, StoreUnavailable> {
+    /// What was said so far in an agent's session that goes on.
+    pub(crate) async fn said_yet(&self, id: SessionId) -> Result<String, StoreUnavailable> {
+        self.said(id, MOST_EVENTS_YET).await
+    }
+
+    /// What was said in the first events of an agent's session.
+    async fn said(&self, id: SessionId, most: u64) -> Result<String, StoreUnavailable> {
         let (mut words, mut next) = (Words::default(), 1);
         loop {
             let events = self.records.store().agent_events(id, next, PAGE).await?;
@@ -110,7 +117,7 @@ impl Inner {
                 }
             }
             next = last + 1;
-            if words.is_full() || next > MOST_EVENTS {
+            if words.is_full() || next > most {
                 break;
             }
         }

@@ -1,17 +1,9 @@
 // A terminal of a session over a WebSocket: output with its place in the whole, input, and what is
 // said beside them. Comes back by itself after a break, with what was missed and nothing twice.
 
-export interface Snapshot {
-  seq: number;
-  cols: number;
-  rows: number;
-  data: string;
-}
+import type { TerminalSaid, TerminalTold } from "./types";
 
-export interface Said {
-  type: string;
-  [field: string]: unknown;
-}
+export type Snapshot = Extract<TerminalTold, { type: "snapshot" }>;
 
 export interface Watcher {
   /** Bytes of the terminal, and what to call when they have been drawn. */
@@ -19,7 +11,7 @@ export interface Watcher {
   /** The screen is to be drawn anew. */
   snapshot(screen: Snapshot): void;
   /** Anything else the gateway says. */
-  said(frame: Said): void;
+  said(frame: TerminalTold): void;
   /** Whether the connection stands; false with the seconds until the next try. */
   link(up: boolean, again: number): void;
   /** It will not come back: the session or the login is over, or this is not allowed. */
@@ -33,6 +25,8 @@ const LAST = new Set([1000, 4401, 4403]);
 const MOST_PENDING = 4096;
 /** Drawn bytes after which the gateway is told: it stops when too many were not. */
 const TELL_EVERY = 64 << 10;
+/** So often the last output of a session that is over is asked for. */
+const LAST_TRIES = 3;
 /** How often something is said, so that a line that is dead is known to be. */
 const PING_EVERY = 20_000;
 
@@ -50,6 +44,8 @@ export class Attachment {
   /** Whether it has been told since the line came back who types: until then what is typed waits. */
   private settled = false;
   private stopped = false;
+  /** The session is over: what there is left to hear is its last output. */
+  private ending = false;
 
   constructor(
     private readonly session: string,
@@ -104,14 +100,13 @@ export class Attachment {
       if (bytes.length > 0) this.watcher.output(bytes, () => this.drawn(end));
       return;
     }
-    const said = JSON.parse(String(data)) as Said;
+    const said = JSON.parse(String(data)) as TerminalTold;
     if (said.type === "snapshot") {
-      const screen = said as unknown as Snapshot;
-      this.seq = screen.seq;
-      this.told = screen.seq;
-      this.watcher.snapshot(screen);
+      this.seq = said.seq;
+      this.told = said.seq;
+      this.watcher.snapshot(said);
     } else {
-      if (said.type === "driver") this.drives(said["you"] === true, said["user"] !== null);
+      if (said.type === "driver") this.drives(said.you, said.user !== null);
       if (said.type !== "pong") this.watcher.said(said);
     }
   }
@@ -141,6 +136,11 @@ export class Attachment {
       this.watcher.closed(event.code, event.reason);
       return;
     }
+    if (this.ending && this.tries >= LAST_TRIES) {
+      this.stop();
+      this.watcher.closed(1000, "");
+      return;
+    }
     const again = BACKOFF[Math.min(this.tries, BACKOFF.length - 1)] ?? 15;
     this.tries += 1;
     this.watcher.link(false, again);
@@ -164,7 +164,7 @@ export class Attachment {
   }
 
   /** Says something; lost when the line is down. */
-  say(frame: Said): void {
+  say(frame: TerminalSaid): void {
     if (this.up) this.socket?.send(JSON.stringify(frame));
   }
 
@@ -173,6 +173,14 @@ export class Attachment {
     if (this.socket || this.stopped) return;
     clearTimeout(this.timer);
     this.dial();
+  }
+
+  /** The session is over. Where the line is down it comes back once more, for what was printed last. */
+  over(): void {
+    if (this.ending) return;
+    this.ending = true;
+    this.tries = 0;
+    this.hurry();
   }
 
   stop(): void {

@@ -47,6 +47,160 @@ export interface components {
             /** @description Always none: there are no more than fit. */
             next_cursor?: string | null;
         };
+        /** @description What a browser says to an agent. */
+        AgentSaid: {
+            /** @description The client's own id of it. */
+            client_msg_id: string;
+            /** @description What. */
+            content: string;
+            /** @enum {string} */
+            type: "user_message";
+        } | {
+            /** @description Which. */
+            client_msg_id: string;
+            /** @description What. */
+            content: string;
+            /** @enum {string} */
+            type: "message_edit";
+        } | {
+            /** @description Which. */
+            client_msg_id: string;
+            /** @enum {string} */
+            type: "message_cancel";
+        } | {
+            /** @description Whether it may be. */
+            allow: boolean;
+            /** @description The hash of what was shown. */
+            input_hash: string;
+            /** @description Why not. */
+            reason?: string | null;
+            /** @description Whether the same may be for the rest of the session. */
+            remember?: boolean | null;
+            /** @description To which. */
+            request_id: string;
+            /** @enum {string} */
+            type: "permission_response";
+        } | {
+            /** @description A text, or fields by name. */
+            answer?: unknown;
+            /** @description The hash of what was shown. */
+            input_hash?: string | null;
+            /** @description To which. */
+            request_id: string;
+            /** @enum {string} */
+            type: "question_response";
+        } | {
+            /** @enum {string} */
+            type: "interrupt";
+        } | {
+            /** @description What its people are told. */
+            reason?: string | null;
+            /** @enum {string} */
+            type: "end";
+        } | {
+            /** @enum {string} */
+            type: "ping";
+        } | {
+            /** @enum {string} */
+            type: "take_over";
+        } | {
+            /** @enum {string} */
+            type: "resize";
+        };
+        /** @description What a browser is told of an agent's session. */
+        AgentTold: {
+            /** @description The agent's mode. */
+            mode?: string | null;
+            recovery?: components["schemas"]["Recovery"] | null;
+            /** @description So. */
+            status: components["schemas"]["Status"];
+            /** @enum {string} */
+            type: "status";
+            usage?: components["schemas"]["Usage"] | null;
+        } | {
+            description: string;
+            details: {
+                [key: string]: unknown;
+            };
+            diff?: string | null;
+            input_hash: string;
+            kind: string;
+            request_id: string;
+            rule?: components["schemas"]["Rule"] | null;
+            tool: string;
+            /** @enum {string} */
+            type: "permission_prompt";
+        } | {
+            input_hash: string;
+            /** @description The answers it offers, where it does. */
+            options?: string[] | null;
+            question: string;
+            request_id: string;
+            /** @description The form, as JSON Schema. */
+            schema: unknown;
+            /** @enum {string} */
+            type: "question_prompt";
+        } | {
+            by: string;
+            decision: string;
+            request_id: string;
+            /** @enum {string} */
+            type: "prompt_resolved";
+        } | {
+            client_msg_id: string;
+            code?: string | null;
+            content?: string | null;
+            /** @description Why it was refused. */
+            message?: string | null;
+            /**
+             * Format: int64
+             * @description When it may be said again.
+             */
+            retry_after_ms?: number | null;
+            state: components["schemas"]["MessageState"];
+            /** @enum {string} */
+            type: "message";
+        } | {
+            /** @enum {string} */
+            type: "runner_disconnected";
+        } | {
+            /** @enum {string} */
+            type: "runner_reconnected";
+        } | (components["schemas"]["Lease"] & {
+            /** @enum {string} */
+            type: "lease";
+        }) | {
+            limit: components["schemas"]["Limit"];
+            /** Format: int64 */
+            seconds: number;
+            /** @enum {string} */
+            type: "limit_warned";
+        } | {
+            /** Format: int64 */
+            configured: number;
+            limit: components["schemas"]["Limit"];
+            message: string;
+            /** @enum {string} */
+            type: "limit_exceeded";
+        } | {
+            exit?: components["schemas"]["Exit"] | null;
+            reason: components["schemas"]["EndReason"];
+            /** @enum {string} */
+            type: "ended";
+        } | {
+            /** @enum {string} */
+            type: "pong";
+        } | {
+            /** @description Who was first, and how. */
+            by?: string | null;
+            code: string;
+            decision?: string | null;
+            message: string;
+            /** @description What was answered. */
+            request_id?: string | null;
+            /** @enum {string} */
+            type: "error";
+        };
         /** @description What a change is asked with. */
         Change: {
             /** @description The new one once more. */
@@ -74,6 +228,11 @@ export interface components {
             password: string;
             username: string;
         };
+        /**
+         * @description How a prompt was answered.
+         * @enum {string}
+         */
+        Decision: "allow" | "deny";
         /** @description Something was done to a session. */
         Done: {
             /** Format: uuid */
@@ -119,6 +278,125 @@ export interface components {
             items: Record<string, never>[];
             /** @description Where the next page begins; none: this is the last. */
             next_cursor?: string | null;
+        };
+        /** @description Something that happened in an agent's session. */
+        Event: {
+            message?: string | null;
+            state: components["schemas"]["StepState"];
+            step: string;
+            /** @enum {string} */
+            type: "step";
+        } | {
+            agent?: string | null;
+            recovery?: components["schemas"]["Recovery"] | null;
+            /** @enum {string} */
+            type: "started";
+        } | {
+            status: components["schemas"]["Status"];
+            /** @enum {string} */
+            type: "status";
+        } | {
+            by: components["schemas"]["Person"];
+            client_msg_id: string;
+            content: string;
+            /** @enum {string} */
+            type: "user_message";
+        } | {
+            client_msg_id: string;
+            code?: string | null;
+            content?: string | null;
+            state: components["schemas"]["MessageState"];
+            /** @enum {string} */
+            type: "message";
+        } | {
+            /** @enum {string} */
+            type: "update";
+            update: {
+                [key: string]: unknown;
+            };
+        } | {
+            /** Format: int64 */
+            bytes: number;
+            /** @enum {string} */
+            type: "cut";
+            what: string;
+        } | {
+            by_agent: boolean;
+            mode: string;
+            /** @enum {string} */
+            type: "mode";
+        } | (components["schemas"]["Prompt"] & {
+            /** @enum {string} */
+            type: "prompt";
+        }) | (components["schemas"]["Question"] & {
+            /** @enum {string} */
+            type: "question";
+        }) | {
+            outcome: components["schemas"]["Outcome"];
+            request: string;
+            /** @enum {string} */
+            type: "resolved";
+        } | (components["schemas"]["Usage"] & {
+            /** @enum {string} */
+            type: "usage";
+        }) | {
+            files: string[];
+            patch: string;
+            truncated: boolean;
+            /** @enum {string} */
+            type: "diff";
+        } | {
+            text: string;
+            /** @enum {string} */
+            type: "stderr";
+        } | {
+            code: string;
+            message: string;
+            /** @enum {string} */
+            type: "notice";
+        } | {
+            /** @enum {string} */
+            type: "turn_cut";
+            why: string;
+        } | {
+            stop_reason: string;
+            /** @enum {string} */
+            type: "turn_ended";
+        } | {
+            limit: components["schemas"]["Limit"];
+            /** Format: int64 */
+            seconds: number;
+            /** @enum {string} */
+            type: "limit_warned";
+        } | {
+            /** Format: int64 */
+            configured: number;
+            limit: components["schemas"]["Limit"];
+            /** Format: int64 */
+            reached: number;
+            /** @enum {string} */
+            type: "limit_exceeded";
+        } | {
+            /** Format: int32 */
+            cols: number;
+            /** Format: int32 */
+            rows: number;
+            /** @enum {string} */
+            type: "resized";
+        } | {
+            exit?: components["schemas"]["Exit"] | null;
+            message?: string | null;
+            /** Format: int64 */
+            output_bytes: number;
+            reason: components["schemas"]["EndReason"];
+            recovery?: components["schemas"]["Recovery"] | null;
+            /** @enum {string} */
+            type: "ended";
+        } | {
+            /** Format: int64 */
+            seq: number;
+            /** @enum {string} */
+            type: "truncated_before";
         };
         /** @description A page of an agent's events. */
         Events: {
@@ -236,6 +514,11 @@ export interface components {
             /** @description Whether a bound cut it short. */
             truncated: boolean;
         };
+        /**
+         * @description A limit of a lease.
+         * @enum {string}
+         */
+        Limit: "max_runtime" | "idle_timeout" | "max_output" | "max_cost";
         /** @description What a session is allowed; none is no limit. */
         Limits: {
             /**
@@ -428,6 +711,20 @@ export interface components {
             /** @description The name of the account; none at the gateway's own socket. */
             user?: string | null;
         };
+        /**
+         * @description Where a message to the agent stands.
+         * @enum {string}
+         */
+        MessageState: "queued" | "sent" | "cancelled" | "refused";
+        /** @description Somebody who is at the same session. */
+        Neighbour: {
+            /** @description Whether they drive, and not only look on. */
+            drives: boolean;
+            /** @description Their name. */
+            user: string;
+            /** @description Whether it is this socket. */
+            you: boolean;
+        };
         /** @description An account to be made. */
         NewAccount: {
             name: string;
@@ -505,6 +802,27 @@ export interface components {
             /** @description `read`, `sessions`, `admin`. */
             scopes: string[];
         };
+        /** @description How something that was asked ended. */
+        Outcome: {
+            by: components["schemas"]["Person"];
+            decision: components["schemas"]["Decision"];
+            /** @enum {string} */
+            is: "answered";
+        } | {
+            decision: components["schemas"]["Decision"];
+            /** @enum {string} */
+            is: "settled";
+            rule?: components["schemas"]["Rule"] | null;
+        } | {
+            /** @enum {string} */
+            is: "withdrawn";
+        } | {
+            /** @enum {string} */
+            is: "lost";
+        } | {
+            /** @enum {string} */
+            is: "expired";
+        };
         /** @description A token, and whose it is. */
         OwnedToken: {
             /** Format: date-time */
@@ -541,6 +859,11 @@ export interface components {
         Pause: {
             paused: boolean;
         };
+        /** @description Somebody who did something. */
+        Person: {
+            address?: string | null;
+            user: string;
+        };
         /** @description A profile, as far as it matters to who starts a session. */
         Profile: {
             /**
@@ -569,6 +892,19 @@ export interface components {
             items: components["schemas"]["Profile"][];
             /** @description Always none: there are no more than fit. */
             next_cursor?: string | null;
+        };
+        /** @description What an agent wants to do and may not unasked. */
+        Prompt: {
+            description: string;
+            details: {
+                [key: string]: unknown;
+            };
+            diff?: string | null;
+            input_hash: string;
+            kind: string;
+            request: string;
+            rule?: components["schemas"]["Rule"] | null;
+            tool: string;
         };
         /** @description An answer to a prompt. */
         PromptAnswer: {
@@ -610,6 +946,14 @@ export interface components {
             /** @description The gateway's key, to which a browser binds what it lets us tell it. */
             public_key: string;
         };
+        /** @description What an agent wants to know. */
+        Question: {
+            input_hash: string;
+            question: string;
+            request: string;
+            /** @description The form to fill in, as JSON Schema. */
+            schema: unknown;
+        };
         /** @description How an agent's conversation can be taken up again. */
         Recovery: {
             /** @description The agent's own name for the conversation. */
@@ -630,6 +974,18 @@ export interface components {
             new_password: string;
             /** @description The token of the link. */
             token: string;
+        };
+        /** @description A person's rule for the rest of a session. */
+        Rule: {
+            input_hash: string;
+            kind: string;
+            /** @enum {string} */
+            match: "exact";
+        } | {
+            directory: string;
+            kind: string;
+            /** @enum {string} */
+            match: "below";
         };
         /** @description A runner. */
         Runner: {
@@ -761,6 +1117,177 @@ export interface components {
             /** @description `totp`: a code is asked for. */
             step: string;
         };
+        /**
+         * @description How a step of a session's start stands.
+         * @enum {string}
+         */
+        StepState: "begun" | "done" | "failed";
+        /** @description What a browser says. */
+        TerminalSaid: {
+            /**
+             * Format: int32
+             * @description Columns.
+             */
+            cols: number;
+            /**
+             * Format: int32
+             * @description Rows.
+             */
+            rows: number;
+            /** @enum {string} */
+            type: "resize";
+        } | {
+            /** @enum {string} */
+            type: "interrupt";
+        } | {
+            /** @description What its people are told. */
+            reason?: string | null;
+            /** @enum {string} */
+            type: "end";
+        } | {
+            /** @enum {string} */
+            type: "take_over";
+        } | {
+            /** @enum {string} */
+            type: "ping";
+        } | {
+            /**
+             * Format: int64
+             * @description How much.
+             */
+            seq: number;
+            /** @enum {string} */
+            type: "seen";
+        } | {
+            /** @enum {string} */
+            type: "user_message";
+        } | {
+            /** @enum {string} */
+            type: "message_edit";
+        } | {
+            /** @enum {string} */
+            type: "message_cancel";
+        } | {
+            /** @enum {string} */
+            type: "permission_response";
+        } | {
+            /** @enum {string} */
+            type: "question_response";
+        };
+        /** @description What a browser is told. */
+        TerminalTold: {
+            /** @description So. */
+            status: components["schemas"]["Status"];
+            /** @enum {string} */
+            type: "status";
+        } | {
+            /**
+             * Format: int32
+             * @description Columns.
+             */
+            cols: number;
+            /**
+             * Format: int32
+             * @description Rows.
+             */
+            rows: number;
+            /** @enum {string} */
+            type: "size";
+        } | {
+            /**
+             * Format: int32
+             * @description Its columns.
+             */
+            cols: number;
+            /** @description Bytes that draw it. */
+            data: string;
+            /**
+             * Format: int32
+             * @description Its rows.
+             */
+            rows: number;
+            /**
+             * Format: int64
+             * @description How much.
+             */
+            seq: number;
+            /** @enum {string} */
+            type: "snapshot";
+        } | {
+            /** @description Where they are. */
+            address: string | null;
+            /** @enum {string} */
+            type: "driver";
+            /** @description Their name. */
+            user: string | null;
+            /** @description Whether it is this socket. */
+            you: boolean;
+        } | {
+            /** @description They. */
+            people: components["schemas"]["Neighbour"][];
+            /** @enum {string} */
+            type: "here";
+        } | (components["schemas"]["Lease"] & {
+            /** @enum {string} */
+            type: "lease";
+        }) | {
+            /** @description Which. */
+            limit: components["schemas"]["Limit"];
+            /**
+             * Format: int64
+             * @description What is left.
+             */
+            seconds: number;
+            /** @enum {string} */
+            type: "limit_warned";
+        } | {
+            /**
+             * Format: int64
+             * @description What it was set to: seconds or bytes.
+             */
+            configured: number;
+            /** @description Which. */
+            limit: components["schemas"]["Limit"];
+            /** @description The line about it. */
+            message: string;
+            /** @enum {string} */
+            type: "limit_exceeded";
+        } | {
+            /** @enum {string} */
+            type: "runner_disconnected";
+        } | {
+            /** @enum {string} */
+            type: "runner_reconnected";
+        } | {
+            /**
+             * Format: int64
+             * @description In so long.
+             */
+            seconds: number;
+            /** @enum {string} */
+            type: "login_expiring";
+        } | {
+            /** @description By what. */
+            reason: string;
+            /** @enum {string} */
+            type: "login_ended";
+        } | {
+            exit?: components["schemas"]["Exit"] | null;
+            /** @description Why. */
+            reason: components["schemas"]["EndReason"];
+            /** @enum {string} */
+            type: "ended";
+        } | {
+            /** @description For programs. */
+            code: string;
+            /** @description For people. */
+            message: string;
+            /** @enum {string} */
+            type: "error";
+        } | {
+            /** @enum {string} */
+            type: "pong";
+        };
         /** @description A token, without what it opens doors with. */
         Token: {
             /** Format: date-time */
@@ -802,6 +1329,22 @@ export interface components {
              * @description The time by the clock that decides.
              */
             now: string;
+        };
+        /** @description Tokens and money so far, as the agent reports them. */
+        Usage: {
+            /** Format: int64 */
+            context_size?: number | null;
+            /** Format: int64 */
+            context_used?: number | null;
+            /**
+             * Format: int64
+             * @description In millionths of whatever the agent counts in.
+             */
+            cost_micros?: number | null;
+            /** Format: int64 */
+            input_tokens?: number | null;
+            /** Format: int64 */
+            output_tokens?: number | null;
         };
         /** @description What a check of the whole log found. */
         Verified: {

@@ -3,7 +3,7 @@
 
 import type { components } from "./schema";
 
-type Schemas = components["schemas"];
+export type Schemas = components["schemas"];
 
 export type Session = Schemas["Session"];
 export type Status = Schemas["Status"];
@@ -24,6 +24,12 @@ export type Profile = Schemas["Profile"];
 export type PushDevice = Schemas["PushDevice"];
 export type PushDevices = Schemas["PushDevices"];
 export type Verified = Schemas["Verified"];
+
+/** What is said on the socket of a session, and told. */
+export type TerminalSaid = Schemas["TerminalSaid"];
+export type TerminalTold = Schemas["TerminalTold"];
+export type AgentSaid = Schemas["AgentSaid"];
+export type AgentTold = Schemas["AgentTold"];
 
 export type Role = "admin" | "member" | "auditor";
 

@@ -24,9 +24,21 @@ use sojourn_engine::agents::Told;
 use sojourn_engine::agents::event_view;
 use sojourn_engine::view::LeaseView;
 use sojourn_engine::view::RecoveryView;
+use utoipa::ToSchema;
+
+use super::shapes::LimitShape;
+use super::shapes::MessageStateShape;
+use super::shapes::RuleShape;
+use super::shapes::UsageShape;
+use crate::shapes::EndReasonShape;
+use crate::shapes::ExitShape;
+use crate::shapes::LeaseShape;
+use crate::shapes::RecoveryShape;
+use crate::shapes::StatusShape;
 
 /// What a browser says to an agent.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[schema(as = AgentSaid)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Said {
     /// Say this to the agent.
@@ -51,6 +63,7 @@ pub(super) enum Said {
     /// The answer to a permission prompt.
     PermissionResponse {
         /// To which.
+        #[schema(value_type = String)]
         request_id: RequestId,
         /// The hash of what was shown.
         input_hash: String,
@@ -66,6 +79,7 @@ pub(super) enum Said {
     /// The answer to a question. Without an answer it is declined.
     QuestionResponse {
         /// To which.
+        #[schema(value_type = String)]
         request_id: RequestId,
         /// A text, or fields by name.
         #[serde(default)]
@@ -91,39 +105,47 @@ pub(super) enum Said {
 }
 
 /// What a browser is told of an agent's session.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = AgentTold)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Tell {
     /// How it stands.
     Status {
         /// So.
+        #[schema(value_type = StatusShape, inline = false)]
         status: Status,
         /// How it is taken up again, where that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<RecoveryShape>)]
         recovery: Option<RecoveryView>,
         /// The agent's mode.
         #[serde(skip_serializing_if = "Option::is_none")]
         mode: Option<String>,
         /// Tokens and money.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<UsageShape>)]
         usage: Option<Usage>,
     },
     /// The agent wants to do something.
     PermissionPrompt {
+        #[schema(value_type = String)]
         request_id: RequestId,
         tool: String,
         kind: String,
         description: String,
+        #[schema(value_type = std::collections::BTreeMap<String, Value>)]
         details: Value,
         #[serde(skip_serializing_if = "Option::is_none")]
         diff: Option<String>,
         input_hash: String,
         /// What "remember" would allow.
         #[serde(skip_serializing_if = "Value::is_null")]
+        #[schema(value_type = Option<RuleShape>)]
         rule: Value,
     },
     /// The agent wants to know something.
     QuestionPrompt {
+        #[schema(value_type = String)]
         request_id: RequestId,
         question: String,
         /// The answers it offers, where it does.
@@ -134,10 +156,16 @@ pub(super) enum Tell {
         input_hash: String,
     },
     /// What it asked is settled.
-    PromptResolved { request_id: RequestId, by: String, decision: &'static str },
+    PromptResolved {
+        #[schema(value_type = String)]
+        request_id: RequestId,
+        by: String,
+        decision: &'static str,
+    },
     /// A message stands elsewhere.
     Message {
         client_msg_id: String,
+        #[schema(value_type = MessageStateShape, inline = false)]
         state: MessageState,
         #[serde(skip_serializing_if = "Option::is_none")]
         content: Option<String>,
@@ -155,15 +183,27 @@ pub(super) enum Tell {
     /// It is there again.
     RunnerReconnected,
     /// How the lease stands.
+    #[schema(value_type = LeaseShape)]
     Lease(LeaseView),
     /// A limit comes near.
-    LimitWarned { limit: Limit, seconds: u64 },
+    LimitWarned {
+        #[schema(value_type = LimitShape, inline = false)]
+        limit: Limit,
+        seconds: u64,
+    },
     /// A limit was reached.
-    LimitExceeded { limit: Limit, configured: u64, message: String },
+    LimitExceeded {
+        #[schema(value_type = LimitShape, inline = false)]
+        limit: Limit,
+        configured: u64,
+        message: String,
+    },
     /// It is over.
     Ended {
+        #[schema(value_type = EndReasonShape, inline = false)]
         reason: EndReason,
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<ExitShape>)]
         exit: Option<Exit>,
     },
     /// We are there.
@@ -174,6 +214,7 @@ pub(super) enum Tell {
         message: String,
         /// What was answered.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
         request_id: Option<RequestId>,
         /// Who was first, and how.
         #[serde(skip_serializing_if = "Option::is_none")]

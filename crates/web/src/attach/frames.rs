@@ -15,6 +15,13 @@ use sojourn_core::end::Limit;
 use sojourn_core::status::Status;
 use sojourn_engine::presence::Present;
 use sojourn_engine::view::LeaseView;
+use utoipa::ToSchema;
+
+use super::shapes::LimitShape;
+use crate::shapes::EndReasonShape;
+use crate::shapes::ExitShape;
+use crate::shapes::LeaseShape;
+use crate::shapes::StatusShape;
 
 /// The longest message that a browser may send, in bytes.
 pub(super) const LONGEST: usize = 128 << 10;
@@ -23,7 +30,8 @@ pub(super) const LONGEST: usize = 128 << 10;
 const LARGEST_SIDE: u16 = 1000;
 
 /// What a browser says.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = TerminalSaid)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Said {
     /// The terminal has this size. Only whoever drives says it.
@@ -105,12 +113,14 @@ fn is_side(cells: u16) -> bool {
 }
 
 /// What a browser is told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = TerminalTold)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Tell {
     /// How the session stands.
     Status {
         /// So.
+        #[schema(value_type = StatusShape, inline = false)]
         status: Status,
     },
     /// The terminal's size, after somebody else changed it.
@@ -134,8 +144,10 @@ pub(super) enum Tell {
     /// Who types; nobody when both are null.
     Driver {
         /// Their name.
+        #[schema(required)]
         user: Option<String>,
         /// Where they are.
+        #[schema(required, value_type = Option<String>)]
         address: Option<IpAddr>,
         /// Whether it is this socket.
         you: bool,
@@ -146,10 +158,12 @@ pub(super) enum Tell {
         people: Vec<Neighbour>,
     },
     /// How the lease stands.
+    #[schema(value_type = LeaseShape)]
     Lease(LeaseView),
     /// A limit comes near.
     LimitWarned {
         /// Which.
+        #[schema(value_type = LimitShape, inline = false)]
         limit: Limit,
         /// What is left.
         seconds: u64,
@@ -157,6 +171,7 @@ pub(super) enum Tell {
     /// A limit was reached.
     LimitExceeded {
         /// Which.
+        #[schema(value_type = LimitShape, inline = false)]
         limit: Limit,
         /// What it was set to: seconds or bytes.
         configured: u64,
@@ -180,9 +195,11 @@ pub(super) enum Tell {
     /// The session is over.
     Ended {
         /// Why.
+        #[schema(value_type = EndReasonShape, inline = false)]
         reason: EndReason,
         /// How its program ended, if it did by itself.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<ExitShape>)]
         exit: Option<Exit>,
     },
     /// Something that was said cannot be done.
@@ -197,7 +214,7 @@ pub(super) enum Tell {
 }
 
 /// Somebody who is at the same session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Neighbour {
     /// Their name.
     user: String,

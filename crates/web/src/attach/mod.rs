@@ -9,6 +9,7 @@ mod frames;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod hearing;
+mod shapes;
 mod telling;
 
 use std::sync::Arc;
@@ -86,6 +87,11 @@ pub(crate) fn routes() -> Vec<Route> {
             .query::<String>("mode", "`drive` or `watch`; the owner drives where it is left out.")
             .query::<u16>("channel", "Which terminal; the first where it is left out.")
             .gives_nothing(101, "The connection is a WebSocket from now on.")
+            .tells::<frames::Said>()
+            .tells::<frames::Tell>()
+            .tells::<agent_frames::Said>()
+            .tells::<agent_frames::Tell>()
+            .tells::<shapes::EventShape>()
             .refuses(&[Code::Malformed, Code::NotFound, Code::Conflict, Code::Invalid]),
     )]
 }

@@ -1,91 +1,21 @@
-// What happens in an agent's session, as the gateway tells it: the words of PROTOCOL.md.
+// What happens in an agent's session, as the gateway tells it: its shapes are made of the gateway's own
+// document, like all others.
 
-export interface Person {
-  user: string;
-  address?: string | null;
-}
+import type { Schemas } from "../types";
 
-export type Decision = "allow" | "deny";
-
-export type Rule = { match: "exact"; kind: string; input_hash: string } | { match: "below"; kind: string; directory: string };
-
-export interface Prompt {
-  request: string;
-  tool: string;
-  kind: string;
-  description: string;
-  details: Record<string, unknown>;
-  diff?: string | null;
-  input_hash: string;
-  rule?: Rule | null;
-}
-
-export interface Question {
-  request: string;
-  question: string;
-  schema: unknown;
-  input_hash: string;
-}
-
-export type Outcome =
-  | { is: "answered"; decision: Decision; by: Person }
-  | { is: "settled"; decision: Decision; rule?: Rule | null }
-  | { is: "withdrawn" }
-  | { is: "lost" }
-  | { is: "expired" };
-
-export interface Usage {
-  input_tokens?: number | null;
-  output_tokens?: number | null;
-  context_used?: number | null;
-  context_size?: number | null;
-  cost_micros?: number | null;
-}
-
-export interface Recovery {
-  agent_session_id: string;
-  cwd: string;
-  can_resume: boolean;
-}
-
-export type MessageState = "queued" | "sent" | "cancelled" | "refused";
+export type Person = Schemas["Person"];
+export type Decision = Schemas["Decision"];
+export type Rule = Schemas["Rule"];
+export type Prompt = Schemas["Prompt"];
+export type Question = Schemas["Question"];
+export type Outcome = Schemas["Outcome"];
+export type Usage = Schemas["Usage"];
+export type Recovery = Schemas["Recovery"];
+export type MessageState = Schemas["MessageState"];
+export type Event = Schemas["Event"];
 
 /** An update of the Agent Client Protocol; what is in it is the agent's, and is read with care. */
-export interface Update {
-  sessionUpdate?: unknown;
-  [field: string]: unknown;
-}
-
-export type Event =
-  | { type: "step"; step: string; state: "begun" | "done" | "failed"; message?: string | null }
-  | { type: "started"; agent?: string | null; recovery?: Recovery | null }
-  | { type: "status"; status: string }
-  | { type: "user_message"; client_msg_id: string; content: string; by: Person }
-  | { type: "message"; client_msg_id: string; state: MessageState; content?: string | null; code?: string | null }
-  | { type: "update"; update: Update }
-  | { type: "cut"; what: string; bytes: number }
-  | { type: "mode"; mode: string; by_agent: boolean }
-  | ({ type: "prompt" } & Prompt)
-  | ({ type: "question" } & Question)
-  | { type: "resolved"; request: string; outcome: Outcome }
-  | ({ type: "usage" } & Usage)
-  | { type: "diff"; files: string[]; patch: string; truncated: boolean }
-  | { type: "stderr"; text: string }
-  | { type: "notice"; code: string; message: string }
-  | { type: "turn_cut"; why: string }
-  | { type: "turn_ended"; stop_reason: string }
-  | { type: "limit_warned"; limit: string; seconds: number }
-  | { type: "limit_exceeded"; limit: string; configured: number; reached: number }
-  | { type: "resized"; cols: number; rows: number }
-  | {
-      type: "ended";
-      reason: string;
-      exit?: { code?: number; signal?: string } | null;
-      output_bytes: number;
-      message?: string | null;
-      recovery?: Recovery | null;
-    }
-  | { type: "truncated_before"; seq: number };
+export type Update = Extract<Event, { type: "update" }>["update"];
 
 /** An event with its place and its time, in milliseconds since 1970. */
 export interface Happened {

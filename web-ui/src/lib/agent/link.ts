@@ -2,10 +2,10 @@
 // saw, so nothing is missed and nothing comes twice. What a person wrote is kept until the gateway has
 // said that it has it, and is said again under the same id: the gateway takes each id once.
 
-export interface Frame {
-  type: string;
-  [field: string]: unknown;
-}
+import type { AgentSaid, AgentTold, TerminalTold } from "../types";
+
+/** What the gateway says: of the conversation, beside it, and what it says at a terminal, too. */
+export type Frame = AgentTold | { type: "event"; [field: string]: unknown } | Extract<TerminalTold, { type: "here" | "login_expiring" | "login_ended" }>;
 
 export interface Hears {
   frame(frame: Frame): void;
@@ -97,7 +97,7 @@ export class Link {
     this.timer = setTimeout(() => this.dial(), again * 1000);
   }
 
-  private send(frame: Frame): boolean {
+  private send(frame: AgentSaid): boolean {
     if (this.socket?.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify(frame));
     return true;
@@ -117,7 +117,7 @@ export class Link {
   }
 
   /** Says something that is of no use later; false: it was not said. */
-  say(frame: Frame): boolean {
+  say(frame: AgentSaid): boolean {
     return this.send(frame);
   }
 

@@ -3,13 +3,19 @@
 
 import { get, post, Refusal } from "../api";
 import { apply, asks, begin, type Conversation, type Item, message, open, type Waiting } from "./conversation";
-import { type Happened, type MessageState, type Prompt, type Question, read, type Usage } from "./events";
+import { type Happened, type Prompt, type Question, read } from "./events";
 import { type Frame, Link, type Message } from "./link";
 
 /** More events at once than these are not an agent that speaks, but a page that catches up. */
 const MANY = 100;
 /** Then it is drawn only so often, in milliseconds. */
 const CALM = 600;
+
+/** What is not of the conversation, and whoever shows it hears. */
+export type Beside = Exclude<Frame, { type: "event" }> | { type: "closed"; code: number };
+
+type Stands = Extract<Frame, { type: "status" }>;
+type Asks = Extract<Frame, { type: "permission_prompt" | "question_prompt" }>;
 
 export interface Answered {
   allow: boolean;
@@ -42,7 +48,9 @@ export class Live {
   constructor(
     private readonly session: string,
     /** Anything that is not of the conversation. */
-    private readonly beside: (frame: Frame) => void,
+    private readonly beside: (frame: Beside) => void,
+    /** A message that the gateway did not take goes back to whoever wrote it. */
+    private readonly refused: (content: string) => void,
   ) {}
 
   /** The items from this one on. */
@@ -107,17 +115,17 @@ export class Live {
         return;
       }
       case "message": {
-        const id = String(frame["client_msg_id"] ?? "");
-        const content = typeof frame["content"] === "string" ? frame["content"] : this.link?.arrived(id);
+        const id = frame.client_msg_id;
+        const content = frame.content ?? this.link?.arrived(id);
         this.link?.arrived(id);
         this.refreshOutbox();
         this.flush();
         // The gateway keeps the queue; the agent's events know only what it was given.
-        message(this.conversation, { client_msg_id: id, state: frame["state"] as MessageState, content: content ?? null });
+        message(this.conversation, { client_msg_id: id, state: frame.state, content: content ?? null });
         this.version += 1;
-        if (frame["state"] === "refused") {
-          this.notice = refusedWords(String(frame["code"] ?? ""), String(frame["message"] ?? ""));
-          if (content) this.beside({ type: "refused", content });
+        if (frame.state === "refused") {
+          this.notice = refusedWords(frame.code ?? "", frame.message ?? "");
+          if (content) this.refused(content);
         }
         return;
       }
@@ -128,7 +136,7 @@ export class Live {
         this.away = false;
         return;
       case "error":
-        this.notice = String(frame["message"] ?? "");
+        this.notice = frame.message;
         return;
       case "permission_prompt":
       case "question_prompt":
@@ -139,31 +147,30 @@ export class Live {
       case "status":
         this.loading = false;
         this.stands(frame);
-        if (frame["status"] !== "disconnected") this.away = false;
-        else this.away = true;
+        this.away = frame.status === "disconnected";
         break;
     }
     this.beside(frame);
   }
 
   /** How it stands, as the gateway says it when one comes and when it changes. */
-  private stands(frame: Frame): void {
+  private stands(frame: Stands): void {
     this.flush();
     const { conversation } = this;
     // The queue as it is now follows; what was in it before may be gone.
     if (this.fresh) conversation.queue = [];
     this.fresh = false;
-    if (typeof frame["mode"] === "string") conversation.mode = frame["mode"];
-    const usage = frame["usage"] as Usage | undefined;
+    if (frame.mode) conversation.mode = frame.mode;
+    const { usage } = frame;
     if (usage) conversation.usage = { ...conversation.usage, ...Object.fromEntries(Object.entries(usage).filter(([, value]) => value != null)) };
     this.version += 1;
   }
 
-  private asks(frame: Frame): void {
-    const request = String(frame["request_id"]);
+  private asks(frame: Asks): void {
+    const request = frame.request_id;
     const at = Date.now();
-    if (frame.type === "permission_prompt") asks(this.conversation, { is: "prompt", prompt: { ...(frame as unknown as Prompt), request } }, at);
-    else asks(this.conversation, { is: "question", question: { ...(frame as unknown as Question), request } }, at);
+    if (frame.type === "permission_prompt") asks(this.conversation, { is: "prompt", prompt: { ...frame, request } }, at);
+    else asks(this.conversation, { is: "question", question: { ...frame, request } }, at);
   }
 
   private take(happened: Happened): void {

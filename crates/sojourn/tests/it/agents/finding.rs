@@ -1,4 +1,4 @@
-//! Who does not look is told that an agent waits; and what was said is found when it is over.
+//! Who does not look is told that an agent waits; and what was said is found.
 
 use serde_json::Value;
 use serde_json::json;
@@ -149,6 +149,9 @@ fn what_was_said_to_an_agent_and_by_it_is_found_by_whoever_may_read_it() {
     runner.event(&id, update("The Quarterly rep"));
     runner.event(&id, update("ort counts 100% of them"));
     runner.event(&id, prompt("sqlx migrate"));
+    let going = until("what is said", PATIENCE, || found(&mut mia, "quarterly%20REPORT").pop());
+    assert_eq!(going["id"], id);
+    assert_eq!(going["ended_at"], Value::Null);
     runner.ended(&id, "exited");
     stands(&mut mia, &id, "ended");
     let session = until("what was said", PATIENCE, || found(&mut mia, "quarterly%20REPORT").pop());
