@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Paced, PIECE, TURN } from "./paced";
+import { LEAST, Paced, PIECE, TURN } from "./paced";
 
 /** A screen that draws when it is told to. */
 function screen() {
@@ -40,19 +40,23 @@ test("a flood is drawn a piece after the other, and said to be when all of it is
 
 test("everything else has its turn between a little and a little more", () => {
   const { paced, written, step, turn } = screen();
-  paced.put(new Uint8Array(PIECE * 5));
+  const least = LEAST / PIECE;
+  paced.put(new Uint8Array(LEAST * 3));
   step(100);
   step(TURN - 1);
   expect(written.length, "how long the first was waited for does not count").toBe(3);
-  step(1);
-  expect(written.length, "its turn is over").toBe(3);
-  turn();
   step(TURN);
-  expect(written.length, "and a new one begun").toBe(5);
+  expect(written.length, "so much is drawn in any case").toBe(least);
+  step();
+  expect(written.length, "its turn is over").toBe(least);
+  turn();
+  expect(written.length, "and a new one begun").toBe(least + 1);
+  for (let n = 0; n < least; n += 1) step();
+  expect(written.length, "as long as there is time").toBe(2 * least + 1);
+  step(TURN);
   paced.stop();
-  step(TURN);
   turn();
-  expect(written.length).toBe(5);
+  expect(written.length).toBe(2 * least + 1);
 });
 
 test("what was not drawn is forgotten where the screen is drawn anew", () => {

@@ -3,36 +3,29 @@
 
 /** Bytes of a piece: also when every one of them scrolls they are drawn in two milliseconds or so. */
 export const PIECE = 2 << 10;
-/** After so many milliseconds of drawing everything else has its turn. */
+/** After so many milliseconds of drawing everything else has its turn, */
 export const TURN = 6;
+/** but not before so much is drawn: where a machine has much else to do, time passes and nothing is. */
+export const LEAST = 8 << 10;
 
 interface Piece {
   bytes: Uint8Array | string;
   drawn: (() => void) | undefined;
 }
 
-/** After whatever waits to be done now; without the four milliseconds that timers take at least. */
-function soon(): (doing: () => void) => void {
-  let next: (() => void) | undefined;
-  const channel = new MessageChannel();
-  channel.port1.onmessage = () => next?.();
-  return (doing) => {
-    next = doing;
-    channel.port2.postMessage(null);
-  };
-}
-
 export class Paced {
   private waiting: Piece[] = [];
   private busy = false;
   private stopped = false;
-  /** When this turn's first piece was drawn; the screen begins with it when it likes. */
+  /** When this turn's first piece was drawn, for the screen begins with it when it likes; and how much was. */
   private since: number | null = null;
+  private drawn = 0;
 
   /** `write` draws something, and says when it is done. */
   constructor(
     private readonly write: (bytes: Uint8Array | string, done: () => void) => void,
-    private readonly later: (doing: () => void) => void = soon(),
+    // When the screen is through with what it has: what it is given then it draws in a task of its own.
+    private readonly later: (doing: () => void) => void = (doing) => queueMicrotask(doing),
     private readonly now: () => number = () => performance.now(),
   ) {}
 
@@ -63,14 +56,17 @@ export class Paced {
     this.busy = piece !== undefined;
     if (!piece) {
       this.since = null;
+      this.drawn = 0;
       return;
     }
     this.write(piece.bytes, () => {
       piece.drawn?.();
       if (this.stopped) return;
       this.since ??= this.now();
-      if (this.now() - this.since < TURN) return this.step();
+      this.drawn += piece.bytes.length;
+      if (this.drawn < LEAST || this.now() - this.since < TURN) return this.step();
       this.since = null;
+      this.drawn = 0;
       this.later(() => {
         if (!this.stopped) this.step();
       });
