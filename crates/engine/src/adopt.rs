@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::door::Door;
 use crate::engine::Engine;
+use crate::engine::lock;
 use crate::identity::How;
 use crate::identity::Principal;
 use crate::metrics::Meter;
@@ -77,6 +78,7 @@ impl Engine {
     /// Asks a runner that has just come what became of the sessions in motion: one may have ended while
     /// there was none to tell.
     pub(crate) async fn catch_up(&self) -> Result<(), RunnerError> {
+        lock(&self.inner.parting).clear();
         for held in self.held().await? {
             let Some(summary) = held.ended else { continue };
             if self.session(held.session).is_some() {

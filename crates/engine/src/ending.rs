@@ -1,13 +1,24 @@
-//! What people read when a session ends, or is about to.
+//! What people read when a session ends, or is about to; and what is put on record then.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use sojourn_core::end::Configured;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Limit;
 use sojourn_core::end::limit_message;
+use sojourn_core::ids::SessionId;
 use sojourn_core::units::Size;
-use std::time::Duration;
+use sojourn_core::wire::runner::Request;
+use sojourn_core::wire::shim::Summary;
 
 use crate::door::Cut;
+use crate::engine::Inner;
+use crate::engine::lock;
+use crate::session::Shared;
+
+/// How soon the end of a session is put on record again that could not be.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest reason a person may give for ending a session, in characters.
 const LONGEST_WHY: usize = 200;
@@ -53,6 +64,60 @@ pub(crate) fn cut(reason: EndReason, configured: u64, by: Option<&EndedBy>) -> O
         (None, _) => "Session ended: its sandbox was lost".to_owned(),
     };
     Some(Cut { message, status })
+}
+
+impl Inner {
+    /// Puts a session's end on record, then lets the runner forget it.
+    pub(crate) async fn finish(self: &Arc<Self>, shared: &Shared, summary: Summary) {
+        let id = shared.id;
+        // Its start goes on record before its end, however quick it was.
+        let mut recorded = shared.recorded.clone();
+        // An error means that nobody keeps it any more: then there is no start to wait for.
+        let _gone = recorded.wait_for(Option::is_some).await.map(drop);
+        let by = lock(&shared.ended_by).clone();
+        let kept = self.records.ended(&summary, by.as_ref()).await;
+        self.part(shared);
+        if kept {
+            let _gone = self.runner.ask(Request::Forget { session: id }).await;
+        } else {
+            let later = Arc::clone(self).finish_later(summary, by);
+            self.tasks.spawn(later);
+        }
+    }
+
+    /// Puts an end on record that could not be, as soon as it can be. When the gateway goes down before
+    /// that, the runner still knows of it, and the next gateway hears.
+    async fn finish_later(self: Arc<Self>, summary: Summary, by: Option<EndedBy>) {
+        while !self.records.keep_end(&summary, by.as_ref()).await {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+        let _gone = self.runner.ask(Request::Forget { session: summary.session }).await;
+    }
+
+    /// A session is in motion no more.
+    fn part(&self, shared: &Shared) {
+        let mut live = lock(&self.live);
+        let gone = live.remove(&shared.id);
+        let is_to_be_told = shared.remote.is_none() && gone.is_some_and(|it| it.released.is_some());
+        if is_to_be_told {
+            lock(&self.parting).insert(shared.id);
+        }
+    }
+
+    /// The runner says what became of a session. False: of one that nobody here knows.
+    pub(crate) fn released(&self, session: SessionId, summary: Option<Summary>) -> bool {
+        let mut live = lock(&self.live);
+        let Some(known) = live.get_mut(&session) else {
+            return lock(&self.parting).remove(&session);
+        };
+        if let Some(waiting) = known.released.take() {
+            let _gone = waiting.send(summary);
+        }
+        true
+    }
 }
 
 #[cfg(test)]

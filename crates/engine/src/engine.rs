@@ -1,6 +1,7 @@
 //! The engine: opens sessions, holds those in motion, ends them, and keeps their record.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,8 +57,8 @@ use crate::runner_link::RunnerError;
 use crate::runner_link::RunnerLink;
 use crate::screens::Screens;
 use crate::session::Session;
-use crate::session::Shared;
 use crate::tokens::Tokens;
+use crate::unheld::Unheld;
 use crate::words;
 
 /// How many events of the runner may wait.
@@ -71,9 +72,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How long the end of a session waits until its shim knows who ended it.
 const NOTE: Duration = Duration::from_millis(250);
-
-/// How soon the end of a session is put on record again that could not be.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a session that was being opened at the end is there.
 const NEWCOMERS: Duration = Duration::from_millis(50);
@@ -127,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) agents: Agents,
     pub(crate) admission: Admission,
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
+    /// Sessions that are not, and of which the runner will say so.
+    pub(crate) parting: Mutex<HashSet<SessionId>>,
     pub(crate) started: Mono,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -201,6 +201,7 @@ impl Engine {
             agents,
             admission,
             live: Mutex::new(HashMap::new()),
+            parting: Mutex::default(),
             started,
             shutdown,
             tasks,
@@ -494,49 +495,13 @@ impl Inner {
         let _gone = self.runner.ask(Request::Kill { session }).await;
     }
 
-    /// Puts a session's end on record, then lets the runner forget it.
-    pub(crate) async fn finish(self: &Arc<Self>, shared: &Shared, summary: Summary) {
-        let id = shared.id;
-        // Its start goes on record before its end, however quick it was.
-        let mut recorded = shared.recorded.clone();
-        // An error means that nobody keeps it any more: then there is no start to wait for.
-        let _gone = recorded.wait_for(Option::is_some).await.map(drop);
-        let by = lock(&shared.ended_by).clone();
-        let kept = self.records.ended(&summary, by.as_ref()).await;
-        lock(&self.live).remove(&id);
-        if kept {
-            let _gone = self.runner.ask(Request::Forget { session: id }).await;
-        } else {
-            let later = Arc::clone(self).finish_later(summary, by);
-            self.tasks.spawn(later);
-        }
-    }
-
-    /// Puts an end on record that could not be, as soon as it can be. When the gateway goes down before
-    /// that, the runner still knows of it, and the next gateway hears.
-    async fn finish_later(self: Arc<Self>, summary: Summary, by: Option<EndedBy>) {
-        while !self.records.keep_end(&summary, by.as_ref()).await {
-            tokio::select! {
-                () = self.shutdown.cancelled() => return,
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
-        let _gone = self.runner.ask(Request::Forget { session: summary.session }).await;
-    }
-
-    /// The runner says what became of a session.
-    pub(crate) fn released(&self, session: SessionId, summary: Option<Summary>) {
-        let waiting = lock(&self.live).get_mut(&session).and_then(|live| live.released.take());
-        if let Some(waiting) = waiting {
-            let _gone = waiting.send(summary);
-        }
-    }
-
     fn on_runner(self: &Arc<Self>, event: RunnerEvent) {
         match event {
             RunnerEvent::Released { session, summary } => {
                 tracing::info!(%session, event = "sandbox_released", "sandbox released");
-                self.released(session, summary);
+                if !self.released(session, summary) {
+                    Unheld::disown(self, session);
+                }
             }
             RunnerEvent::Pool(state) => {
                 if let Some(why) = &state.failing {

@@ -25,6 +25,11 @@ impl Unheld {
         Self { inner, session, settled: false }
     }
 
+    /// The runner tells of a session that was opened for a gateway before this one, when that was gone.
+    pub(crate) fn disown(inner: &Arc<Inner>, session: SessionId) {
+        drop(Self::new(inner.clone(), session));
+    }
+
     /// It is held, or there is none.
     pub(crate) fn settled(mut self) {
         self.settled = true;
