@@ -143,7 +143,7 @@ macro_rules! rounds {
         $(
             #[test]
             fn $name() {
-                if $size.everybody && !crate::is_long_run() {
+                if !crate::is_long_run() {
                     return;
                 }
                 goes_well(concat!("chaos::", stringify!($name)), $seed, &$size);

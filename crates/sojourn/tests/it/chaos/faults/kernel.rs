@@ -217,8 +217,9 @@ pub(super) fn no_memory(town: &mut Town, street: &Street) {
         back(town, street);
     } else {
         let _gone = fs::write(own.join("cgroup.procs"), pid.to_string());
-        // It may be killed while it is moved.
-        if town.gateway.is_over() {
+        // It may be killed while it is moved, and a moment after.
+        let killed = within(Duration::from_secs(1), || town.gateway.is_over().then_some(()));
+        if killed.is_some() {
             town.gateway.wait();
             back(town, street);
         }
