@@ -15,7 +15,9 @@ use crate::seqpacket::SeqPacket;
 #[derive(Debug)]
 pub(super) enum Asked {
     Hello,
-    Start(u16, bool, WindowSize),
+    /// A program: in which channel, whether it is a shell on a terminal, of which size, and how much
+    /// may be sent of what it prints.
+    Start(u16, bool, WindowSize, u32),
     Input(Vec<u8>),
     Credit(u32),
     Resize(WindowSize),
@@ -47,7 +49,7 @@ fn own(bytes: &[u8]) -> Asked {
         Ok(ToShim::Start(channel, spec)) => {
             let size = spec.pty.as_ref().map(|pty| pty.size).unwrap_or_default();
             let is_shell = spec.program == Program::Shell && spec.pty.is_some();
-            Asked::Start(channel, is_shell, size)
+            Asked::Start(channel, is_shell, size, spec.credit)
         }
         Ok(ToShim::Input(0, bytes)) => Asked::Input(bytes.to_vec()),
         Ok(ToShim::Credit(0, more)) => Asked::Credit(more),

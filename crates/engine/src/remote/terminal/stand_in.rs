@@ -285,7 +285,10 @@ impl StandIn {
                 };
                 self.send(&FromShim::Hello(Box::new(hello))).await?;
             }
-            Asked::Start(0, true, size) if self.phase == Phase::New => self.launch(size),
+            Asked::Start(0, true, size, credit) if self.phase == Phase::New => {
+                self.credit = Some(credit);
+                self.launch(size);
+            }
             Asked::Start(channel, ..) => {
                 let line = "a terminal on a runner is one program and no more".to_owned();
                 self.send(&FromShim::StartFailed(channel, line)).await?;
