@@ -123,7 +123,11 @@ fn the_numbers_are_those_of_the_table() {
         let text = answer.text();
         let ended = "sojourn_sessions_ended_total{reason=\"exited\",door=\"ssh\",\
                      harness=\"shell\"} 2\n";
-        (text.contains(ended) && text.contains("sojourn_refusals_total{")).then_some(text)
+        // A session is out of motion a moment after its end is counted.
+        let mut moving = text.lines().filter(|line| line.starts_with("sojourn_sessions{"));
+        let at_rest = moving.all(|line| line.ends_with(" 0"));
+        (at_rest && text.contains(ended) && text.contains("sojourn_refusals_total{"))
+            .then_some(text)
     });
     let families = parse(&text);
     let table = table();
