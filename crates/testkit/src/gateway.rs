@@ -47,6 +47,8 @@ pub struct Options {
     pub web: String,
     /// TOML for the `[server]` table.
     pub server: String,
+    /// What it logs; `info` where nothing is said.
+    pub level: String,
     /// More TOML: whole tables.
     pub more: String,
     /// Its data directory is a file system of its own.
@@ -86,6 +88,7 @@ impl Gateway {
             true => "",
             false => "max_concurrent_sessions = 64\nmax_sessions_per_user = 64\n",
         };
+        let level = if options.level.is_empty() { "info" } else { &options.level };
         let config = scratch.file(
             "sojourn.toml",
             format!(
@@ -93,7 +96,7 @@ impl Gateway {
                  [server]\nuser = \"65534\"\n{}\n\
                  [web]\nlisten = \"127.0.0.1:0\"\n{}\n\
                  [[ssh]]\nlisten = \"127.0.0.1:0\"\n{}\n\
-                 [log]\nformat = \"json\"\nlevel = \"info\"\n\
+                 [log]\nformat = \"json\"\nlevel = {level:?}\n\
                  [limits]\n{many}{}\n{}\n",
                 options.server, options.web, options.ssh, options.limits, options.more,
             ),
