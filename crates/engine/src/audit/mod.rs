@@ -17,6 +17,7 @@ mod keys;
 mod opening;
 mod read;
 mod search;
+mod syslog;
 mod verify;
 mod writer;
 
@@ -41,6 +42,7 @@ pub use search::Found;
 pub use search::MAX_PAGE;
 pub use search::SearchError;
 pub use search::search;
+pub use syslog::Syslog;
 pub use verify::Finding;
 pub use verify::Findings;
 pub use verify::verify;

@@ -28,6 +28,7 @@ use super::AuditOptions;
 use super::AuditUnavailable;
 use super::LockError;
 use super::OnFailure;
+use super::Syslog;
 use super::appender::Appender;
 use super::appender::Batch;
 use super::disk;
@@ -123,6 +124,8 @@ pub struct AuditWriter {
     first: Option<Event>,
     outage: Option<Outage>,
     checkpoint_at: Instant,
+    /// Where checkpoints go besides.
+    syslog: Option<Syslog>,
 }
 
 pub(super) fn writer(
@@ -144,6 +147,7 @@ pub(super) fn writer(
         first: None,
         outage: None,
         checkpoint_at: Instant::now() + CHECKPOINT_AGE,
+        syslog: None,
     };
     (AuditHandle { queue: sender, shared }, writer)
 }
@@ -189,6 +193,13 @@ struct Page {
 }
 
 impl AuditWriter {
+    /// Sends checkpoints there as well.
+    #[must_use]
+    pub fn telling(mut self, syslog: Option<Syslog>) -> Self {
+        self.syslog = syslog;
+        self
+    }
+
     /// Writes until `over`, then what is left, and a last checkpoint.
     pub async fn run(mut self, over: CancellationToken) {
         let told = self.store.told();
@@ -327,6 +338,9 @@ impl AuditWriter {
         }
         if checkpoint || signed.is_some() {
             self.checkpoint_at = Instant::now() + CHECKPOINT_AGE;
+        }
+        if let (Some(syslog), Some(checkpoint)) = (&mut self.syslog, &signed) {
+            syslog.send(checkpoint);
         }
         if let Some(Checkpoint { seq, hash, key, signature }) = signed {
             tracing::info!(seq, %hash, key, signature, "audit checkpoint");

@@ -13,8 +13,7 @@ use super::value::Value;
 
 /// Defines a section: a struct with one field a key.
 ///
-/// After its default a key can have `from MIN, to MAX` (both allowed), and `later`: its part is not
-/// built yet, so nothing but the default is taken, or what stands after `or`.
+/// After its default a key can have `from MIN, to MAX` (both allowed).
 macro_rules! keys {
     (
         $(#[doc = $about:literal])*
@@ -23,7 +22,7 @@ macro_rules! keys {
                 $(#[doc = $doc:literal])*
                 $key:ident: $type:ty = $default:expr
                 $(, from $min:expr, to $max:expr)?
-                $(, later $(or $other:expr)?)?;
+                ;
             )*
         }
     ) => {
@@ -58,7 +57,6 @@ macro_rules! keys {
                     let read = node.get(stringify!($key)).and_then(|node| {
                         let value = <$type as $crate::config::value::Value>::read(node, report)?;
                         $(keys::within(node, &value, &$min, &$max, report)?;)?
-                        $(keys::built(node, &value, &[$default, $($other)?], report)?;)?
                         Some(value)
                     });
                     if let Some(value) = read {
@@ -139,27 +137,6 @@ pub(crate) fn within<T: PartialOrd + Value>(
     }
     let (value, min, max) = (Shown(value), Shown(min), Shown(max));
     report.problem(node, format_args!("{value} is not from {min} to {max}"));
-    None
-}
-
-/// Whether a value is one that this version can do.
-pub(crate) fn built<T: PartialEq + Value>(
-    node: &Node,
-    value: &T,
-    can: &[T],
-    report: &mut Report,
-) -> Option<()> {
-    if can.contains(value) {
-        return Some(());
-    }
-    let default = can.first()?;
-    let message = match default.write() {
-        Some(_) => {
-            format!("{} is not in this version; leave it at {}", Shown(value), Shown(default))
-        }
-        None => "not in this version; leave it out".to_owned(),
-    };
-    report.problem(node, message);
     None
 }
 

@@ -36,6 +36,7 @@ pub(crate) use profile::Share;
 pub(crate) use runner::Runner;
 pub(crate) use sections::Config;
 pub(crate) use sections::Credential;
+pub(crate) use sections::Forwarded;
 pub(crate) use sections::Input as RecordInput;
 pub(crate) use sections::Level;
 pub(crate) use sections::Log;

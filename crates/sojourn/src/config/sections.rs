@@ -435,13 +435,23 @@ choice! {
     }
 }
 
+choice! {
+    /// Where checkpoints of the audit log go besides the log.
+    pub(crate) enum Forwarded {
+        /// Nowhere.
+        Nowhere = "",
+        /// To the system's log, at /dev/log.
+        Syslog = "syslog",
+    }
+}
+
 keys! {
     /// The audit log.
     pub(crate) struct Audit {
         /// When it cannot be written, nothing new begins ("refuse"), or all goes on ("continue").
         on_failure: OnAuditFailure = OnAuditFailure::Refuse;
         /// Where checkpoints go besides the log: "" or "syslog".
-        forward: String = String::new(), later;
+        forward: Forwarded = Forwarded::Nowhere;
     }
 }
 

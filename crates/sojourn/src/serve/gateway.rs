@@ -31,6 +31,7 @@ use super::reload::Reloader;
 use super::runner_source::RunnerSource;
 use super::systemd;
 use crate::config::Config;
+use crate::config::Forwarded;
 use crate::config::OnAuditFailure;
 use crate::config::OnStop;
 use crate::failure::Failure;
@@ -62,7 +63,11 @@ pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerS
         .map_err(|error| Failure::caused(&error))?;
     // The log outlives everything that may still have something to tell.
     let last = CancellationToken::new();
-    let keeper = tokio::spawn(writer.run(last.clone()));
+    let syslog = match config.audit.forward {
+        Forwarded::Nowhere => None,
+        Forwarded::Syslog => Some(audit::Syslog::default()),
+    };
+    let keeper = tokio::spawn(writer.telling(syslog).run(last.clone()));
     let settings = convert::identity(&config);
     let identity = Identity::open(store.clone(), log.clone(), clock.clone(), &data_dir, settings)
         .map_err(|error| Failure::caused(&error))?;
