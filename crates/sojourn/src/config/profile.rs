@@ -81,7 +81,7 @@ choice! {
 }
 
 impl Forward {
-    /// The gate's word for it; X11 is refused before it comes here.
+    /// The gate's word for it; it knows none for X11, which stays refused.
     pub(crate) const fn policy(self) -> Option<sojourn_engine::profiles::Forward> {
         use sojourn_engine::profiles::Forward as Policy;
         match self {

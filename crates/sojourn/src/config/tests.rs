@@ -115,10 +115,11 @@ fn what_is_not_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_unless_it_is_the_default() {
-    let told = errors("[audit]\nforward = \"syslog\"");
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("not in this version") && told[0].contains("audit.forward"));
+fn checkpoints_go_nowhere_else_or_to_syslog() {
+    assert_eq!(read_ok("").0.audit.forward, Forwarded::Nowhere);
+    assert_eq!(read_ok("[audit]\nforward = \"syslog\"").0.audit.forward, Forwarded::Syslog);
+    let told = errors("[audit]\nforward = \"tcp://log\"");
+    assert!(told.len() == 1 && told[0].contains("audit.forward"), "{told:?}");
 }
 
 #[test]
@@ -383,10 +384,10 @@ fn what_may_be_forwarded_is_named_and_x11_is_not_there_yet() {
     let (config, _) = read_ok(&forward("\"local\", \"remote\", \"agent\""));
     let kinds = profile(&config, "default").forward.iter().filter_map(|kind| kind.policy());
     assert_eq!(kinds.count(), 3);
-    assert_eq!(
-        errors(&forward("\"local\", \"x11\"")),
-        ["s.toml:2: profiles.default.forward: \"x11\" is not in this version; leave it out"]
-    );
+    let (config, notes) = read_ok(&forward("\"local\", \"x11\""));
+    let kinds = profile(&config, "default").forward.iter().filter_map(|kind| kind.policy());
+    assert_eq!(kinds.count(), 1);
+    assert!(notes.iter().any(|note| note.contains("X11 stays refused")), "{notes:?}");
     assert_eq!(errors(&forward("\"everything\"")).len(), 1);
 }
 
