@@ -857,7 +857,8 @@ export interface components {
         };
         /** @description Whether new sessions may start on a runner. */
         Pause: {
-            paused: boolean;
+            /** @description Whether none may start; `true` where it is left out. */
+            paused?: boolean | null;
         };
         /** @description Somebody who did something. */
         Person: {

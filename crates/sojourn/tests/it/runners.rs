@@ -148,7 +148,9 @@ fn flaw_04_runners_are_their_owners_and_seen_by_admins() {
     let (path, pause) = (format!("/api/runners/{id}"), format!("/api/runners/{id}/pause"));
     dora.delete(&path).refused(404, "NOT_FOUND");
     dora.post(&pause, &json!({"paused": true})).refused(404, "NOT_FOUND");
-    mia.post(&pause, &json!({})).refused(422, "INVALID");
+    mia.post(&pause, &json!({"paused": "yes"})).refused(422, "INVALID");
+    assert_eq!(mia.post(&pause, &json!({})).expect(200)["paused"], true);
+    assert_eq!(mia.post(&pause, &json!({"paused": false})).expect(200)["paused"], false);
     let paused = adam.post(&pause, &json!({"paused": true})).expect(200);
     assert_eq!((&paused["owner"], &paused["paused"]), (&json!("mia"), &json!(true)));
     assert_eq!(mia.get("/api/runners").expect(200)["items"][0]["paused"], true);

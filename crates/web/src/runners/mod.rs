@@ -116,7 +116,8 @@ struct MadeRunner {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "for the document; the body is read field by field")]
 struct Pause {
-    paused: bool,
+    /// Whether none may start; `true` where it is left out.
+    paused: Option<bool>,
 }
 
 /// The routes of this directory.
@@ -157,7 +158,7 @@ pub(crate) fn routes() -> Vec<Route> {
             Activity::Counts,
             pause,
             Doc::of("pauseRunner", "Lets no new session start on a runner, or lets them again.")
-                .takes::<Pause>(Required::True)
+                .takes::<Pause>(Required::False)
                 .gives::<Runner>(200, "As it is now.")
                 .refuses(&[Code::NotFound, Code::Invalid]),
         ),
@@ -221,8 +222,7 @@ async fn pause(
     fields: Fields,
 ) -> Result<Json<Runner>, Refused> {
     fields.only(&["paused"])?;
-    let paused = fields.choice("paused")?;
-    let paused = paused.ok_or_else(|| Refused::invalid("paused", "say true or false"))?;
+    let paused = fields.choice("paused")?.unwrap_or(true);
     let runner = named(&gate, &caller, &typed).await?;
     let remote = gate.engine().remote();
     match remote.pause(runner.id, paused).await.map_err(StoreUnavailable::from)? {
