@@ -34,10 +34,7 @@ pub enum NoExtension {
     #[error("an extension has to be longer than nothing")]
     Nothing,
     /// The profile does not let a session run so long.
-    #[error(
-        "the profile lets a session run {} in all; at most {} can be added",
-        in_words(*most), in_words(*free)
-    )]
+    #[error("the profile lets a session run {} in all; {}", in_words(*most), addable(*free))]
     Policy {
         /// What it lets it run.
         most: Duration,
@@ -47,6 +44,13 @@ pub enum NoExtension {
     /// Nobody's session runs so long.
     #[error("no session runs longer than 100 years")]
     TooLong,
+}
+
+fn addable(free: Duration) -> String {
+    match free.is_zero() {
+        true => "nothing can be added, but by an admin".to_owned(),
+        false => format!("at most {} can be added", in_words(free)),
+    }
 }
 
 /// What is left until the deadline once it is moved later by so much.

@@ -118,7 +118,7 @@ impl Engine {
             Standing { elapsed: Duration::from_micros(elapsed), remaining: lease.remaining };
         let reach = match may(Deed::ExtendBeyondPolicy) {
             Answer::Allowed => Reach::Beyond,
-            _ => Reach::Policy(session.shared.policy.limits.max_runtime),
+            _ => Reach::Policy(session.shared.policy.limits_at(session.shared.door).max_runtime),
         };
         let left = extension::extended(standing, extension.by, reach)?;
         let extended = Extended { deadline: now.after(left), left };

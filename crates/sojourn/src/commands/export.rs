@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::fs::File;
+use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 use std::path::Path;
@@ -35,7 +36,12 @@ pub(super) fn run(common: &Common, options: &Export) -> Outcome {
     let path = format!("/api/sessions/{}", view.id);
     let directory =
         options.to.clone().unwrap_or_else(|| PathBuf::from(format!("sojourn-{}", view.id.short())));
-    fs::create_dir(&directory).map_err(|error| Failure::at(&directory, error))?;
+    fs::create_dir(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::at(&directory, "this is there already; name another directory with --to")
+        }
+        _ => Failure::at(&directory, error),
+    })?;
     let mut written = vec![facts(&directory, &view)?];
     let mut missing = 0;
     for channel in 0..CHANNELS {

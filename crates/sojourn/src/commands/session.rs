@@ -72,7 +72,15 @@ pub(super) fn path(id: &str) -> Result<String, Failure> {
 fn order(common: &Common, id: &str, what: &str, done: &str) -> Outcome {
     let path = format!("{}/{what}", path(id)?);
     let answer: Json = client(common)?.call(Method::POST, &path, Some(&json!({})))?;
-    if common.json { output::json(&answer) } else { output::say(format_args!("{id} {done}")) }
+    if common.json {
+        return output::json(&answer);
+    }
+    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
+    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
+    match answer["status"].as_str() {
+        Some("ended" | "failed") => output::say(format_args!("{short} was over already")),
+        _ => output::say(format_args!("{short} {done}")),
+    }
 }
 
 /// A page of sessions, as the API gives it.
@@ -253,9 +261,6 @@ fn removed(gone: &GoneView) -> String {
 fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {
     let body = reason.map(|reason| json!({"reason": reason}));
     let answer: Json = client(common)?.call(Method::DELETE, &path(id)?, body.as_ref())?;
-    if answer["remaining_seconds"].as_f64() == Some(0.0) {
-        return Err(Failure::refused("the session has ended, or is ending; start a new one"));
-    }
     if common.json {
         return output::json(&answer);
     }
@@ -271,6 +276,9 @@ fn extend(common: &Common, id: &str, by: Span, why: Option<&str>) -> Outcome {
     let body = json!({"seconds": Seconds(by.0), "why": why});
     let path = format!("{}/extend", path(id)?);
     let answer: Json = client(common)?.call(Method::POST, &path, Some(&body))?;
+    if answer["remaining_seconds"].as_f64() == Some(0.0) {
+        return Err(Failure::refused("the session has ended, or is ending; start a new one"));
+    }
     if common.json {
         return output::json(&answer);
     }

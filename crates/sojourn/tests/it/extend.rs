@@ -3,6 +3,7 @@
 use std::time::Duration;
 use std::time::Instant;
 
+use serde_json::json;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::PATIENCE;
@@ -100,4 +101,21 @@ fn what_cannot_be_extended_says_why() {
     let sidecar: serde_json::Value =
         serde_json::from_slice(&std::fs::read(sidecar).unwrap()).unwrap();
     assert_eq!(sidecar["ended_by"], serde_json::json!({"name": "root", "why": "enough"}));
+}
+
+#[test]
+fn a_session_of_the_web_door_is_extended_as_far_as_that_door_lets_it_run() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    gateway.add_user("mia", "member", "seven wet ropes around 31 bollards");
+    let mut mia = gateway.signed_in("mia", "seven wet ropes around 31 bollards");
+    let wish = json!({"harness": "shell", "limits": {"max_runtime_seconds": 600}});
+    let made = mia.post("/api/sessions", &wish).expect(201);
+    let path = format!("/api/sessions/{}/extend", made["session_id"].as_str().expect("an id"));
+    // An hour is what sessions that came by SSH have, and four are what this one has.
+    mia.post(&path, &json!({"seconds": 7200})).expect(202);
+    let refused = mia.post(&path, &json!({"seconds": 14_400})).refused(422, "INVALID");
+    assert!(refused["error"].as_str().is_some_and(|line| line.contains("run 4 h")), "{refused}");
 }
