@@ -27,8 +27,14 @@ const MAX_SHOWN: usize = MAX_EVENT - 4096;
 /// So many tool calls are remembered.
 const MAX_CALLS: usize = 64;
 
-/// The longest tool call that is remembered, as JSON.
+/// The longest tool call that is remembered, as JSON, with all that was told of it.
 const MAX_CALL: usize = MAX_EVENT;
+
+/// Where it stands how much of a call was not remembered; no agent says that.
+const LEFT_OUT: &str = "sojournLeftOut";
+
+/// What is remembered of one that stays too long when its long texts are cut.
+const LEAST: [&str; 4] = ["toolCallId", "title", "name", "kind"];
 
 /// Unchanged lines around a change.
 const CONTEXT: usize = 3;
@@ -40,7 +46,8 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Takes notice of a `tool_call` or `tool_call_update`; gives the whole call so far.
+    /// Takes notice of a `tool_call` or `tool_call_update`; gives the whole call so far, unless that is
+    /// too long to be remembered whole.
     pub(super) fn told(&mut self, update: &Value) -> Option<&Map<String, Value>> {
         let fields = update.as_object()?;
         let id = fields.get("toolCallId")?.as_str()?;
@@ -51,14 +58,12 @@ impl Calls {
         lay_over(&mut call, fields);
         // What it gave is not what it wants.
         call.remove("rawOutput");
-        if updates::length(update) > MAX_CALL {
-            return None;
-        }
+        bound(&mut call);
         if self.calls.len() >= MAX_CALLS {
             self.calls.pop_front();
         }
         self.calls.push_back((id.to_owned(), call));
-        self.calls.back().map(|(_, call)| call)
+        self.calls.back().map(|(_, call)| call).filter(|call| !call.contains_key(LEFT_OUT))
     }
 
     /// The call that is asked about, with what was told of it before.
@@ -74,10 +79,29 @@ impl Calls {
 
 fn lay_over(call: &mut Map<String, Value>, fields: &Map<String, Value>) {
     for (name, value) in fields {
-        if !value.is_null() && name != "sessionUpdate" {
+        if !value.is_null() && name != "sessionUpdate" && name != LEFT_OUT {
             call.insert(name.clone(), value.clone());
         }
     }
+}
+
+/// Forgets of a call what is too much of it, and remembers that it did. Each piece that an agent tells
+/// is bounded; together they are here.
+fn bound(call: &mut Map<String, Value>) {
+    let length = |call: &Map<String, Value>| updates::length(&Value::Object(call.clone()));
+    let whole = length(call);
+    if whole <= MAX_CALL {
+        return;
+    }
+    for value in call.values_mut() {
+        updates::shorten(value);
+    }
+    if length(call) > MAX_CALL {
+        call.retain(|name, value| LEAST.contains(&name.as_str()) && value.is_string());
+    }
+    let before = call.get(LEFT_OUT).and_then(Value::as_u64).unwrap_or(0);
+    let now = u64::try_from(whole.saturating_sub(length(call))).unwrap_or(u64::MAX);
+    call.insert(LEFT_OUT.to_owned(), before.saturating_add(now).into());
 }
 
 /// The kind of a tool call, as rules and people know it.
@@ -96,8 +120,12 @@ pub(super) fn prompt(request: RequestId, call: &Map<String, Value>) -> (Prompt, 
     let mut diff = diff(call);
     let whole = updates::length(&Value::Object(details.clone()))
         + diff.as_ref().map_or(0, |diff| updates::length(&diff.as_str().into()));
-    let is_whole = whole <= MAX_SHOWN;
-    if !is_whole {
+    let forgotten = call.get(LEFT_OUT).and_then(Value::as_u64);
+    let is_whole = whole <= MAX_SHOWN && forgotten.is_none();
+    if let Some(bytes) = forgotten {
+        details.insert("left_out".to_owned(), bytes.into());
+    }
+    if whole > MAX_SHOWN {
         let mut short = Value::Object(std::mem::take(&mut details));
         updates::shorten(&mut short);
         if updates::length(&short) <= MAX_SHOWN / 2 {
@@ -330,5 +358,29 @@ mod tests {
             calls.told(&json!({"toolCallId": n.to_string(), "title": "x"}));
         }
         assert_eq!(calls.calls.len(), MAX_CALLS);
+    }
+
+    #[test]
+    fn a_call_that_grows_with_every_piece_is_bounded_and_its_prompt_says_so() {
+        let mut calls = Calls::default();
+        let piece = "x".repeat(MAX_CALL / 2);
+        for n in 0..20 {
+            let field = format!("field{n}");
+            calls.told(&json!({"toolCallId": "1", "title": "Write", field: piece}));
+            let held = updates::length(&Value::Object(calls.calls[0].1.clone()));
+            assert!(held <= MAX_CALL + 100, "{held}");
+        }
+        // An agent that claims to have left nothing out is not believed.
+        let ask =
+            json!({"toolCallId": "1", "kind": "edit", LEFT_OUT: 0, "rawInput": {"path": "/w"}});
+        let mut whole = calls.asked(&serde_json::from_value(ask.clone()).unwrap());
+        lay_over(&mut whole, ask.as_object().unwrap());
+        let (prompt, is_whole) = prompt(RequestId::new(), &whole);
+        assert!(!is_whole, "no rule is made of it");
+        assert!(prompt.details["left_out"].as_u64().unwrap() > 2_000_000, "{:?}", prompt.details);
+        assert_eq!((prompt.description.as_str(), &prompt.details["path"]), ("Write", &json!("/w")));
+        let numbers: Vec<u64> = (0..MAX_CALL as u64).collect();
+        calls.told(&json!({"toolCallId": "2", "title": "t", "rawInput": {"a": {"b": numbers}}}));
+        assert!(updates::length(&Value::Object(calls.calls[1].1.clone())) <= MAX_CALL);
     }
 }

@@ -97,7 +97,7 @@ export function ending(item: Asked | Wondered): string {
 }
 
 /** The fields of a prompt that are shown first, and what is left. */
-export function details(prompt: Prompt): { command: string; path: string; where: string; rest: [string, string][] } {
+export function details(prompt: Prompt): { command: string; path: string; where: string; rest: [string, string][]; missing: number } {
   const at = (...names: string[]): string => {
     for (const name of names) {
       // Beside the tool's input, or in it.
@@ -108,11 +108,14 @@ export function details(prompt: Prompt): { command: string; path: string; where:
     }
     return "";
   };
-  const known = new Set(["command", "cmd", "path", "file_path", "filePath", "cwd", "directory", "description", "title"]);
+  // What was too long for its prompt: they are to know that they do not see it.
+  const left = field(prompt.details, "left_out");
+  const missing = typeof left === "number" ? left : 0;
+  const known = new Set(["left_out", "command", "cmd", "path", "file_path", "filePath", "cwd", "directory", "description", "title"]);
   const rest = Object.entries(prompt.details)
     .filter(([name]) => !known.has(name))
     .map(([name, value]): [string, string] => [name, typeof value === "string" ? value : JSON.stringify(value, null, 2)]);
-  return { command: at("command", "cmd"), path: at("path", "file_path", "filePath"), where: at("cwd", "directory"), rest };
+  return { command: at("command", "cmd"), path: at("path", "file_path", "filePath"), where: at("cwd", "directory"), rest, missing };
 }
 
 /** Many as people write it: `12.4 k`. */

@@ -37,6 +37,16 @@ use crate::output;
 /// Lines that wait to be sent.
 const WAITING: usize = 16;
 
+/// The most lines that are shown of something an agent wants to do, and of a change.
+const MOST_LINES: usize = 40;
+const MOST_CHANGED: usize = 200;
+
+/// How a session stands that has lost its agent and can be taken up again.
+const GONE: &str = "gone";
+
+/// Where a prompt says how many bytes of it are not there.
+const LEFT_OUT: &str = "left_out";
+
 /// The longest line that is taken, in bytes.
 const LONGEST: u64 = 100_000;
 
@@ -63,6 +73,7 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             asks: Vec::new(),
             said: 0,
             is_terminal,
+            status: String::new(),
         };
         talk.stay().await
     });
@@ -111,6 +122,8 @@ struct Talk<'a> {
     asks: Vec<Ask>,
     said: u64,
     is_terminal: bool,
+    /// How the session stands, as it was told last.
+    status: String,
 }
 
 impl Talk<'_> {
@@ -154,6 +167,13 @@ impl Talk<'_> {
         let mut ping = tokio::time::interval_at(heard + PING, PING);
         let mut typing = true;
         loop {
+            // Somebody at a terminal may wait until it is taken up again; a program has nothing to say.
+            if !typing && !self.is_terminal && !self.wish.watch && self.status == GONE {
+                socket.close().await;
+                return Err(Failure::Refused(
+                    "nothing comes until it is taken up again".to_owned(),
+                ));
+            }
             let alive = tokio::select! {
                 frame = socket.next() => {
                     heard = Instant::now();
@@ -228,11 +248,20 @@ impl Talk<'_> {
             "message" if message["state"] == "refused" => {
                 complain(format_args!("not sent: {}", output::foreign(&text("message"))));
             }
-            "status"
-                if message["status"] == "disconnected"
-                    && message["recovery"]["can_resume"].as_bool().unwrap_or(false) =>
-            {
-                complain("the agent is gone; \"sojourn session resume\" takes it up again");
+            // At once where the agent waits; where it works, they are to know that it was heard.
+            "message" if message["state"] == "queued" && self.status == "running" => {
+                self.say("- it is told when it is done with this")?;
+            }
+            "status" => {
+                let can_resume = message["recovery"]["can_resume"].as_bool().unwrap_or(false);
+                let status = match can_resume {
+                    true => GONE.to_owned(),
+                    false => text("status"),
+                };
+                let before = std::mem::replace(&mut self.status, status);
+                if self.status == GONE && before != GONE {
+                    complain("the agent is gone; \"sojourn session resume\" takes it up again");
+                }
             }
             "limit_exceeded" | "error" => complain(output::foreign(&text("message"))),
             "login_expiring" => {
@@ -262,17 +291,35 @@ impl Talk<'_> {
             is_question: false,
             can_remember,
         });
-        for (name, value) in message["details"].as_object().into_iter().flatten() {
+        let details = message["details"].as_object().into_iter().flatten();
+        for (name, value) in details.filter(|(name, _)| *name != LEFT_OUT) {
             let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-            for line in value.lines().take(40) {
-                self.say(&format!("  {}: {}", output::foreign(name), output::foreign(line)))?;
-            }
+            let name = output::foreign(name);
+            self.some(&value, MOST_LINES, |line| format!("  {name}: {}", output::foreign(line)))?;
         }
-        for line in text("diff").lines().take(200) {
-            self.say(&format!("  {}", output::foreign(line)))?;
+        self.some(&text("diff"), MOST_CHANGED, |line| format!("  {}", output::foreign(line)))?;
+        if let Some(bytes) = message["details"][LEFT_OUT].as_u64() {
+            self.say(&format!("  this is not all of it: {bytes} bytes are too long to be shown"))?;
         }
         let always = if can_remember { ", a: for the rest of the session" } else { "" };
         self.say(&format!("allow it? [y/n{always}]"))
+    }
+
+    /// The first lines of something, and how many there are besides: nobody allows unawares what they
+    /// did not see.
+    fn some(
+        &mut self,
+        text: &str,
+        most: usize,
+        write: impl Fn(&str) -> String,
+    ) -> Result<(), Failure> {
+        for line in text.lines().take(most) {
+            self.say(&write(line))?;
+        }
+        match text.lines().count().saturating_sub(most) {
+            0 => Ok(()),
+            more => self.say(&format!("  … {more} more lines, which the page shows")),
+        }
     }
 
     fn say(&mut self, line: &str) -> Result<(), Failure> {
