@@ -56,6 +56,8 @@ impl Teller {
             "turn_ended" if text("stop_reason") != "end_turn" => {
                 self.line(&mut out, &format!("- the turn ended: {}", cut(text("stop_reason"))));
             }
+            // What is typed next stands on a line of its own.
+            "turn_ended" => self.end_line(&mut out),
             "turn_cut" => {
                 self.line(&mut out, &format!("- the turn was cut off: {}", cut(text("why"))))
             }
@@ -63,7 +65,7 @@ impl Teller {
             "mode" => self.line(&mut out, &format!("- mode: {}", cut(text("mode")))),
             "diff" => {
                 let files = event["files"].as_array().map_or(0, Vec::len);
-                self.line(&mut out, &format!("- {files} changed so far"));
+                self.line(&mut out, &format!("- files changed so far: {files}"));
             }
             "stderr" => {
                 for line in text("text").lines() {
@@ -91,12 +93,17 @@ impl Teller {
 
     /// A line of its own.
     pub(crate) fn line(&mut self, out: &mut String, line: &str) {
+        self.end_line(out);
+        out.push_str(line);
+        out.push('\n');
+        self.is_at_start = true;
+    }
+
+    fn end_line(&mut self, out: &mut String) {
         if self.open != Open::Nothing && !self.is_at_start {
             out.push('\n');
         }
         self.open = Open::Nothing;
-        out.push_str(line);
-        out.push('\n');
         self.is_at_start = true;
     }
 

@@ -47,7 +47,9 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Replay(options) => replay::run(common, &options),
         Command::Start(options) => start::run(common, &options),
         Command::Attach(options) => attach::run(common, &options),
-        Command::Interrupt { id } => order(common, &id.id, "interrupt", "interrupted"),
+        Command::Interrupt { id } => {
+            order(common, &id.id, "interrupt", "is told to stop what it does")
+        }
         Command::Resume { id } => order(common, &id.id, "resume", "is taken up again"),
         Command::Files(options) => files::run(common, &options),
         Command::Export(options) => export::run(common, &options),

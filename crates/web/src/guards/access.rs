@@ -64,9 +64,11 @@ fn runner(caller: &Caller) -> Result<(), Refused> {
 
 fn in_scope(caller: &Caller, scope: Scope) -> Result<(), Refused> {
     match caller.who() {
-        Who::Token(token) if !token.has(scope) => {
-            Err(Refused::Forbidden("this token's scopes do not cover this"))
-        }
+        Who::Token(token) if !token.has(scope) => Err(Refused::Forbidden(match scope {
+            Scope::Read => "this token's scopes do not cover this: it takes the scope read",
+            Scope::Sessions => "this token's scopes do not cover this: it takes the scope sessions",
+            Scope::Admin => "this token's scopes do not cover this: it takes the scope admin",
+        })),
         Who::Login(_) | Who::Token(_) | Who::Local { .. } => Ok(()),
     }
 }
