@@ -79,7 +79,7 @@ impl Screens {
     }
 
     /// Does what takes its time, a few at a time.
-    async fn in_turn<T: Send + 'static>(
+    pub(crate) async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce(&PathBuf) -> io::Result<T> + Send + 'static,
     ) -> Option<T> {

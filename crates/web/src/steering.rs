@@ -115,7 +115,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 .query::<u32>("limit", "At most so many.")
                 .gives::<Events>(200, "A page.")
                 .refuses(&one)
-                .refuses(&[Code::Invalid]),
+                .refuses(&[Code::Gone, Code::Invalid]),
         ),
         Route::post(
             "/api/sessions/{id}/prompts/{request_id}",
@@ -197,6 +197,10 @@ async fn events(
     }
     let session = gate.admit(&caller, Deed::Read, &typed).await?;
     let events = gate.engine().agents().events(session.id, from, limit).await?;
+    if let Some(gone) = session.recording_removed.as_ref().filter(|_| events.is_empty()) {
+        let at = gone.at.to_rfc3339();
+        return Err(Refused::Gone(format!("what was said was removed on {at}: {}", gone.why)));
+    }
     let is_full = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = events.last().filter(|_| is_full).map(|last| (last.seq + 1).to_string());
     let items = events.iter().map(event_view).collect::<Result<_, _>>();

@@ -11,6 +11,7 @@
 //! go on from the recording, or from a screen drawn anew. The one who drives reads the same bytes, and
 //! the program waits for them as it does for an SSH client.
 
+mod late;
 mod ring;
 mod small;
 mod tap;

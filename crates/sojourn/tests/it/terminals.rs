@@ -150,8 +150,10 @@ fn a_terminal_is_started_typed_into_resized_and_left_from_a_browser() {
     let errors: Vec<_> = seen.told.iter().filter(|told| told["type"] == "error").collect();
     assert_eq!((&errors[0]["code"], &errors[1]["code"]), (&"MALFORMED".into(), &"INVALID".into()));
 
-    socket.input(b"sleep 600\n").unwrap();
-    until("the sleep", PATIENCE, || (!crate::processes_with("sleep 600").is_empty()).then_some(()));
+    socket.input(b"sleep 6007\n").unwrap();
+    until("the sleep", PATIENCE, || {
+        (!crate::processes_with("sleep 6007").is_empty()).then_some(())
+    });
     socket.json(&json!({"type": "interrupt"})).unwrap();
     socket.input(b"echo status-$?\n").unwrap();
     seen.until(&mut socket, "status-130");
@@ -180,6 +182,18 @@ fn a_terminal_is_started_typed_into_resized_and_left_from_a_browser() {
     let mut late = attach(&alice, &id, "");
     assert_eq!(late.wait_for("ended")["exit"], json!({"code": 7}));
     assert_eq!(late.wait_for_close().0, 1000);
+    // Who was here before, and comes back when it is over, gets what they missed first.
+    let missed = seen.bytes.len() - 9;
+    let mut back = attach(&alice, &id, &format!("?from={missed}"));
+    match back.next() {
+        Frame::Output(seq, bytes) => {
+            assert_eq!((seq, &*bytes), (missed as u64, &seen.bytes[missed..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(back.wait_for("ended")["exit"], json!({"code": 7}));
+    let mut whole = attach(&alice, &id, &format!("?from={}", seen.bytes.len()));
+    assert!(matches!(whole.next(), Frame::Text(told) if told["type"] == "ended"));
 }
 
 #[test]

@@ -125,16 +125,43 @@ impl Visit {
         }
     }
 
-    /// There is no terminal: what became of the session is told.
+    /// There is no terminal: what they missed of it and what became of the session is told.
     async fn nothing_to_see(&self, out: &mut Out, refusal: Refusal) -> Over {
         let session = self.gate.engine().session_view(self.id).await.ok().flatten();
         match session.and_then(|session| Some((session.end_reason?, session.exit))) {
             Some((reason, exit)) => {
                 let ended = Tell::Ended { reason, exit }.message();
-                let _late = tokio::time::timeout(PATIENCE, out.sink.send(ended)).await;
+                for message in self.missed().await.into_iter().chain([ended]) {
+                    let sent = tokio::time::timeout(PATIENCE, out.sink.send(message)).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        break;
+                    }
+                }
                 Over::Ended
             }
             None => Over::Refused(refusal),
+        }
+    }
+
+    /// What was printed since they were here, when the session ended before they came back.
+    async fn missed(&self) -> Vec<Message> {
+        let Some(from) = self.from else { return Vec::new() };
+        match self.gate.engine().printed_since(self.id, from).await {
+            Some(CaughtUp::Bytes(bytes)) => {
+                let parts = (0..bytes.len()).step_by(AT_ONCE);
+                parts
+                    .map(|at| {
+                        let part = bytes.slice(at..bytes.len().min(at + AT_ONCE));
+                        output(from + at as u64, &[part])
+                    })
+                    .collect()
+            }
+            Some(CaughtUp::Screen(screen)) if screen.data.len() <= LONGEST_TOLD / 2 => {
+                let data = String::from_utf8_lossy(&screen.data).into_owned();
+                let (seq, cols, rows) = (screen.seq, screen.cols, screen.rows);
+                vec![Tell::Snapshot { seq, cols, rows, data }.message()]
+            }
+            Some(CaughtUp::Screen(_) | CaughtUp::Blank(_)) | None => Vec::new(),
         }
     }
 }
