@@ -56,6 +56,8 @@ struct Told {
     printed: AtomicU64,
     /// Whether there is no room.
     full: watch::Sender<bool>,
+    /// How many events waited for room.
+    waited: watch::Sender<usize>,
     /// Whether texts are only counted: for floods.
     forgets: AtomicBool,
 }
@@ -64,6 +66,9 @@ impl Sink for Told {
     fn emit(&self, event: Event) -> Later<'_, Result<(), Gone>> {
         let mut full = self.full.subscribe();
         Box::pin(async move {
+            if *full.borrow() {
+                self.waited.send_modify(|waited| *waited += 1);
+            }
             full.wait_for(|full| !full).await.map_err(|_| Gone)?;
             assert!(event.fits(), "{event:?}");
             if !self.forgets.load(Ordering::Relaxed) {
@@ -86,6 +91,7 @@ impl Told {
             count: watch::channel(0).0,
             printed: AtomicU64::new(0),
             full: watch::channel(false).0,
+            waited: watch::channel(0).0,
             forgets: AtomicBool::new(false),
         })
     }
@@ -153,6 +159,13 @@ impl Told {
             |event| matches!(event, Event::Notice { code: told, .. } if told == code),
         )
         .await;
+    }
+
+    /// Waits until so many events waited for room.
+    async fn waits(&self, count: usize) {
+        let mut waited = self.waited.subscribe();
+        let waits = waited.wait_for(|waited| *waited >= count);
+        tokio::time::timeout(PATIENCE, waits).await.expect("an event that waits").unwrap();
     }
 
     /// Everything that the agent said.

@@ -131,8 +131,11 @@ async fn flaw_24_while_nobody_takes_events_the_agent_is_not_read() {
     // The message itself waits for room.
     let asked = house.say("m", "stream 60MB");
     tokio::pin!(asked);
-    let waits = tokio::time::timeout(Duration::from_millis(200), &mut asked).await;
-    assert!(waits.is_err(), "nothing is sent before it is on record");
+    tokio::select! {
+        biased;
+        receipt = &mut asked => panic!("{receipt:?}: nothing is sent before it is on record"),
+        () = house.told.waits(1) => {}
+    }
     let before = house.told.printed.load(Ordering::Relaxed);
     house.told.full.send_replace(false);
     assert_eq!(asked.await, Receipt::Accepted);
@@ -146,19 +149,20 @@ async fn flaw_24_while_nobody_takes_events_the_agent_is_not_read() {
     };
     tokio::time::timeout(PATIENCE, reach(1_000_000)).await.unwrap();
     house.told.full.send_replace(true);
-    let mut last = house.told.printed.load(Ordering::Relaxed);
-    // As soon as everything between is full, nothing more is read.
-    let still = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let now = house.told.printed.load(Ordering::Relaxed);
-            if now == last {
-                return now;
-            }
-            last = now;
+    house.told.waits(2).await;
+    // What is between fills up, and nothing more is read: not while another says all it has to say.
+    let other = Setup::new("say 1").start().await;
+    other.told.turns(1).await;
+    other.told.forgets.store(true, Ordering::Relaxed);
+    assert_eq!(other.say("m", "stream 60MB").await, Receipt::Accepted);
+    let all = async {
+        let mut count = other.told.count.subscribe();
+        while other.told.printed.load(Ordering::Relaxed) < 60_000_000 {
+            count.changed().await.unwrap();
         }
     };
-    let stopped = tokio::time::timeout(PATIENCE, still).await.unwrap();
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    let stopped = house.told.printed.load(Ordering::Relaxed);
     assert!(stopped < before + 40_000_000, "{stopped}");
     house.told.full.send_replace(false);
     tokio::time::timeout(PATIENCE, reach(60_000_000)).await.unwrap();
