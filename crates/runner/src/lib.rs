@@ -5,6 +5,7 @@
 //! - [`remote`]: `sojourn runner`, which dials in.
 //! - [`process`]: the process tree of a session that has no sandbox.
 //! - [`agent`]: an agent and its conversation.
+//! - [`chamber`]: a shell there that has a sandbox.
 //! - [`tls`]: how a gateway is spoken to, by whoever dials it.
 //!
 //! Of the built-in one:
@@ -24,6 +25,7 @@
 
 pub mod agent;
 pub mod builtin;
+pub mod chamber;
 
 mod closing;
 mod directories;

@@ -13,7 +13,7 @@
 //! - `hub`: what is wanted of which session; `receipts`: what was done already.
 //! - `session`: the life of one; `held`, `record`, `leash`, `terminal`: its parts.
 //! - `outbox`: what it has to say, in [`spool`] and `bytes` until it is acknowledged.
-//! - `allowed`, `environment`, `harnesses`: where, with what, and what may run.
+//! - `allowed`, `environment`, `harnesses`, `chambers`: where, with what, and what may run.
 //! - `recovery`: what an earlier runner left; `notice`: what the desktop is told.
 
 pub mod address;
@@ -24,6 +24,7 @@ pub mod spool;
 mod allowed;
 mod backoff;
 mod bytes;
+mod chambers;
 mod environment;
 mod harnesses;
 mod held;

@@ -7,6 +7,7 @@ use clap::Parser;
 use clap::Subcommand;
 use clap_complete::Shell;
 use sojourn_core::authz::Role;
+use sojourn_core::ids::SessionId;
 use sojourn_core::scope::Scope;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// The process beside a session of a runner; its standard input is a socket
     #[command(hide = true)]
     Warden,
+    /// The process of a runner that makes a sandbox for a shell; its standard input is a terminal
+    #[command(hide = true)]
+    Chamber(Chamber),
     /// Start, see, attach to, end and replay sessions
     #[command(subcommand)]
     Session(Session),
@@ -100,6 +104,20 @@ pub(crate) struct Runner {
     /// Allow http to a gateway on another machine
     #[arg(long)]
     pub(crate) insecure_http: bool,
+}
+
+/// Whose sandbox, and which; `--data-dir` is its own.
+#[derive(Debug, Args)]
+pub(crate) struct Chamber {
+    #[arg(long)]
+    pub(crate) session: SessionId,
+    #[arg(long)]
+    pub(crate) user: String,
+    #[arg(long)]
+    pub(crate) profile: String,
+    /// Which of the ranges of ids it takes
+    #[arg(long)]
+    pub(crate) place: u32,
 }
 
 #[derive(Debug, Subcommand)]

@@ -23,6 +23,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::allowed::Allowed;
+use super::chambers;
+use super::chambers::Places;
 use super::held::Held;
 use super::held::INBOX;
 use super::held::Key;
@@ -67,6 +69,7 @@ pub(super) struct Hub {
     pub(super) options: Options,
     pub(super) state: State,
     pub(super) allowed: Allowed,
+    pub(super) places: Places,
     sessions: Mutex<BTreeMap<SessionId, Arc<Held>>>,
     receipts: Mutex<Receipts>,
     gate: Mutex<Gate>,
@@ -91,6 +94,7 @@ impl Hub {
             options,
             state,
             allowed,
+            places: Places::default(),
             sessions: Mutex::new(BTreeMap::new()),
             receipts: Mutex::new(receipts),
             gate: Mutex::new(gate),
@@ -361,6 +365,9 @@ impl Hub {
             let message = format!("this runner has no harness {:?}", launch.harness);
             return rejected("INVALID", &message);
         };
+        if let Err(message) = chambers::check(&self.options, &harness, &launch) {
+            return rejected("INVALID", &message);
+        }
         let mut record = record;
         record.head = record.head.max(launch.head);
         let (own, known) = (record.taken(), launch.used);

@@ -43,12 +43,34 @@ pub struct Options {
     pub spool: u64,
     /// How the process beside each session is started.
     pub warden: Warden,
+    /// The profiles that a shell may ask for.
+    pub chambers: Chambers,
     /// The build, as the gateway is told.
     pub build: String,
     /// Where time comes from.
     pub clock: Arc<dyn Clock>,
     /// The pace of its connection.
     pub pace: Pace,
+}
+
+/// Where a shell may run that asks for a profile.
+#[derive(Clone, Debug)]
+pub struct Chambers {
+    /// What each profile is here, by its name.
+    pub profiles: BTreeMap<String, Isolation>,
+    /// How the process is started that makes a sandbox: it comes to [`crate::chamber::run`].
+    pub maker: Warden,
+}
+
+/// What keeps a shell apart from the machine it runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// Nothing: it is the user's own, as without a profile.
+    None,
+    /// A sandbox.
+    Sandbox,
+    /// A sandbox that cannot be made here, and why.
+    Missing(String),
 }
 
 /// How patient a connection is.

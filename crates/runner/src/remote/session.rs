@@ -22,6 +22,8 @@ use sojourn_core::wire::relay::StepState;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::chambers;
+use super::chambers::Place;
 use super::environment;
 use super::harnesses;
 use super::held::Held;
@@ -90,17 +92,22 @@ pub(super) async fn live(start: Start) {
         source = launch.by.address, event = "session_started", "session started",
     );
     let mut commands = commands;
-    let (over, tree) = match prepare(&hub, &held, &launch, &harness).await {
-        Err(over) => (over, None),
+    let (over, tree, place) = match prepare(&hub, &held, &launch, &harness).await {
+        Err(over) => (over, None, None),
         Ok(ready) => {
+            let place = ready.place.clone();
             notify(&hub, &held, &launch, ready.cwd.display().to_string());
-            run(&hub, &held, launch, &harness, ready, &mut commands, typed).await
+            let (over, tree) =
+                run(&hub, &held, launch, &harness, ready, &mut commands, typed).await;
+            (over, tree, place)
         }
     };
     let (exit, message) = match tree {
         Some(tree) => end_tree(&held, &tree).await,
         None => (None, None),
     };
+    // Nothing of the session lives: another one may have it.
+    drop(place);
     // What was printed before the end is on its way in; what waits for an agent waits for nobody.
     commands.close();
     while let Ok((id, _)) = commands.try_recv() {
@@ -122,6 +129,8 @@ struct Ready {
     directory: OwnedFd,
     argv: Vec<std::ffi::OsString>,
     env: BTreeMap<String, String>,
+    /// The place of its sandbox, where it has one.
+    place: Option<Arc<Place>>,
 }
 
 async fn step(held: &Held, step: Step, state: StepState, message: Option<String>) {
@@ -135,6 +144,22 @@ async fn prepare(
     launch: &Launch,
     harness: &Harness,
 ) -> Result<Ready, Over> {
+    if chambers::is_wanted(&hub.options, launch) {
+        step(held, Step::Program, StepState::Begun, None).await;
+        return match chambers::prepare(hub, held.session, launch) {
+            Ok(chambers::Made { directory, argv, env, place }) => Ok(Ready {
+                cwd: PathBuf::from("/"),
+                directory,
+                argv,
+                env,
+                place: Some(Arc::new(place)),
+            }),
+            Err(message) => {
+                step(held, Step::Program, StepState::Failed, Some(message.clone())).await;
+                Err(Over::failed(message))
+            }
+        };
+    }
     step(held, Step::Directory, StepState::Begun, None).await;
     let (cwd, directory) = match hub.allowed.open(launch.cwd.as_deref()) {
         Ok(opened) => opened,
@@ -156,7 +181,7 @@ async fn prepare(
         env.insert("TERM".to_owned(), "xterm-256color".to_owned());
     }
     match harnesses::command(harness, &env) {
-        Ok(argv) => Ok(Ready { cwd, directory, argv, env }),
+        Ok(argv) => Ok(Ready { cwd, directory, argv, env, place: None }),
         Err(message) => {
             step(held, Step::Program, StepState::Failed, Some(message.clone())).await;
             Err(Over::failed(message))
@@ -199,11 +224,15 @@ async fn run(
     };
     // The lease begins with the program: a start that hangs has its limits, too.
     held.leash.begin(limits, taken);
-    let started = match is_agent {
-        true => {
+    let size = launch.size.unwrap_or_default();
+    let started = match (is_agent, &ready.place) {
+        (true, _) => {
             Tree::on_pipes(warden, program).await.map(|(tree, pipes)| (tree, Some(pipes), None))
         }
-        false => Terminal::start(warden, program, launch.size.unwrap_or_default())
+        (false, None) => Terminal::start(warden, program, size)
+            .await
+            .map(|(tree, terminal)| (tree, None, Some(terminal))),
+        (false, Some(_)) => Terminal::start_chamber(warden, program, size)
             .await
             .map(|(tree, terminal)| (tree, None, Some(terminal))),
     };
@@ -215,6 +244,16 @@ async fn run(
             return (Over::failed(message), None);
         }
     };
+    if let (Some(_), Some(terminal)) = (&ready.place, &terminal) {
+        let made = tokio::select! {
+            made = terminal.is_made() => made,
+            over = limited(held) => return (over, Some(tree)),
+        };
+        if let Err(message) = made {
+            step(held, Step::Program, StepState::Failed, Some(message.clone())).await;
+            return (Over::failed(message), Some(tree));
+        }
+    }
     step(held, Step::Program, StepState::Done, None).await;
     let life = match (pipes, terminal) {
         (Some(pipes), _) => {

@@ -89,6 +89,11 @@ impl State {
         self.directory.join("agents")
     }
 
+    /// What the sandbox at this place is made in.
+    pub(super) fn chamber(&self, place: u32) -> PathBuf {
+        self.directory.join("chambers").join(place.to_string())
+    }
+
     /// The sessions that something is kept of, the oldest first.
     pub(super) fn sessions(&self) -> Vec<SessionId> {
         let entries = fs::read_dir(self.directory.join("sessions"));

@@ -1,11 +1,14 @@
 //! A shell on this machine: a terminal whose bytes go to the gateway, and what is typed there comes
-//! back. There is no isolation: it is the user's own machine, and the user's own shell.
+//! back. As a rule there is no isolation: it is the user's own machine, and the user's own shell. A
+//! shell in a sandbox has a terminal of its own in there; ours passes bytes on as they are.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::pty::OpenptFlags;
+use rustix::termios::OptionalActions;
 use rustix::termios::Winsize;
 use sojourn_core::wire::relay::Event;
 use sojourn_core::wire::shim::WindowSize;
@@ -17,6 +20,7 @@ use super::held::Held;
 use super::held::Key;
 use crate::agent::Gone;
 use crate::agent::Sink;
+use crate::chamber::Word;
 use crate::process::ProcessError;
 use crate::process::Run;
 use crate::process::Tree;
@@ -24,6 +28,12 @@ use crate::process::Warden;
 
 /// So much is read at a time.
 const CHUNK: usize = 16 << 10;
+
+/// The longest first word of a chamber, in bytes.
+const LONGEST_WORD: usize = 4096;
+
+/// How long it may take: longer than a sandbox.
+const MADE: Duration = Duration::from_secs(120);
 
 /// The size of a terminal of which nobody said it.
 const USUAL: (u16, u16) = (80, 24);
@@ -43,6 +53,56 @@ impl Terminal {
         let (master, slave) = open(size).map_err(ProcessError::Warden)?;
         let tree = Tree::on_terminal(warden, run, slave).await?;
         Ok((tree, Self { master }))
+    }
+
+    /// The same for a program that makes a sandbox and passes bytes on.
+    pub(super) async fn start_chamber(
+        warden: &Warden,
+        run: Run,
+        size: WindowSize,
+    ) -> Result<(Tree, Self), ProcessError> {
+        let (master, slave) = open(size).map_err(ProcessError::Warden)?;
+        let raw = rustix::termios::tcgetattr(&slave).and_then(|mut modes| {
+            modes.make_raw();
+            rustix::termios::tcsetattr(&slave, OptionalActions::Now, &modes)
+        });
+        raw.map_err(|error| ProcessError::Warden(error.into()))?;
+        let tree = Tree::on_terminal(warden, run, slave).await?;
+        Ok((tree, Self { master }))
+    }
+
+    /// Waits for a chamber's word that the shell in it runs.
+    ///
+    /// # Errors
+    /// A line that says why it does not.
+    pub(super) async fn is_made(&self) -> Result<(), String> {
+        let word = match tokio::time::timeout(MADE, self.word()).await {
+            Ok(Some(line)) => serde_json::from_slice(&line).ok(),
+            Ok(None) => None,
+            Err(_) => return Err("its sandbox is not made in two minutes".to_owned()),
+        };
+        match word {
+            Some(Word::Runs) => Ok(()),
+            Some(Word::Failed { message }) => Err(message),
+            None => Err("what makes its sandbox left without a word".to_owned()),
+        }
+    }
+
+    /// The first line, and not a byte more: those are the shell's.
+    async fn word(&self) -> Option<Vec<u8>> {
+        let mut line = Vec::new();
+        while line.len() < LONGEST_WORD {
+            let mut byte = [0];
+            let read = self
+                .master
+                .async_io(Interest::READABLE, |master| Ok(rustix::io::read(master, &mut byte)?));
+            match (read.await.ok()?, byte) {
+                (0, _) => return None,
+                (_, [b'\n']) => return Some(line),
+                (_, [byte]) => line.push(byte),
+            }
+        }
+        None
     }
 
     /// Passes bytes both ways until the program closes its end. What it prints waits while there is

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::clock::Machine;
+use super::options::Chambers;
 use super::options::Harness;
 use super::options::Kind;
 use super::options::Notify;
@@ -83,6 +84,7 @@ fn options(gateway: &Gateway, directory: &Path) -> Options {
         limits: Lower::default(),
         spool: 64 << 20,
         warden: crate::process::tests::warden(),
+        chambers: Chambers { profiles: BTreeMap::new(), maker: crate::process::tests::warden() },
         build: "0.0.0".to_owned(),
         clock: Arc::new(Machine { sleep_counts: true }),
         pace: Pace {

@@ -2,6 +2,7 @@
 
 mod attach;
 mod audit;
+mod chamber;
 mod config;
 mod conversation;
 mod export;
@@ -48,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Config(command) => config::run(common, command),
         Command::Completions { shell } => completions(shell),
         Command::Runner(options) => runner::run(common, options),
+        Command::Chamber(options) => return chamber::run(common, &options),
         Command::Warden => return sojourn_runner::process::warden::run(),
         Command::Runners(command) => runners::run(common, command),
         Command::Token(command) => token::run(common, command),

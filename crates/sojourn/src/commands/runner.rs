@@ -17,6 +17,8 @@ use sojourn_runner::remote::RunError;
 use sojourn_runner::remote::address::Address;
 use sojourn_runner::remote::clock::Clock;
 use sojourn_runner::remote::clock::Machine;
+use sojourn_runner::remote::options::Chambers;
+use sojourn_runner::remote::options::Isolation;
 use sojourn_runner::remote::options::Options;
 use sojourn_runner::remote::options::Pace;
 use sojourn_runner::remote::options::Token;
@@ -26,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Common;
 use crate::cli::Runner as Asked;
+use crate::config::Config;
+use crate::config::Profile;
+use crate::config::SandboxKind;
 use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::failure::complain;
@@ -67,6 +72,7 @@ pub(super) fn run(common: &Common, asked: Asked) -> Outcome {
         spool: config.spool.0,
         // Its own file also when another version is put in its place.
         warden: Warden { program: "/proc/self/exe".into(), arguments: vec!["warden".into()] },
+        chambers: chambers(common, &loaded.config),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         clock: clock(config.sleep_counts)?,
         pace: Pace::default(),
@@ -125,6 +131,32 @@ fn token(path: &Path) -> Result<Token, Failure> {
             "not a token, which is one word; make one with \"sojourn token create --runner NAME\"",
         )
     })
+}
+
+/// What each profile is on this machine.
+fn chambers(common: &Common, config: &Config) -> Chambers {
+    let is_root = rustix::process::geteuid().is_root();
+    let isolation = |name: &str, profile: &Profile, is_for_somebody: bool| match profile.sandbox {
+        SandboxKind::Host if profile.run_as.0.is_empty() => Some(Isolation::None),
+        _ if !is_for_somebody => None,
+        _ if is_root => Some(Isolation::Sandbox),
+        _ => Some(Isolation::Missing(format!(
+            "the profile {name:?} needs a runner that runs as root; start it with sudo, or leave the \
+             profile out"
+        ))),
+    };
+    let profiles = config.profiles.all().filter_map(|(name, profile, is_for_somebody)| {
+        Some((name.to_owned(), isolation(name, profile, is_for_somebody)?))
+    });
+    let mut arguments = vec!["chamber".into()];
+    if let Some(file) = &common.config {
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+        arguments.extend(["--config".into(), file.into_os_string()]);
+    }
+    Chambers {
+        profiles: profiles.collect(),
+        maker: Warden { program: "/proc/self/exe".into(), arguments },
+    }
 }
 
 /// A directory that was named on the command line: from here, unless it says from where.

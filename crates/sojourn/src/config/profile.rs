@@ -222,7 +222,7 @@ impl Profiles {
     }
 
     /// All of them, and whether each is for somebody.
-    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Profile, bool)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Profile, bool)> {
         self.all
             .iter()
             .map(|(name, profile)| (name.as_str(), profile, self.is_for_somebody(name, profile)))

@@ -23,6 +23,7 @@ use sojourn_sandbox::profile::HostUser;
 use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::Overlay;
 use sojourn_sandbox::profile::Profile as SandboxProfile;
+use sojourn_sandbox::slots;
 use sojourn_shim::control::InputPolicy;
 use sojourn_shim::control::OnFailure;
 use sojourn_shim::control::RecordingPolicy;
@@ -44,12 +45,34 @@ use crate::system_user::SystemUser;
 /// What gateway and runner have to agree on.
 pub(crate) const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("SOJOURN_BUILD"));
 
+/// The ranges of ids of a chamber: its sandbox's, and one to unpack an image with.
+const RANGES: u32 = 2;
+
 /// The built-in runner's.
 pub(crate) fn runner(config: &Config) -> Result<RunnerConfig, Failure> {
     let profiles = config.profiles.usable().map(|(name, p)| sandbox(config, name, p));
-    Ok(RunnerConfig {
+    Ok(with(config, profiles.collect::<Result<_, _>>()?))
+}
+
+/// That of a chamber: it knows one profile, and has a few ranges of ids for itself. They are the last
+/// ones: a gateway on the same machine takes the first.
+pub(crate) fn chamber(config: &Config, name: &str, place: u32) -> Result<RunnerConfig, Failure> {
+    let profiles = config.profiles.usable().filter(|(known, _)| *known == name);
+    let profiles = profiles.map(|(name, profile)| sandbox(config, name, profile));
+    let mut runner = with(config, profiles.collect::<Result<_, _>>()?);
+    let before = place.saturating_add(1).saturating_mul(RANGES);
+    let first = runner.uid_count.checked_sub(before).ok_or_else(|| {
+        Failure::Refused(format!("[sandbox] uid_count: {} are too few", runner.uid_count))
+    })?;
+    runner.uid_base = runner.uid_base.saturating_add(first.saturating_mul(slots::IDS));
+    runner.uid_count = RANGES;
+    Ok(runner)
+}
+
+fn with(config: &Config, profiles: Vec<SandboxProfile>) -> RunnerConfig {
+    RunnerConfig {
         data_dir: config.data_dir.0.clone(),
-        profiles: profiles.collect::<Result<_, _>>()?,
+        profiles,
         docker_host: config.sandbox.docker_host.0.clone(),
         spawn_timeout: config.sandbox.spawn_timeout.0,
         uid_base: config.sandbox.uid_base,
@@ -61,7 +84,7 @@ pub(crate) fn runner(config: &Config) -> Result<RunnerConfig, Failure> {
             kept_total: no_limit(config.sandbox.kept_total),
         },
         build: BUILD.to_owned(),
-    })
+    }
 }
 
 /// What keeps the sessions of a profile apart, and what a shell request starts in it.

@@ -7,7 +7,7 @@
 //! 5. until a signal: sessions are told and ended, or left to the next start.
 
 mod account;
-mod convert;
+pub(crate) mod convert;
 mod doors;
 mod first_admin;
 mod gateway;

@@ -3,6 +3,7 @@
 mod abuse;
 mod agents;
 mod bait;
+mod chambers;
 mod chaos;
 mod cli;
 mod clients;
