@@ -322,8 +322,9 @@ impl Visit<'_> {
     fn driver(&mut self, message: &Json) {
         let was = self.drives;
         self.drives = !self.wish.watch && message["you"].as_bool().unwrap_or(true);
-        if was && !self.drives && !self.wish.watch {
-            let name = output::foreign(message["user"].as_str().unwrap_or("nobody"));
+        // Where nobody has it, its program is over, which is told in a moment.
+        let other = message["user"].as_str().filter(|_| was && !self.drives && !self.wish.watch);
+        if let Some(name) = other.map(output::foreign) {
             self.screen.say(&format!("{name} has the keyboard; you watch (see --take-over)"));
         }
     }
