@@ -326,8 +326,8 @@ pub(crate) struct EndAll {
     /// All of this user
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
-    /// All on this runner
-    #[arg(long, value_name = "NAME", hide = true)]
+    /// All on this runner; with --user, where several users have one of this name
+    #[arg(long, value_name = "NAME")]
     pub(crate) runner: Option<String>,
     /// All there are
     #[arg(long)]

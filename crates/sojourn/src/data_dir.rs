@@ -26,6 +26,9 @@ impl DataDir {
                 path,
                 "there is no data directory; \"sojourn serve\" makes it, --data-dir names another",
             )),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(Self(path.to_owned()).not_ours())
+            }
             Err(error) => Err(Failure::at(path, error)),
         }
     }
