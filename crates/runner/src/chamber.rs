@@ -42,6 +42,7 @@ use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::EndRequest;
 use sojourn_core::wire::shim::FRAME_COST;
 use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::INPUT_WINDOW;
 use sojourn_core::wire::shim::OUTPUT_WINDOW;
 use sojourn_core::wire::shim::Program;
 use sojourn_core::wire::shim::Pty;
@@ -353,7 +354,7 @@ impl Guests {
         self.tell(&ToShim::Start(0, Box::new(shell))).await;
         let (mut frame, mut keys) = (vec![0; MAX_MESSAGE], vec![0; CHUNK]);
         let mut printing: Vec<u8> = Vec::new();
-        let (mut credit, mut exit, mut written) = (0_u32, None, 0);
+        let (mut credit, mut exit, mut written) = (INPUT_WINDOW, None, 0);
         let mut listens = true;
         loop {
             let waits = printing.get(written..).unwrap_or_default();
