@@ -11,28 +11,33 @@ const [name, password] = [needed("SOJOURN_USER"), needed("SOJOURN_PASSWORD")];
 const ONLY = process.env["SOJOURN_ONLY"]?.split(",");
 const SIZES = { 1440: { width: 1440, height: 900 }, 390: { width: 390, height: 844 } };
 
-/** A page's name, where it is, and what to do there first. */
+const there = (what) => async (page) => page.locator(what).first().waitFor();
+
+/** A page's name, where it is, and what to do or to wait for there first. */
 const PAGES = [
-  ["sessions", "/sessions"],
-  ["wall", "/sessions?view=wall"],
+  ["sessions", "/sessions", there(".row")],
+  ["wall", "/sessions?view=wall", async (page) => {
+    await there(".lines")(page);
+    await page.waitForTimeout(2500);
+  }],
   ["new", "/sessions/new"],
-  ["terminal", async (page) => `/sessions/${(await live(page, page.viewportSize().width < 500 ? "a look from the train" : "what fills the disk")).id}`],
-  ["over", async (page) => `/sessions/${(await first(page, (one) => one.ended_at && one.harness === "shell")).id}`],
-  ["agent", (page) => conversation(page, name)],
-  ["people", "/people"],
-  ["account", "/me"],
-  ["audit", "/audit"],
+  ["terminal", async (page) => `/sessions/${(await live(page, page.viewportSize().width < 500 ? "a look from the train" : "what fills the disk")).id}`, there(".xterm-rows span")],
+  ["over", async (page) => `/sessions/${(await first(page, (one) => one.ended_at && one.harness === "shell")).id}`, there("dl")],
+  ["agent", (page) => conversation(page, name), there("button:has-text('Allow once')")],
+  ["people", "/people", there(".people li")],
+  ["account", "/me", there("main li")],
+  ["audit", "/audit", there(".row")],
   ["event", "/audit", async (page) => page.locator(".row").nth(2).click()],
-  ["recordings", "/recordings"],
-  ["replay", async (page) => `/recordings/${(await first(page, isRecorded)).id}?t=86400`],
-  ["files", async (page) => `/sessions/${(await first(page, isRecorded)).id}/files`],
+  ["recordings", "/recordings", there("main li")],
+  ["replay", async (page) => `/recordings/${(await first(page, isRecorded)).id}?t=86400`, there(".xterm-rows span")],
+  ["files", async (page) => `/sessions/${(await first(page, isRecorded)).id}/files`, there("main li")],
   ["palette", "/sessions", async (page) => {
     await page.keyboard.press("Control+k");
     await page.getByRole("combobox").pressSequentially("re");
   }],
-  ["profiles", "/profiles"],
-  ["runners", (page) => machines(page, name)],
-  ["health", "/health"],
+  ["profiles", "/profiles", there("main dl")],
+  ["runners", (page) => machines(page, name), there(".harness")],
+  ["health", "/health", there("main dl")],
 ];
 
 async function first(page, fits) {
@@ -60,9 +65,10 @@ await scenario(async ({ window }) => {
         if (ONLY && !ONLY.includes(what)) continue;
         try {
           await page.goto(typeof where === "string" ? where : await where(page));
-          await page.waitForTimeout(1200);
+          await page.locator("main h1").first().waitFor();
           await first?.(page);
-          await page.waitForTimeout(200);
+          // Letters, pictures of screens, and what is drawn a moment after.
+          await page.waitForTimeout(1000);
           await shoot(what);
         } catch (error) {
           console.log(`${what}: ${error.message.split("\n")[0]}`);
