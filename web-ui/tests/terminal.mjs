@@ -8,7 +8,9 @@ const [name, password] = [needed("SOJOURN_USER"), needed("SOJOURN_PASSWORD")];
 await scenario(async ({ window }) => {
   const page = await window();
   const lines = [];
+  let held = false;
   await page.routeWebSocket(/\/attach/, (browser) => {
+    if (held) return browser.close({ code: 1011 });
     const gateway = browser.connectToServer();
     lines.push({ browser, gateway });
   });
@@ -65,4 +67,20 @@ await scenario(async ({ window }) => {
   assert.ok((await screen(page)).includes("calm-4"), "its last screen stays");
   await page.reload();
   await page.getByText("ended", { exact: true }).first().waitFor();
+
+  // What was printed last while the line was down is there when the session is over, and it is said.
+  await startTerminal(page);
+  held = true;
+  await lines.at(-1).browser.close({ code: 1011 });
+  await page.getByText("The connection has been gone").waitFor();
+  const other = await window();
+  await signIn(other, name, password);
+  await other.goto(page.url());
+  await prompted(other);
+  await other.locator(".xterm-helper-textarea").focus();
+  await other.keyboard.type("echo last-$((40+2)); exit\n");
+  held = false;
+  await page.getByText("This session is over").waitFor();
+  await shows("last-42");
+  await until("nothing is said of the line", async () => (await page.getByText("The connection has been gone").count()) === 0);
 });
