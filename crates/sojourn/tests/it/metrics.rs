@@ -126,8 +126,10 @@ fn the_numbers_are_those_of_the_table() {
         // A session is out of motion a moment after its end is counted.
         let mut moving = text.lines().filter(|line| line.starts_with("sojourn_sessions{"));
         let at_rest = moving.all(|line| line.ends_with(" 0"));
-        (at_rest && text.contains(ended) && text.contains("sojourn_refusals_total{"))
-            .then_some(text)
+        // And in the audit log, as is a name that nobody has, a moment after that.
+        let written = "sojourn_audit_events_total{action=\"session_ended\"} 2\n";
+        let told = [ended, written, "sojourn_refusals_total{", "outcome=\"refused\"} "];
+        (at_rest && told.iter().all(|line| text.contains(line))).then_some(text)
     });
     let families = parse(&text);
     let table = table();
