@@ -111,23 +111,33 @@ mod tests {
 
     use super::*;
 
-    fn process() -> Child {
-        Command::new("sleep").arg("1000").spawn().unwrap()
+    /// A process that owns something, and is gone with the test.
+    struct Owner(Child);
+
+    impl Drop for Owner {
+        fn drop(&mut self) {
+            let _gone = self.0.kill();
+            let _gone = self.0.wait();
+        }
+    }
+
+    fn process() -> Owner {
+        Owner(Command::new("sleep").arg("1000").spawn().unwrap())
     }
 
     #[test]
     fn flaw_20_a_conversation_has_one_owner_while_that_lives() {
         let dir = tempfile::tempdir().unwrap();
         let mut first = process();
-        let mut second = process();
-        let owned = take(dir.path(), "claude", "c-1", first.id()).unwrap();
-        let refused = take(dir.path(), "claude", "c-1", second.id()).unwrap_err();
-        assert!(matches!(refused, OwnerError::InUse(pid) if pid == first.id()), "{refused}");
-        let other = take(dir.path(), "claude", "c-2", second.id()).unwrap();
-        first.kill().unwrap();
+        let second = process();
+        let owned = take(dir.path(), "claude", "c-1", first.0.id()).unwrap();
+        let refused = take(dir.path(), "claude", "c-1", second.0.id()).unwrap_err();
+        assert!(matches!(refused, OwnerError::InUse(pid) if pid == first.0.id()), "{refused}");
+        let other = take(dir.path(), "claude", "c-2", second.0.id()).unwrap();
+        first.0.kill().unwrap();
         // Not reaped yet: a zombie is dead enough.
         let again = loop {
-            match take(dir.path(), "claude", "c-1", second.id()) {
+            match take(dir.path(), "claude", "c-1", second.0.id()) {
                 Ok(again) => break again,
                 Err(OwnerError::InUse(_)) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
@@ -135,10 +145,8 @@ mod tests {
         };
         drop(owned);
         assert!(owner(&again.path).is_some(), "the file of the new owner stays");
-        first.wait().unwrap();
+        first.0.wait().unwrap();
         drop((again, other));
-        second.kill().unwrap();
-        second.wait().unwrap();
         let left = fs::read_dir(dir.path().join("conversations")).unwrap().count();
         assert_eq!(left, 1, "the lock alone");
     }
@@ -147,12 +155,10 @@ mod tests {
     fn an_id_that_came_again_is_another_process() {
         let dir = tempfile::tempdir().unwrap();
         let me = std::process::id();
-        let mut other = process();
-        let owned = take(dir.path(), "x", "c", other.id()).unwrap();
-        let stale = Process { pid: other.id(), started: 1 };
+        let other = process();
+        let owned = take(dir.path(), "x", "c", other.0.id()).unwrap();
+        let stale = Process { pid: other.0.id(), started: 1 };
         fs::write(&owned.path, serde_json::to_string(&stale).unwrap()).unwrap();
         drop(take(dir.path(), "x", "c", me).unwrap());
-        other.kill().unwrap();
-        other.wait().unwrap();
     }
 }
