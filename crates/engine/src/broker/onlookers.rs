@@ -94,8 +94,7 @@ impl Onlookers {
         let flow = self.flows.entry(number).or_default();
         (flow.at, flow.owed) = (place.printed, 0);
         if let Some(tap) = self.taps.get(&number) {
-            tap.resume(place.printed);
-            tap.resized(place.size);
+            tap.attached(place);
         }
     }
 

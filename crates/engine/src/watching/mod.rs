@@ -214,7 +214,9 @@ impl Watching {
             if self.tap.holds(at) {
                 return Ok(CaughtUp::Bytes(Bytes::new()));
             }
-            let place = self.locate().await?;
+            // Of one whose program has just ended it is known where it stood; what it printed after that
+            // is held.
+            let place = self.locate().await.or_else(|over| self.tap.place().ok_or(over))?;
             let missed = place.printed.checked_sub(at);
             if let Some(missed) = missed.filter(|missed| *missed <= HELD as u64) {
                 let read = self.session.shared.screens.printed(&place, missed).await;

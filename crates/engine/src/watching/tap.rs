@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use sojourn_core::wire::shim::Attached;
 use sojourn_core::wire::shim::WindowSize;
 use tokio::sync::watch;
 
@@ -33,6 +34,8 @@ pub(crate) struct Tap {
     printed: watch::Sender<u64>,
     driver: watch::Sender<Option<Driver>>,
     size: watch::Sender<Option<WindowSize>>,
+    /// Where it stood when it was attached last.
+    place: Mutex<Option<Attached>>,
     watchers: AtomicUsize,
     /// The screen as it was drawn last, for all who need one about then; held while it is drawn.
     pub(super) drawn: tokio::sync::Mutex<Option<Drawn>>,
@@ -48,6 +51,7 @@ impl Tap {
             printed: watch::Sender::new(0),
             driver: watch::Sender::new(None),
             size: watch::Sender::new(None),
+            place: Mutex::default(),
             watchers: AtomicUsize::new(0),
             drawn: tokio::sync::Mutex::default(),
             small: tokio::sync::Mutex::default(),
@@ -72,6 +76,18 @@ impl Tap {
             ring.end()
         };
         self.printed.send_replace(end);
+    }
+
+    /// The shim has answered an attach: this is where it stands, and where its output goes on.
+    pub(crate) fn attached(&self, place: &Attached) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+        self.resume(place.printed);
+        self.resized(place.size);
+    }
+
+    /// Where it stood when it was attached last.
+    pub(super) fn place(&self) -> Option<Attached> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn driven_by(&self, driver: Option<Driver>) {
