@@ -69,3 +69,23 @@ async fn a_session_that_its_person_did_not_wait_for_is_ended_and_forgotten() {
     house.reply(id, opened(), Some(theirs)).await;
     house.is_disowned(open.session).await;
 }
+
+#[tokio::test]
+async fn a_session_that_was_opened_for_a_gateway_that_is_gone_is_forgotten() {
+    let house = House::new(1).await;
+    let released = async |session| {
+        let event = RunnerEvent::Released { session, summary: None };
+        house.say(&FromRunner::Event { event }, None).await;
+    };
+    let session = SessionId::new();
+    released(session).await;
+    house.is_disowned(session).await;
+    // Of one that was here it is known what is told of it, and nothing is asked.
+    let (session, shim) = house.open().await;
+    session.connection_gone().await;
+    shim.say(&FromShim::Ended(Box::new(shim.summary(EndReason::Closed)))).await;
+    house.see_off().await;
+    session.over().await;
+    released(shim.id).await;
+    let (_again, _shim) = house.open().await;
+}
