@@ -144,9 +144,11 @@ async fn prepare(
     launch: &Launch,
     harness: &Harness,
 ) -> Result<Ready, Over> {
-    if chambers::is_wanted(&hub.options, launch) {
+    let allowed = chambers::check(&hub.options, harness, launch);
+    if allowed.is_err() || chambers::is_wanted(&hub.options, launch) {
         step(held, Step::Program, StepState::Begun, None).await;
-        return match chambers::prepare(hub, held.session, launch) {
+        let made = allowed.and_then(|()| chambers::prepare(hub, held.session, launch));
+        return match made {
             Ok(chambers::Made { directory, argv, env, place }) => Ok(Ready {
                 cwd: PathBuf::from("/"),
                 directory,

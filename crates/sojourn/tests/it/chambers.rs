@@ -141,6 +141,8 @@ fn what_a_runner_cannot_keep_apart_is_refused_with_what_to_do() {
     let started = mia.post("/api/sessions", &body).expect(201);
     let id = started["session_id"].as_str().expect("an id");
     stands(&mut mia, &runner, id, "failed");
+    let told = mia.get(&format!("/api/sessions/{id}/events")).expect(200).to_string();
+    assert!(told.contains("an agent works on the machine itself"), "{told}");
     // The profile of the machine itself is as none.
     let mut body = shell.clone();
     body["profile"] = json!("host");
