@@ -33,6 +33,8 @@ use sojourn_shim::native;
 use sojourn_shim::zygote::RunnerSeed;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 use tokio::sync::Semaphore;
 
 use crate::directories::Directories;
@@ -84,6 +86,16 @@ pub struct RunnerConfig {
 /// Runs a runner to its end. The process has one thread. Returns its exit status: 0 means that it
 /// meant to leave.
 pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
+    run_with(seed, config, &[])
+}
+
+/// The same for one whose gateway is told to end by signals that go to all that is around it: what
+/// becomes of its sessions is its gateway's to say.
+pub(crate) fn run_below(seed: RunnerSeed, config: RunnerConfig) -> u8 {
+    run_with(seed, config, &[SignalKind::hangup(), SignalKind::terminate()])
+}
+
+fn run_with(seed: RunnerSeed, config: RunnerConfig, unheeded: &[SignalKind]) -> u8 {
     raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -97,7 +109,14 @@ pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
             return 1;
         }
     };
-    match runtime.block_on(live(seed, config)) {
+    let lived = runtime.block_on(async {
+        for kind in unheeded {
+            // From here on it does not end the process; nobody listens to it.
+            let _unheard = signal(*kind)?;
+        }
+        live(seed, config).await
+    });
+    match lived {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!(%error, "runner");

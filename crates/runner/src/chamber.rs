@@ -118,7 +118,7 @@ pub fn run(mut config: RunnerConfig, guest: &Guest) -> ExitCode {
         return refuse(&format!("{}: {error}", config.data_dir.display()));
     }
     let (data_dir, build) = (config.data_dir.clone(), config.build.clone());
-    let run_runner = |seed| builtin::run(seed, config.clone());
+    let run_runner = |seed| builtin::run_below(seed, config.clone());
     let plan = zygote::Plan {
         runner: &run_runner,
         keeper: &keeper::run,
