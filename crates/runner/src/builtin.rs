@@ -359,6 +359,9 @@ fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// Gives waiting sandboxes the time to be gone, and removes what held them all.
 async fn leave(requests: &Arc<Requests>) {
     requests.drain_pools();
+    if let Some(docker) = &requests.shared.docker {
+        docker.hurry();
+    }
     let others_gone = requests.shared.slots.at_most(requests.sessions.running());
     let _late = tokio::time::timeout(FAREWELL, others_gone).await;
     if requests.sessions.running() == 0 {

@@ -46,6 +46,7 @@ use sojourn_core::wire::runner::Stage;
 use sojourn_shim::container::ContainerProfile;
 use sojourn_shim::control::Blueprint;
 use sojourn_shim::init_link::InitImage;
+use tokio::sync::Notify;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -78,6 +79,8 @@ pub struct Docker {
     permits: Semaphore,
     /// Sandboxes whose containers are not to be removed, or are just being.
     known: Mutex<BTreeSet<String>>,
+    /// Told when the runner leaves: what waits for its next try is tried at once.
+    leaving: Notify,
 }
 
 impl Docker {
@@ -108,6 +111,7 @@ impl Docker {
             directory,
             permits: Semaphore::new(PARALLEL),
             known: Mutex::default(),
+            leaving: Notify::new(),
         }))
     }
 
@@ -202,6 +206,11 @@ impl Docker {
         let id = id.to_owned();
         let made = Prepared::by(forge, id, blueprint, &fds, Some(slot.clone()), left).await?;
         Ok(Prepared { env: image.env, container: Some(container), ..made })
+    }
+
+    /// The runner leaves: containers that could not be removed are tried again now.
+    pub fn hurry(&self) {
+        self.leaving.notify_waiters();
     }
 
     /// Removes what engines took, when every container is gone: who finds it knows that some may be

@@ -60,8 +60,10 @@ impl Docker {
                 }
                 Err(failure) => tracing::debug!(sandbox = id, %failure, "it is tried again"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
+                () = self.leaving.notified() => pause = PAUSES.0,
+            }
         }
         self.known().remove(id);
         tracing::error!(sandbox = id, "a container cannot be removed: left to the next start");

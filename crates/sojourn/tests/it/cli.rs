@@ -175,7 +175,8 @@ pub(crate) fn a_session_is_listed(options: &Options) {
     let again = gateway.cli(&["session", "end", &id]);
     assert_eq!(again, format!("{ending} was over already\n"));
     let (status, _, err) = gateway.try_cli(&["session", "show", "0000dead"], "");
-    assert_eq!((status.code(), err.as_str()), (Some(1), "sojourn: there is no such session\n"));
+    let none = "sojourn: there is no such session; \"sojourn session ls\" lists them\n";
+    assert_eq!((status.code(), err.as_str()), (Some(1), none));
 
     let played = gateway.cli(&["session", "replay", ending, "--speed", "1000"]);
     assert!(played.contains("markone"), "{played}");
