@@ -63,7 +63,7 @@ await scenario(async ({ window }) => {
   });
 
   // What it changed.
-  await other.getByRole("link", { name: "Files" }).click();
+  await other.getByRole("link", { name: "Files", exact: true }).click();
   const entry = other.getByRole("button", { name: /kept\.txt/ });
   await entry.click();
   await other.getByText("kept for later").waitFor();

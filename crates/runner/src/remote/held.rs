@@ -42,6 +42,8 @@ pub(super) struct Ending {
     pub(super) reason: EndReason,
     /// Whether anybody is to hear of it: not when the gateway knows nothing of it.
     pub(super) quietly: bool,
+    /// What is put on record beside the reason.
+    pub(super) message: Option<&'static str>,
 }
 
 /// What a terminal is told.
@@ -111,12 +113,18 @@ impl Held {
 
     /// Tells it to end; the first reason is the reason.
     pub(super) fn end(&self, reason: EndReason) {
-        self.ask_to_end(Ending { reason, quietly: false });
+        self.ask_to_end(Ending { reason, quietly: false, message: None });
+    }
+
+    /// Ends it because somebody at this machine wants that.
+    pub(super) fn end_from_here(&self) {
+        let message = Some("on the desktop of the runner");
+        self.ask_to_end(Ending { reason: EndReason::EndedBy, quietly: false, message });
     }
 
     /// Ends it, and nobody is to hear of it.
     pub(super) fn disown(&self) {
-        self.ask_to_end(Ending { reason: EndReason::RunnerLost, quietly: true });
+        self.ask_to_end(Ending { reason: EndReason::RunnerLost, quietly: true, message: None });
     }
 
     fn ask_to_end(&self, ending: Ending) {

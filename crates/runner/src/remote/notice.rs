@@ -73,6 +73,10 @@ pub(super) async fn show(launch: &Launch, directory: &str, notify: Notify) -> Op
         };
     });
     let in_time = timeout(SHOWN, waiting).await.is_ok();
+    if !in_time {
+        // Some desktops keep it: its buttons are not to look as if they did something.
+        let _stays = timeout(PATIENCE, handle.close_async()).await;
+    }
     choice.filter(|_| in_time)
 }
 

@@ -196,7 +196,7 @@ fn notify(hub: &Arc<Hub>, held: &Arc<Held>, launch: &Launch, directory: String) 
     let (hub, held, launch) = (hub.clone(), held.clone(), launch.clone());
     tokio::spawn(async move {
         match notice::show(&launch, &directory, hub.options.notify).await {
-            Some(notice::Choice::End) => held.end(EndReason::EndedBy),
+            Some(notice::Choice::End) => held.end_from_here(),
             Some(notice::Choice::View) => notice::view(&hub.options.gateway.page(held.session)),
             None => {}
         }
@@ -366,7 +366,8 @@ async fn limited(held: &Held) -> Over {
             biased;
             ending = &mut ending => {
                 held.leash.end(ending.reason);
-                return Over { quietly: ending.quietly, ..Over::because(ending.reason) };
+                let message = ending.message.map(str::to_owned);
+                return Over { reason: ending.reason, message, quietly: ending.quietly };
             }
             effect = held.leash.next() => effect,
         };

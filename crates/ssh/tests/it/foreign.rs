@@ -104,7 +104,8 @@ async fn a_client_without_a_window_is_shown_out_with_its_status() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_starts_once_a_channel() {
     let house = House::open().await;
-    let mut session = connect(&house, |_| {}).await;
+    // This client hears nothing while more answers wait than it has room for.
+    let mut session = connect(&house, |config| config.channel_buffer_size = 1000).await;
     assert!(session.authenticate_password("alice", PASSWORD).await.unwrap().success());
     let mut channel = session.channel_open_session().await.unwrap();
     for _ in 0..200 {
