@@ -71,7 +71,7 @@ pub(crate) enum Command {
     /// Read the audit log
     #[command(subcommand)]
     Audit(Audit),
-    /// Check that nobody changed the audit log or a recording; says nothing when nobody did
+    /// Check that nobody changed the audit log or a recording
     Verify(Verify),
     /// Check, show and describe the configuration
     #[command(subcommand)]

@@ -97,7 +97,7 @@ mod tests {
             &token.replace("sjw1_", "sjw2_"),
             &format!("sjw1_{}=", &token[5..47]),
             &hash.to_hex(),
-            &format!("sjw1_{}", &hash.to_hex()[..43]).replace('a', " "),
+            &format!("sjw1_{} ", &hash.to_hex()[..42]),
         ];
         for other in others {
             assert!(TokenHash::of(other).is_none(), "{other:?}");
