@@ -50,6 +50,10 @@ pub struct Records {
     owed: Arc<Mutex<HashMap<SessionId, Arc<Begun>>>>,
 }
 
+/// The most starts that are remembered while the store is away. One beyond them is on record without
+/// what is known of it.
+const MOST_OWED: usize = 4096;
+
 /// A start that the store did not keep. It goes on record with the end, if anything ran.
 struct Begun {
     new: NewSession,
@@ -299,7 +303,10 @@ impl Records {
     }
 
     fn owe(&self, new: NewSession, event: Event) {
-        self.owed().insert(new.id, Arc::new(Begun { new, event }));
+        let mut owed = self.owed();
+        if owed.len() < MOST_OWED {
+            owed.insert(new.id, Arc::new(Begun { new, event }));
+        }
     }
 
     fn owed(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Begun>>> {
