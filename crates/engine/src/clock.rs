@@ -55,21 +55,29 @@ pub async fn until(clock: &dyn Clock, at: Mono) {
     }
 }
 
-/// The clock this process goes by: the machine's.
+/// The clock this process goes by: the machine's, or one that a test moves.
+///
+/// # Errors
+/// As [`moved_by_a_test`].
+pub fn from_environment() -> std::io::Result<Arc<dyn Clock>> {
+    Ok(moved_by_a_test()?.unwrap_or_else(|| Arc::new(SystemClock)))
+}
+
+/// The clock that a test moves: there is none in a program that is no test's.
 ///
 /// # Errors
 /// Never.
 #[cfg(not(feature = "test-clock"))]
-pub fn from_environment() -> std::io::Result<Arc<dyn Clock>> {
-    Ok(Arc::new(SystemClock))
+pub fn moved_by_a_test() -> std::io::Result<Option<Arc<dyn Clock>>> {
+    Ok(None)
 }
 
-/// The clock this process goes by: the machine's, or one that a test moves.
+/// The clock that a test moves, where the environment names one.
 ///
 /// # Errors
 /// When the socket by which it is to be moved cannot be made.
 #[cfg(feature = "test-clock")]
-pub fn from_environment() -> std::io::Result<Arc<dyn Clock>> {
+pub fn moved_by_a_test() -> std::io::Result<Option<Arc<dyn Clock>>> {
     moved::from_environment()
 }
 
