@@ -22,6 +22,8 @@ use crate::time::Wall;
 const BEFORE_HASH: &[u8] = b",\"hash\":\"";
 /// What stands behind the hash.
 const AFTER_HASH: &[u8] = b"\"}";
+/// What has room for most lines, in bytes.
+const USUAL_LINE: usize = 640;
 /// The longest details, as JSON. Longer ones are replaced by their size and digest.
 const MAX_DETAILS: usize = 32 * 1024;
 
@@ -64,17 +66,32 @@ impl ChainWriter {
     /// # Errors
     /// Only when the event cannot be JSON, which no event of ours is.
     pub fn line(&mut self, event: &Event) -> Result<String, serde_json::Error> {
-        let details = serde_json::to_string(&event.details)?;
-        let replaced;
-        let details = if details.len() > MAX_DETAILS {
-            replaced = stand_in(&details);
-            &replaced
-        } else {
-            &event.details
-        };
-        let seq = self.head.seq + 1;
+        let mut line = self.body(event, &event.details)?;
+        // Shorter as a whole, its details are as well: as a rule they need not be measured.
+        if line.len() > MAX_DETAILS {
+            let details = serde_json::to_string(&event.details)?;
+            if details.len() > MAX_DETAILS {
+                line = self.body(event, &stand_in(&details))?;
+            }
+        }
+        line.pop();
+        let hash = LineHash::of(line.as_bytes());
+        line.push_str(",\"hash\":\"");
+        line.push_str(&hash.to_string());
+        line.push_str("\"}");
+        self.head = Head { seq: self.head.seq + 1, hash };
+        Ok(line)
+    }
+
+    /// The next line as far as it is hashed, and a closing brace.
+    fn body(
+        &self,
+        event: &Event,
+        details: &Map<String, Value>,
+    ) -> Result<String, serde_json::Error> {
+        let mut line = Vec::with_capacity(USUAL_LINE);
         let body = Body {
-            seq,
+            seq: self.head.seq + 1,
             event_id: event.event_id,
             timestamp: event.timestamp.to_rfc3339(),
             action: event.action.name(),
@@ -83,14 +100,8 @@ impl ChainWriter {
             details,
             prev: self.head.hash,
         };
-        let mut line = serde_json::to_string(&body)?;
-        line.pop();
-        let hash = LineHash::of(line.as_bytes());
-        line.push_str(",\"hash\":\"");
-        line.push_str(&hash.to_string());
-        line.push_str("\"}");
-        self.head = Head { seq, hash };
-        Ok(line)
+        serde_json::to_writer(&mut line, &body)?;
+        String::from_utf8(line).map_err(serde::ser::Error::custom)
     }
 }
 

@@ -1,6 +1,7 @@
 //! From events to durable lines: one batch, one sync.
 
 use std::io;
+use std::sync::Arc;
 
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
@@ -72,7 +73,7 @@ impl Appender {
 
 /// What goes to the disk at once.
 pub(super) struct Batch {
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<Arc<Event>>,
     /// Also sign the end.
     pub(super) checkpoint: bool,
     /// No event of this file is still in the outbox.

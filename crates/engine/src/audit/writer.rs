@@ -41,8 +41,10 @@ use crate::clock::Clock;
 
 /// Commands that wait for the writer; who comes then waits, or is counted as lost.
 const QUEUE: usize = 1024;
-/// Events in one commit from the queue, and as many from the outbox.
-const BATCH: usize = 256;
+/// Events in one commit from the queue.
+const BATCH: usize = QUEUE;
+/// Events in one commit from the outbox.
+const PAGE: usize = 256;
 /// Events that are left in the outbox until the next tick although the log has them.
 const UNSWEPT: usize = 64;
 /// Events kept in memory while the log cannot be written.
@@ -74,7 +76,7 @@ pub async fn start(
     // It is this handle's alone until now.
     let _first = handle.shared.dir.set(dir.clone());
     writer.written = written;
-    writer.first = opened.torn.map(|torn| opening::repaired(&torn, writer.clock.wall()));
+    writer.first = opened.torn.map(|torn| Arc::new(opening::repaired(&torn, writer.clock.wall())));
     Ok((handle, writer))
 }
 
@@ -105,7 +107,7 @@ struct Outage {
     since: Wall,
     cause: String,
     /// Events that wait for its end.
-    backlog: VecDeque<Event>,
+    backlog: VecDeque<Arc<Event>>,
     /// Callers that were refused, who then let be what they were about to do.
     refused: usize,
 }
@@ -121,7 +123,7 @@ pub struct AuditWriter {
     /// Events that are in the log and perhaps still in the outbox.
     written: HashSet<EventId>,
     /// To be written before all else.
-    first: Option<Event>,
+    first: Option<Arc<Event>>,
     outage: Option<Outage>,
     checkpoint_at: Instant,
     /// Where checkpoints go besides.
@@ -156,10 +158,10 @@ pub(super) fn writer(
 #[derive(Default)]
 struct Asked {
     /// Events whose callers wait, and those callers.
-    recorded: Vec<Event>,
+    recorded: Vec<Arc<Event>>,
     answers: Vec<Answer>,
     /// Events for which nobody waits.
-    soon: Vec<Event>,
+    soon: Vec<Arc<Event>>,
     /// Callers that wait for the outbox.
     settled: Vec<Answer>,
 }
@@ -170,10 +172,10 @@ impl Asked {
         for command in commands {
             match command {
                 Command::Record(event, answer) => {
-                    asked.recorded.push(event);
+                    asked.recorded.push(Arc::new(event));
                     asked.answers.push(answer);
                 }
-                Command::Soon(event) => asked.soon.push(event),
+                Command::Soon(event) => asked.soon.push(Arc::new(event)),
                 Command::Settle(answer) => asked.settled.push(answer),
             }
         }
@@ -185,7 +187,7 @@ impl Asked {
 #[derive(Default)]
 struct Page {
     /// Those that are not in the log.
-    fresh: Vec<Event>,
+    fresh: Vec<Arc<Event>>,
     /// There may be more.
     more: bool,
     /// The store did not answer.
@@ -223,6 +225,7 @@ impl AuditWriter {
                     if count == 0 {
                         break;
                     }
+                    self.gather(&mut commands).await;
                     look = false;
                 }
             }
@@ -236,6 +239,21 @@ impl AuditWriter {
         self.recover().await;
         self.write(Asked::of(commands), true, true).await;
         self.sweep().await;
+    }
+
+    /// Takes what is just about to be asked as well: many go on when a commit has answered them, and ask
+    /// again at once. The first of them alone would cost as long a sync as all of them.
+    async fn gather(&mut self, commands: &mut Vec<Command>) {
+        let mut before = 0;
+        while before < commands.len() && commands.len() < BATCH {
+            before = commands.len();
+            tokio::task::yield_now().await;
+            while commands.len() < BATCH
+                && let Ok(command) = self.queue.try_recv()
+            {
+                commands.push(command);
+            }
+        }
     }
 
     /// Writes what was asked for, and with `look` what the outbox has.
@@ -272,9 +290,11 @@ impl AuditWriter {
     }
 
     async fn outbox(&self) -> Page {
-        let limit = u32::try_from(BATCH).unwrap_or(u32::MAX);
+        let limit = u32::try_from(PAGE).unwrap_or(u32::MAX);
         match self.store.untold_but(limit, &self.written).await {
-            Ok(Untold { events, more }) => Page { fresh: events, more, failed: false },
+            Ok(Untold { events, more }) => {
+                Page { fresh: events.into_iter().map(Arc::new).collect(), more, failed: false }
+            }
             Err(error) => {
                 tracing::error!(%error, "the audit outbox cannot be read");
                 Page { failed: true, ..Page::default() }
@@ -296,14 +316,19 @@ impl AuditWriter {
     }
 
     /// Appends events in the order in which they happened.
-    async fn commit(&mut self, asked: &Asked, told: &[Event], checkpoint: bool) -> io::Result<()> {
+    async fn commit(
+        &mut self,
+        asked: &Asked,
+        told: &[Arc<Event>],
+        checkpoint: bool,
+    ) -> io::Result<()> {
         let events = [&asked.recorded, &asked.soon, told];
         let mut events: Vec<_> = events.into_iter().flatten().cloned().collect();
         events.sort_by_key(|event| event.timestamp);
         let lost = self.shared.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let now = self.clock.wall();
-            events.push(gap(now, now, "the queue was full").detail("lost", lost));
+            events.push(Arc::new(gap(now, now, "the queue was full").detail("lost", lost)));
         }
         let result = self.append(events, checkpoint).await;
         if result.is_err() {
@@ -312,7 +337,7 @@ impl AuditWriter {
         result
     }
 
-    async fn append(&mut self, mut events: Vec<Event>, checkpoint: bool) -> io::Result<()> {
+    async fn append(&mut self, mut events: Vec<Arc<Event>>, checkpoint: bool) -> io::Result<()> {
         events.splice(0..0, self.first.clone());
         if events.is_empty() && !checkpoint {
             return Ok(());
@@ -378,7 +403,7 @@ impl AuditWriter {
         let gap = gap(outage.since, self.clock.wall(), &outage.cause)
             .detail("lost", lost)
             .detail("refused", outage.refused);
-        let events = [gap].into_iter().chain(outage.backlog.iter().cloned()).collect();
+        let events = [Arc::new(gap)].into_iter().chain(outage.backlog.iter().cloned()).collect();
         if self.append(events, false).await.is_ok() {
             self.outage = None;
             tracing::warn!(lost, "the audit log is written again");
