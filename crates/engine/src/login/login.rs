@@ -99,6 +99,50 @@ pub(super) struct Proof {
     pub(super) lifetime_ends_at: Wall,
 }
 
+/// Until when a login is good, and what being seen moves. In one line of the processor's cache, and
+/// without a lock: there may be a million, and each request is one that was seen.
+#[repr(align(64))]
+pub(super) struct Lease {
+    last_seen: AtomicI64,
+    /// In microseconds.
+    idle_timeout: AtomicI64,
+    ends_at: AtomicI64,
+    /// Whether it is among those of whom it is to be written when they were seen.
+    dirty: AtomicBool,
+}
+
+impl Lease {
+    fn new(last_seen: Wall, proof: &Proof) -> Self {
+        let lease = Self {
+            last_seen: AtomicI64::new(last_seen.0),
+            idle_timeout: AtomicI64::default(),
+            ends_at: AtomicI64::default(),
+            dirty: AtomicBool::new(false),
+        };
+        lease.renew(proof);
+        lease
+    }
+
+    fn renew(&self, proof: &Proof) {
+        let idle = i64::try_from(proof.idle_timeout.as_micros()).unwrap_or(i64::MAX);
+        self.idle_timeout.store(idle, Ordering::Release);
+        self.ends_at.store(proof.lifetime_ends_at.0, Ordering::Release);
+    }
+
+    fn last_seen(&self) -> Wall {
+        Wall(self.last_seen.load(Ordering::Acquire))
+    }
+
+    fn idle_ends_at(&self) -> Wall {
+        let idle = self.idle_timeout.load(Ordering::Acquire);
+        Wall(self.last_seen().0.saturating_add(idle))
+    }
+
+    fn ends_at(&self) -> Wall {
+        Wall(self.ends_at.load(Ordering::Acquire))
+    }
+}
+
 /// Somebody's being signed in.
 pub struct Login {
     id: LoginId,
@@ -107,9 +151,7 @@ pub struct Login {
     created_at: Wall,
     from: Client,
     proof: Mutex<Proof>,
-    last_seen: AtomicI64,
-    /// Whether it is among those whose `last_seen` is to be written.
-    pub(super) dirty: AtomicBool,
+    lease: Lease,
     /// When `last_seen` was last written.
     pub(super) written_at: AtomicI64,
     /// The moment for which the timer has an entry of it.
@@ -140,9 +182,8 @@ impl Login {
             epoch: kept.epoch,
             created_at: kept.created_at,
             from,
+            lease: Lease::new(kept.last_seen_at, &proof),
             proof: Mutex::new(proof),
-            last_seen: AtomicI64::new(kept.last_seen_at.0),
-            dirty: AtomicBool::new(false),
             written_at: AtomicI64::new(kept.last_seen_at.0),
             scheduled: AtomicI64::new(i64::MIN),
             over: watch::Sender::new(None),
@@ -240,7 +281,7 @@ impl Login {
     /// When something was last done with it.
     #[must_use]
     pub fn last_seen(&self) -> Wall {
-        Wall(self.last_seen.load(Ordering::Acquire))
+        self.lease.last_seen()
     }
 
     /// What its pages send along with every change they ask for.
@@ -259,12 +300,8 @@ impl Login {
     /// Until when it is good, seen from `now`.
     #[must_use]
     pub fn deadlines(&self, now: Wall) -> Deadlines {
-        let (idle, lifetime) = {
-            let proof = lock(&self.proof);
-            (proof.idle_timeout, proof.lifetime_ends_at)
-        };
-        let idle_expires_at = self.last_seen().after(idle);
-        Deadlines { now, idle_expires_at, lifetime_expires_at: lifetime }
+        let (idle, lifetime) = (self.lease.idle_ends_at(), self.lease.ends_at());
+        Deadlines { now, idle_expires_at: idle, lifetime_expires_at: lifetime }
     }
 
     /// Whether they have proved who they are within the last ten minutes.
@@ -318,11 +355,25 @@ impl Login {
 
     /// Something was done with it. False when it was too late for that.
     pub(super) fn seen(&self, now: Wall) -> bool {
-        if self.judge(now).is_some() {
+        if now >= self.lease.ends_at() || now >= self.lease.idle_ends_at() {
             return false;
         }
-        self.last_seen.fetch_max(now.0, Ordering::AcqRel);
+        // Of two at the same time either may stand: they are the same moment.
+        if now > self.lease.last_seen() {
+            self.lease.last_seen.store(now.0, Ordering::Release);
+        }
         true
+    }
+
+    /// It is to be written when it was seen. False when that was known, or was until this moment: what
+    /// is not written then is a moment, and a login's are written a minute apart.
+    pub(super) fn mark_dirty(&self) -> bool {
+        !self.lease.dirty.load(Ordering::Acquire) && !self.lease.dirty.swap(true, Ordering::AcqRel)
+    }
+
+    /// It is written now when it was seen.
+    pub(super) fn mark_clean(&self) {
+        self.lease.dirty.store(false, Ordering::Release);
     }
 
     /// It has ended. False when it had before: the first reason stands.
@@ -341,6 +392,7 @@ impl Login {
     }
 
     pub(super) fn prove(&self, proof: Proof) {
+        self.lease.renew(&proof);
         *lock(&self.proof) = proof;
     }
 }

@@ -129,7 +129,7 @@ impl Logins {
 
 impl Inner {
     pub(super) fn touch(&self, login: &Login) {
-        if !login.seen(self.now.get()) || login.dirty.swap(true, Ordering::AcqRel) {
+        if !login.seen(self.now.get()) || !login.mark_dirty() {
             return;
         }
         if let Some(login) = self.shelf.by_id(login.id()) {
@@ -174,7 +174,7 @@ impl Inner {
         for batch in due.chunks(BATCH) {
             for login in batch {
                 // Before it is read: what comes after that is dirty again.
-                login.dirty.store(false, Ordering::Release);
+                login.mark_clean();
             }
             let seen: Vec<_> = batch.iter().map(|login| (login.id(), login.last_seen())).collect();
             match self.store.touch_logins(&seen).await {
@@ -185,8 +185,7 @@ impl Inner {
                 }
                 Err(error) => {
                     tracing::error!(%error, "it was not kept when logins were last seen");
-                    let again =
-                        batch.iter().filter(|login| !login.dirty.swap(true, Ordering::AcqRel));
+                    let again = batch.iter().filter(|login| login.mark_dirty());
                     lock(&self.timer.dirty).extend(again.cloned());
                 }
             }
