@@ -164,9 +164,10 @@ async fn ask(address: std::net::SocketAddr, request: Arc<str>, until: Instant) -
         let mut length = 0;
         while !buffer[..length].ends_with(b"{\"answer\":42}") {
             let read = stream.read(&mut buffer[length..]).await.unwrap();
-            let so_far = String::from_utf8_lossy(&buffer[..length + read]);
-            assert!(read > 0 && so_far.starts_with("HTTP/1.1 200 "), "{so_far}");
             length += read;
+            let so_far = &buffer[..length];
+            let is_well = read > 0 && so_far.starts_with(b"HTTP/1.1 200 ");
+            assert!(is_well, "{}", String::from_utf8_lossy(so_far));
         }
         took.push(begin.elapsed());
     }

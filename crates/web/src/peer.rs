@@ -7,6 +7,13 @@ use std::net::SocketAddr;
 
 use tokio::net::UnixStream;
 
+/// The command line of the process that all of a session on a runner of this machine is below, as the
+/// runner starts it.
+const WARDEN: &[u8] = b"/proc/self/exe\0warden\0";
+
+/// Nobody has so many processes above.
+const DEEPEST: usize = 4096;
+
 /// The other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -48,8 +55,8 @@ impl Peer {
     }
 }
 
-/// Root and the gateway's own user are trusted, unless they are inside a session: where the gateway
-/// is not root, its sandboxes run under its own user id.
+/// Root and the gateway's own user are trusted, unless they are inside a session: where nobody is root, a
+/// runner on this machine may be the gateway's user's own, and so are its sessions.
 fn judge(uid: u32, pid: Option<i32>, me: u32) -> Peer {
     if uid != 0 && uid != me {
         return Peer::Stranger("only root and the gateway's user may ask here");
@@ -61,16 +68,50 @@ fn judge(uid: u32, pid: Option<i32>, me: u32) -> Peer {
     Peer::Local { uid }
 }
 
-/// Whether a process is in a pid namespace below ours. Best effort: the process may have ended and
-/// its number been given away since it connected.
+/// Whether a process is in a session: in a pid namespace below ours, or below a warden. Best effort: the
+/// process may have ended and its number been given away since it connected.
 fn is_inside(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.is_none_or(|numbers| numbers.split_whitespace().count() != 1)
+    let numbers = status(pid, "NSpid:");
+    numbers.is_none_or(|numbers| numbers.split_whitespace().count() != 1) || is_below_a_warden(pid)
+}
+
+fn is_below_a_warden(pid: i32) -> bool {
+    let (mut child, mut above) = (pid, pid);
+    for _ in 0..DEEPEST {
+        if fs::read(format!("/proc/{above}/cmdline")).is_ok_and(|line| line == WARDEN) {
+            return true;
+        }
+        (child, above) = match parent(above) {
+            Some(0) => return false,
+            Some(next) => (above, next),
+            // It is gone, and its child has another one now; or it is hidden, which none of ours is.
+            None => match parent(child) {
+                Some(next) if next != above => (child, next),
+                _ => return false,
+            },
+        };
+    }
+    true
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    status(pid, "PPid:")?.trim().parse().ok()
+}
+
+/// A line of what the kernel says of a process.
+fn status(pid: i32, key: &str) -> Option<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::BufRead;
+    use std::io::BufReader;
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -81,5 +122,29 @@ mod tests {
         assert!(matches!(judge(1000, own, 990), Peer::Stranger(_)));
         assert!(matches!(judge(990, None, 990), Peer::Stranger(_)), "nobody knows where it is");
         assert!(matches!(judge(1_879_048_192, own, 990), Peer::Stranger(_)), "a prisoner");
+    }
+
+    #[test]
+    fn what_is_below_a_warden_is_inside() {
+        let directory = tempfile::tempdir().unwrap();
+        // A shell that is called what a warden is, and below it one that says who it is.
+        std::fs::write(directory.path().join("warden"), "sh -c 'echo $$; cat; :'; :\n").unwrap();
+        let mut warden = Command::new("/bin/sh")
+            .arg0("/proc/self/exe")
+            .arg("warden")
+            .current_dir(directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(warden.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let below = line.trim().parse().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let seen = (is_inside(below), is_inside(own));
+        // The end of what it reads is its own.
+        drop(warden.stdin.take());
+        warden.wait().unwrap();
+        assert_eq!(seen, (true, false));
     }
 }

@@ -32,10 +32,7 @@ use crate::peer::Peer;
 /// of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The most headers of a request.
-const MOST_HEADERS: usize = 100;
-
-/// The longest that they may be together, and the longest that is asked for, in bytes.
+/// The longest that all headers may be together (the HTTP library takes a hundred of them), and the longest that is asked for, in bytes.
 const LONGEST_HEADERS: usize = 32 << 10;
 const LONGEST_TARGET: usize = 8 << 10;
 
@@ -151,9 +148,8 @@ fn check_size(request: &Request<Body>) -> Result<(), Refused> {
     let headers = request.headers();
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let fits = headers.len() <= MOST_HEADERS
-        && headers.iter().map(length).sum::<usize>() <= LONGEST_HEADERS
-        && target <= LONGEST_TARGET;
+    let fits =
+        headers.iter().map(length).sum::<usize>() <= LONGEST_HEADERS && target <= LONGEST_TARGET;
     if fits { Ok(()) } else { Err(Refused::HeadersTooLarge) }
 }
 

@@ -50,9 +50,6 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// fits and is still too long is refused by our own guard.
 const READ_AHEAD: usize = 64 << 10;
 
-/// The most headers that the library reads; our own guard takes fewer.
-const MOST_HEADERS: usize = 256;
-
 /// How long it waits when the system has nothing left to accept with.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -200,13 +197,14 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_WITHIN)
             .max_buf_size(READ_AHEAD)
-            .max_headers(MOST_HEADERS)
             .serve_connection(TokioIo::new(wire), service)
             .with_upgrades();
         tokio::pin!(connection);
+        // One of its own: all that wait for the same one take turns at its lock.
+        let over = self.over.child_token();
         let broken = tokio::select! {
             done = connection.as_mut() => done,
-            () = self.over.cancelled() => {
+            () = over.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
