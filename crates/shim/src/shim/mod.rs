@@ -20,6 +20,7 @@ mod program;
 mod record;
 mod recorder;
 mod remains;
+mod reserve;
 mod session;
 mod signals;
 mod timer;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::process::Signal;
 use sojourn_core::end::EndReason;
 use sojourn_core::wire::runner::Stage;
@@ -59,6 +61,7 @@ use crate::native::DiskTemplate;
 use crate::native::Supplies;
 use crate::sandbox::Sandbox;
 use crate::seqpacket;
+use crate::sys::memory;
 pub use record::begin_sidecar;
 use session::Room;
 use session::Session;
@@ -68,6 +71,9 @@ const BUG: i32 = 70;
 
 /// How long after its birth a shim waits to be told what to make.
 const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
+/// Who waited for a sandbox asks for it within this.
+const WANTED_SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// How long a sandbox that nobody wants may take to be gone, before it is left to whoever cleans up.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -114,6 +120,7 @@ pub fn run(control: OwnedFd, init: InitImage) -> i32 {
 fn settle() -> io::Result<OwnedFd> {
     rustix::process::setsid()?;
     rustix::thread::set_name(c"sojourn-shim")?;
+    memory::keep_large_buffers_apart();
     kernel::detach_stdio(kernel::Output::Nothing)?;
     kernel::ignore(&[Signal::PIPE, Signal::HUP, Signal::INT, Signal::XFSZ]);
     kernel::signal_fd(&[Signal::TERM])
@@ -168,11 +175,18 @@ fn wait_in_pool(
     control: BorrowedFd<'_>,
     signals: BorrowedFd<'_>,
 ) -> io::Result<Wanted> {
+    let mut soon = Some(WANTED_SOON);
     loop {
         let link = sandbox.link();
         let mut fds =
             [control, signals, link.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+        let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, soon.as_ref()))?;
+        if ready == 0 {
+            // Nobody waits for it, so it has time: what making it took is not needed any more.
+            memory::give_back();
+            soon = None;
+            continue;
+        }
         let [told, signalled, init] = fds.map(|fd| !fd.revents().is_empty());
         if signalled && kernel::take_signals(signals, Signal::TERM) {
             return Ok(Wanted::No);
@@ -236,7 +250,7 @@ fn destroy(mut sandbox: Sandbox) -> i32 {
         }
         // Readable when process 1 has ended; the rest of the time is for its control groups.
         let mut fds = [PollFd::from_borrowed_fd(sandbox.pidfd(), PollFlags::IN)];
-        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
         let _polled = rustix::event::poll(&mut fds, Some(&timeout));
     }
     i32::from(sandbox.release().is_err())

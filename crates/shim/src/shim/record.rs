@@ -147,9 +147,10 @@ impl Record {
             Program::Exec(_) => ("exec", None),
             Program::Files => ("sftp", None),
             Program::Connect(to @ Endpoint::Tcp { .. }) => ("direct-tcpip", Some(to)),
-            Program::Connect(to @ Endpoint::Unix(_)) => ("direct-streamlocal", Some(to)),
+            Program::Connect(to) => ("direct-streamlocal", Some(to)),
             Program::Accept(_) => match listener {
                 Some(Endpoint::Unix(_)) => ("forwarded-streamlocal", listener),
+                Some(Endpoint::Display(_)) => ("x11", listener),
                 _ => ("forwarded-tcpip", listener),
             },
         };
@@ -368,6 +369,7 @@ fn target(endpoint: &Endpoint) -> String {
         }
         Endpoint::Tcp { host, port } => format!("{}:{port}", escape_bytes(&host.0, LONGEST_NAME)),
         Endpoint::Unix(path) => escape_bytes(&path.0, LONGEST_NAME),
+        Endpoint::Display(_) => "display".to_owned(),
     }
 }
 

@@ -3,7 +3,6 @@
 //! Bytes are with the kernel when [`Recorder`] returns, so no death of a process loses them. Against
 //! the loss of power the file is synced when it is sealed, and every [`SYNC_EVERY`] while it grows.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use sojourn_term::cast::Stream;
 use sojourn_term::cast::Writer;
 use sojourn_term::commands::Commands;
 
+use super::reserve::Reserve;
 use crate::files;
 
 /// The longest that recorded bytes stay unsynced. Each sync waits for the disk, and a machine has
@@ -26,7 +26,7 @@ use crate::files;
 pub(super) const SYNC_EVERY: Duration = Duration::from_secs(10);
 
 pub(super) struct Recorder {
-    writer: Writer<File>,
+    writer: Writer<Reserve>,
     channel: u16,
     /// Its name below `recordings/`.
     file: String,
@@ -58,7 +58,7 @@ impl Recorder {
         now: Mono,
     ) -> io::Result<Self> {
         let name = file_name(session, channel);
-        let file = files::create(day.0, &name)?;
+        let file = Reserve::new(files::create(day.0, &name)?);
         Ok(Self {
             writer: Writer::start(file, header, now.0)?,
             channel,
@@ -133,10 +133,13 @@ impl Recorder {
         self.writer.resize(now.0, size.cols.into(), size.rows.into())
     }
 
-    /// Records a note of ours.
+    /// Records a note of ours; there is room for it also where the disk has no more.
     pub(super) fn note(&mut self, now: Mono, note: &str) -> io::Result<()> {
         self.dirty.get_or_insert(now);
-        self.writer.marker(now.0, note)
+        self.writer.get_mut().take_notes(true);
+        let noted = self.writer.marker(now.0, note);
+        self.writer.get_mut().take_notes(false);
+        noted
     }
 
     /// Its file below `recordings/`, and how much of it there is.
@@ -160,18 +163,22 @@ impl Recorder {
             return Ok(());
         }
         self.dirty = None;
-        self.writer.get_ref().sync_data()
+        self.writer.get_ref().sync()
     }
 
     /// Ends the recording. What it says of the file is true also when there was an error.
     pub(super) fn seal(mut self, now: Mono) -> ((RecordingFacts, Marks), io::Result<()>) {
+        self.writer.get_mut().take_notes(true);
         let done = self.finish(now);
         if done.is_err() {
-            // A disk that was full in the midst of a line. Cutting needs no room; where it fails, the
-            // half line is told from what was sealed.
-            let whole = self.writer.give_up_line();
-            let _cut = self.writer.get_ref().set_len(whole);
+            // The line that the disk has no room for is given up, for a note that says so.
+            self.give_up_line();
+            if self.writer.seal(now.0).is_err() {
+                self.give_up_line();
+            }
         }
+        let whole = self.writer.bytes();
+        let _given_back = self.writer.get_mut().cut(whole);
         let sealed = self.writer.so_far();
         let facts = RecordingFacts {
             channel: self.channel,
@@ -182,6 +189,13 @@ impl Recorder {
         ((facts, sealed.marks), done)
     }
 
+    /// Forgets a line that was not written whole. Cutting needs no room; where it fails, the half line
+    /// is told from what was sealed.
+    fn give_up_line(&mut self) {
+        let whole = self.writer.give_up_line();
+        let _cut = self.writer.get_mut().cut(whole);
+    }
+
     fn finish(&mut self, now: Mono) -> io::Result<()> {
         for stream in [Stream::Output, Stream::Errors, Stream::Input] {
             let cut = self.excerpts.as_ref().and_then(|excerpts| excerpts[place(stream)].cut());
@@ -190,7 +204,7 @@ impl Recorder {
             }
         }
         self.writer.seal(now.0)?;
-        self.writer.get_ref().sync_data()
+        self.writer.get_ref().sync()
     }
 }
 

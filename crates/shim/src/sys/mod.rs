@@ -5,6 +5,7 @@
 #![expect(unsafe_code, reason = "calls into the C library and the kernel")]
 
 pub(crate) mod loopdev;
+pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod process;

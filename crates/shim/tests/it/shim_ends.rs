@@ -325,7 +325,8 @@ fn a_session_that_cannot_be_recorded_ends() {
             match on_failure {
                 OnFailure::End => {
                     assert_eq!(gateway.until_ended().reason, EndReason::Failed);
-                    assert!(gateway.seen.out[&0].len() < 200_000);
+                    // None at all, where the first read was more than there was room for.
+                    assert!(gateway.seen.out.get(&0).is_none_or(|out| out.len() < 200_000));
                 }
                 OnFailure::Continue => {
                     gateway.until("all of it", |seen| {

@@ -184,6 +184,30 @@ fn a_disk_that_stays_full_leaves_no_half_line_when_the_recording_is_sealed() {
 }
 
 #[test]
+fn what_a_line_that_was_given_up_told_of_is_counted() {
+    for room in 170..260 {
+        let disk = Disk { room: Cell::new(room), file: RefCell::default() };
+        let mut writer = Writer::start(&disk, &header(), START).unwrap();
+        writer.data(START, Stream::Output, b"first").unwrap();
+        let full = writer.data(START, Stream::Output, &[b'a'; 100]).is_err();
+        let more = writer.data(START, Stream::Output, &[b'b'; 30]).is_err();
+        let whole = writer.give_up_line();
+        disk.file.borrow_mut().truncate(usize::try_from(whole).unwrap());
+        disk.room.set(10_000);
+        writer.seal(START).unwrap();
+        let text = String::from_utf8(disk.file.into_inner()).unwrap();
+        let lost = if full { 100 } else { 0 } + if more { 30 } else { 0 };
+        let note = format!("recording gap: {lost} bytes were not recorded");
+        assert_eq!(
+            joined(&text, Code::Marker),
+            if lost > 0 { note } else { String::new() },
+            "{room}"
+        );
+        assert_eq!(joined(&text, Code::Output).len() + lost, 135, "{room}");
+    }
+}
+
+#[test]
 fn a_line_is_never_longer_than_a_reader_takes() {
     let (text, _) = recording(|writer| {
         writer.data(START, Stream::Output, &vec![0; 10 << 20]).unwrap();

@@ -82,6 +82,8 @@ pub struct Writer<W> {
     marks: Marks,
     /// Stream bytes that could not be recorded since the last marker that said so.
     lost: u64,
+    /// Stream bytes of which the line being written tells.
+    carried: u64,
     decoders: [Decoder; 3],
 }
 
@@ -115,6 +117,7 @@ impl<W: Write> Writer<W> {
             events: 0,
             marks: Marks::default(),
             lost: 0,
+            carried: 0,
             decoders: Default::default(),
         }
     }
@@ -194,6 +197,7 @@ impl<W: Write> Writer<W> {
             let mut held = std::mem::take(self.decoder(stream));
             if held.held() > 0 {
                 self.begin(now_us, stream.code())?;
+                self.carried = held.held() as u64;
                 let line = &mut self.line;
                 held.finish(&mut |text| push_escaped(line, text));
                 self.end()?;
@@ -204,9 +208,11 @@ impl<W: Write> Writer<W> {
         Ok(self.so_far())
     }
 
-    /// Forgets a line of which only a part could be written. Returns how long the file's whole lines
-    /// are, for the caller to cut it to: what [`Writer::so_far`] says is true of that.
+    /// Forgets a line that could not be written whole; what it had to tell is counted as lost. Returns
+    /// how long the file's whole lines are, for the caller to cut it to: what [`Writer::so_far`] says
+    /// is true of that.
     pub fn give_up_line(&mut self) -> u64 {
+        self.lost += std::mem::take(&mut self.carried);
         if self.sent > 0 {
             self.bytes -= self.sent as u64;
             self.digest = self.whole.clone();
@@ -247,6 +253,11 @@ impl<W: Write> Writer<W> {
         &self.out
     }
 
+    /// The same, to be changed.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     fn chunk(&mut self, now_us: u64, stream: Stream, chunk: &[u8]) -> io::Result<()> {
         if let Err(error) = self.begin(now_us, stream.code()) {
             // The half of a character before a gap has lost its other half.
@@ -256,9 +267,13 @@ impl<W: Write> Writer<W> {
         }
         let empty = self.line.len();
         let Self { line, decoders, .. } = self;
-        decoders[stream.index()].decode(chunk, &mut |text| push_escaped(line, text));
+        let decoder = &mut decoders[stream.index()];
+        let before = decoder.held();
+        decoder.decode(chunk, &mut |text| push_escaped(line, text));
+        self.carried = (before + chunk.len()).saturating_sub(decoder.held()) as u64;
         if self.line.len() == empty {
             self.line.clear();
+            self.carried = 0;
             return Ok(());
         }
         self.end()
@@ -275,7 +290,7 @@ impl<W: Write> Writer<W> {
         self.drain()?;
         if self.lost > 0 {
             let note = format!("recording gap: {} bytes were not recorded", self.lost);
-            self.lost = 0;
+            self.carried = std::mem::take(&mut self.lost);
             self.open(now_us, Code::Marker);
             push_escaped(&mut self.line, &note);
             self.end()?;
@@ -322,6 +337,7 @@ impl<W: Write> Writer<W> {
         }
         self.line.clear();
         self.sent = 0;
+        self.carried = 0;
         Ok(())
     }
 

@@ -164,11 +164,16 @@ impl Session {
         }
     }
 
-    /// A recording that cannot be written ends the session, if the policy says so; else the recording
-    /// marks the gap.
+    /// A recording that cannot be written ends the session, if the policy says so, and its grace if it
+    /// is ending; else the recording marks the gap.
     pub(super) fn heed_recording(&mut self, recorded: io::Result<()>) {
-        if recorded.is_err() && self.assign.recording.on_failure == OnFailure::End {
-            self.end(EndReason::Failed, true);
+        if recorded.is_ok() || self.assign.recording.on_failure == OnFailure::Continue {
+            return;
+        }
+        match self.phase {
+            Phase::Live => self.end(EndReason::Failed, true),
+            Phase::Ending => self.kill(),
+            Phase::Killing { .. } => {}
         }
     }
 
