@@ -29,6 +29,8 @@ const LONGEST: usize = 256;
 pub(crate) fn serve_connect(endpoint: &Endpoint<'_>, room: &mut [u8]) -> i32 {
     let connected = match endpoint {
         Endpoint::Unix(path) => Address::unix(path).and_then(|address| connect(&address)),
+        // It is only listened for.
+        Endpoint::Display(_) => Err(kernel::EAFNOSUPPORT),
         Endpoint::Tcp { host, port } => {
             let mut outcome = None;
             for address in resolve::resolve(host, room).iter() {

@@ -11,7 +11,9 @@
 // Or the loops that copy memory would be compiled into calls of themselves.
 #![no_builtins]
 
+mod authority;
 mod connect;
+mod display;
 mod dns;
 mod endpoint;
 mod files;
@@ -43,7 +45,7 @@ use kernel::Pid;
 use kernel::Received;
 
 /// Raised when either side of the protocol changes.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The socket to the shim: the one descriptor kept across the exec.
 const SHIM: Fd = 3;
 /// Programs that may lead a channel at a time; more are refused with `EAGAIN`.

@@ -30,6 +30,7 @@ const EPROTO: Errno = 71;
 pub(crate) const ENOTSOCK: Errno = 88;
 pub(crate) const EPROTOTYPE: Errno = 91;
 pub(crate) const EAFNOSUPPORT: Errno = 97;
+pub(crate) const EADDRINUSE: Errno = 98;
 pub(crate) const EADDRNOTAVAIL: Errno = 99;
 pub(crate) const ENETUNREACH: Errno = 101;
 pub(crate) const ECONNABORTED: Errno = 103;

@@ -7,6 +7,7 @@ use core::net::Ipv4Addr;
 use core::net::Ipv6Addr;
 use core::net::SocketAddr;
 
+use crate::display::Display;
 use crate::endpoint::Endpoint;
 use crate::endpoint::literal;
 use crate::kernel;
@@ -26,25 +27,31 @@ pub(crate) const MAX_LISTENERS: usize = 8;
 const UMASK: usize = 0o022;
 const PRIVATE: usize = 0o177;
 /// Of a directory that is made for a socket.
-const DIRECTORY: u32 = 0o700;
+const OWN_DIRECTORY: u32 = 0o700;
 
 struct Listener {
     number: u16,
     fd: Fd,
-    /// Of a Unix socket: its file.
-    file: Option<File>,
+    trace: Trace,
+}
+
+/// What a listener has besides its descriptor.
+enum Trace {
+    Nothing,
+    File(File),
+    Display(Display),
 }
 
 /// A socket's file.
-struct File {
-    path: Path,
+pub(crate) struct File {
+    pub(crate) path: Path,
     /// What was made there.
-    made: Identity,
+    pub(crate) made: Identity,
     /// Whether its directory was made too.
-    in_own: bool,
+    pub(crate) in_own: bool,
 }
 
-type Path = Text<{ LONGEST_PATH + 1 }>;
+pub(crate) type Path = Text<{ LONGEST_PATH + 1 }>;
 
 pub(crate) struct Listeners([Option<Listener>; MAX_LISTENERS]);
 
@@ -53,19 +60,29 @@ impl Listeners {
         Self([const { None }; MAX_LISTENERS])
     }
 
-    /// Listens, and gives the port.
+    /// Listens, and gives the port; of a display, its number.
     pub(crate) fn add(&mut self, number: u16, endpoint: &Endpoint<'_>) -> Result<u16, Errno> {
         if self.find(number).is_some() {
             return Err(kernel::EEXIST);
         }
         let place = self.0.iter_mut().find(|place| place.is_none()).ok_or(kernel::EMFILE)?;
-        let (fd, file) = match endpoint {
-            Endpoint::Tcp { host, port } => (listen_at(host, *port)?, None),
-            Endpoint::Unix(path) => listen_in_file(path).map(|(fd, file)| (fd, Some(file)))?,
+        let (fd, port, trace) = match endpoint {
+            Endpoint::Tcp { host, port } => {
+                let fd = listen_at(host, *port)?;
+                let address = sockets::local_address(fd).ok().and_then(|address| address.socket());
+                (fd, address.map_or(0, |address| address.port()), Trace::Nothing)
+            }
+            Endpoint::Unix(path) => {
+                let (fd, file) = listen_in_file(path, OWN_DIRECTORY)?;
+                (fd, 0, Trace::File(file))
+            }
+            Endpoint::Display(cookie) => {
+                let (fd, display) = Display::open(cookie)?;
+                (fd, display.number(), Trace::Display(display))
+            }
         };
-        *place = Some(Listener { number, fd, file });
-        let address = sockets::local_address(fd).ok().and_then(|address| address.socket());
-        Ok(address.map_or(0, |address| address.port()))
+        *place = Some(Listener { number, fd, trace });
+        Ok(port)
     }
 
     pub(crate) fn find(&self, number: u16) -> Option<Fd> {
@@ -80,8 +97,10 @@ impl Listeners {
         let Some(listener) = self.0.iter_mut().find(is_it).and_then(Option::take) else { return };
         sockets::end_listening(listener.fd);
         kernel::close(listener.fd);
-        if let Some(file) = listener.file {
-            file.remove();
+        match listener.trace {
+            Trace::Nothing => {}
+            Trace::File(file) => file.remove(),
+            Trace::Display(display) => display.remove(),
         }
     }
 }
@@ -117,8 +136,8 @@ fn open(address: &Address, both: bool) -> Result<Fd, Errno> {
 }
 
 /// A socket that listens at a path, which only its owner may connect to. A directory that is not
-/// there is made.
-fn listen_in_file(path: &CStr) -> Result<(Fd, File), Errno> {
+/// there is made, of this mode.
+pub(crate) fn listen_in_file(path: &CStr, mode: u32) -> Result<(Fd, File), Errno> {
     let address = Address::unix(path)?;
     let mut in_own = false;
     kernel::umask(PRIVATE);
@@ -128,7 +147,7 @@ fn listen_in_file(path: &CStr) -> Result<(Fd, File), Errno> {
         && let Some(directory) = directory.as_c_str()
     {
         kernel::umask(0);
-        in_own = files::make_directory(directory, DIRECTORY).is_ok();
+        in_own = files::make_directory(directory, mode).is_ok();
         kernel::umask(PRIVATE);
         opened = open(&address, false);
     }
@@ -164,13 +183,18 @@ fn remove_directory_of(path: &[u8]) {
 
 impl File {
     /// Removes it, unless something else is there by now, and the directory that was made for it.
-    fn remove(mut self) {
-        let Some(path) = self.path.as_c_str() else { return };
-        if files::stat(Which::Path(path), false).is_ok_and(|found| found.identity() == self.made) {
-            let _gone = files::remove(path, false);
-        }
+    pub(crate) fn remove(mut self) {
+        remove_made(&mut self.path, self.made);
         if self.in_own {
             remove_directory_of(self.path.as_bytes());
         }
+    }
+}
+
+/// Removes what was made at a path, unless something else is there by now.
+pub(crate) fn remove_made(path: &mut Path, made: Identity) {
+    let Some(path) = path.as_c_str() else { return };
+    if files::stat(Which::Path(path), false).is_ok_and(|found| found.identity() == made) {
+        let _gone = files::remove(path, false);
     }
 }

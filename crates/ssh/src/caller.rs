@@ -59,12 +59,19 @@ pub(crate) struct Terms {
     pub(crate) port_forwarding: bool,
     /// Whether the key agent may be forwarded.
     pub(crate) agent_forwarding: bool,
+    /// Whether the X server may be.
+    pub(crate) x11_forwarding: bool,
 }
 
 impl Terms {
     /// Those of somebody who came without a certificate.
-    pub(crate) const FREE: Self =
-        Self { force_command: None, pty: true, port_forwarding: true, agent_forwarding: true };
+    pub(crate) const FREE: Self = Self {
+        force_command: None,
+        pty: true,
+        port_forwarding: true,
+        agent_forwarding: true,
+        x11_forwarding: true,
+    };
 }
 
 /// Why a certificate does not hold.
@@ -122,6 +129,7 @@ pub(crate) fn check(
         pty: permits("permit-pty"),
         port_forwarding: permits("permit-port-forwarding"),
         agent_forwarding: permits("permit-agent-forwarding"),
+        x11_forwarding: permits("permit-X11-forwarding"),
     };
     for (name, value) in certificate.critical_options().iter() {
         match name.as_str() {
@@ -203,8 +211,8 @@ mod tests {
         let ca = key();
         let for_alice = certificate(&ca, |builder| {
             builder.valid_principal("bob").unwrap().valid_principal("alice").unwrap();
-            for what in ["permit-pty", "permit-port-forwarding", "permit-agent-forwarding"] {
-                builder.extension(what, "").unwrap();
+            for what in ["pty", "port-forwarding", "agent-forwarding", "X11-forwarding"] {
+                builder.extension(format!("permit-{what}"), "").unwrap();
             }
         });
         assert_eq!(verdict(&for_alice, &ca), Ok(Terms::FREE));
@@ -251,6 +259,7 @@ mod tests {
         let forced = with("force-command", "uptime").unwrap();
         assert_eq!(forced.force_command.as_deref(), Some("uptime"));
         assert!(!forced.pty && !forced.port_forwarding && !forced.agent_forwarding, "not given");
+        assert!(!forced.x11_forwarding, "nor this");
         assert!(with("source-address", "192.0.2.0/24").is_ok());
         assert_eq!(with("source-address", "10.0.0.0/8"), Err(CertificateError::Source));
         assert!(matches!(with("verify-required", ""), Err(CertificateError::Option(_))));

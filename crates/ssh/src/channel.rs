@@ -29,6 +29,7 @@ use crate::connection::WHY;
 use crate::files::EitherInput;
 use crate::files::EitherOutput;
 use crate::files::Service;
+use crate::forward::Asked;
 use crate::gate::Gate;
 use crate::gate::GateInput;
 use crate::gate::GateOutput;
@@ -65,6 +66,8 @@ pub(crate) struct Start {
     pub(crate) request: ChannelRequest,
     /// What the door serves itself over it.
     pub(crate) service: Option<Service>,
+    /// The X server that its client offers.
+    pub(crate) x11: Option<Asked>,
 }
 
 /// How a channel ends.
@@ -114,7 +117,7 @@ impl<G: Gate> Line<G> {
         give_input: oneshot::Sender<Input<G>>,
         mut over: oneshot::Receiver<Over>,
     ) {
-        let Start { mut request, service } = tokio::select! {
+        let Start { mut request, service, x11 } = tokio::select! {
             request = request => match request {
                 Ok(request) => request,
                 // Closed, or the connection is gone.
@@ -132,13 +135,19 @@ impl<G: Gate> Line<G> {
         };
         request.env.retain(|(name, _)| ![TIMEOUT.as_bytes(), WHY.as_bytes()].contains(&&*name.0));
         request.own_env.extend(connection.agent.environment(&connection, session).await);
-        let (input, output) = tokio::select! {
+        if let Some(asked) = x11 {
+            let display = connection.displays.environment(&connection, session, asked).await;
+            request.own_env.extend(display);
+        }
+        let started = tokio::select! {
             biased;
             cut = session.cut() => return self.say(&cut.message, cut.status).await,
-            started = session.start(request) => match started {
-                Ok(started) => started,
-                Err(refusal) => return self.say(&connection.excuse(refusal), EXIT_REFUSED).await,
-            },
+            started = session.start(request) => started,
+        };
+        connection.begun.cancel();
+        let (input, output) = match started {
+            Ok(started) => started,
+            Err(refusal) => return self.say(&connection.excuse(refusal), EXIT_REFUSED).await,
         };
         let (input, mut output) = match service {
             Some(service) => {

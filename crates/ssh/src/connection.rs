@@ -30,6 +30,7 @@ use crate::caller::Place;
 use crate::caller::Terms;
 use crate::caller::Wish;
 use crate::forward::AgentSocket;
+use crate::forward::Displays;
 use crate::gate::Gate;
 use crate::gate::GateSession;
 use crate::pace::Pace;
@@ -74,6 +75,10 @@ pub(crate) struct Connection<G: Gate> {
     pub(crate) forward_pace: Pace,
     pub(crate) tasks: TaskTracker,
     pub(crate) agent: AgentSocket,
+    pub(crate) displays: Displays,
+    /// Cancelled when the first program was started. What waits inside for connections of its takes
+    /// its channels after it.
+    pub(crate) begun: CancellationToken,
     /// Cancelled when the door closes.
     closing: CancellationToken,
     /// How the library is told something about it.
@@ -120,6 +125,8 @@ impl<G: Gate> Connection<G> {
             forward_pace: Pace::new(FORWARD_BURST, FORWARD_EVERY),
             tasks,
             agent: AgentSocket::default(),
+            displays: Displays::default(),
+            begun: CancellationToken::new(),
             closing,
             handle: OnceLock::new(),
             guest: OnceLock::new(),

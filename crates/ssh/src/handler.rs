@@ -32,6 +32,7 @@ use crate::channel::Start;
 use crate::connection::Connection;
 use crate::files::Service;
 use crate::forward;
+use crate::forward::Asked;
 use crate::forward::Remotes;
 use crate::forward::Wanted;
 use crate::forward::Where;
@@ -81,6 +82,7 @@ struct Opened {
     pty: Option<Pty>,
     env: Vec<(Text, Text)>,
     env_bytes: usize,
+    x11: Option<Asked>,
     start: oneshot::Sender<Start>,
 }
 
@@ -105,15 +107,15 @@ impl<G: Gate> SshHandler<G> {
     fn may_forward(&mut self, kind: Forward, target: &str) -> bool {
         let allowed = self.connection.may_forward(kind);
         if !allowed {
-            self.refuse_forward(forward::name(kind), target);
+            self.refuse_forward(kind, target, "forbidden", "");
         }
         allowed
     }
 
-    fn refuse_forward(&mut self, kind: &str, target: &str) {
+    fn refuse_forward(&mut self, kind: Forward, target: &str, code: &str, why: &str) {
         self.forwards_refused += 1;
         if self.forwards_refused <= RECORDED_FORWARDS {
-            self.connection.refused_forward(kind, target, "forbidden", "");
+            self.connection.refused_forward(forward::name(kind), target, code, why);
         }
     }
 
@@ -156,10 +158,12 @@ impl<G: Gate> SshHandler<G> {
                     ..ChannelRequest::new(program)
                 },
                 service: None,
+                x11: opened.x11,
             },
             Job::Serve(service) => Start {
                 request: ChannelRequest { env: opened.env, ..ChannelRequest::new(Program::Files) },
                 service: Some(service),
+                x11: None,
             },
         };
         match opened.start.send(start) {
@@ -251,7 +255,7 @@ impl<G: Gate> Handler for SshHandler<G> {
             return Ok(());
         };
         let (start, request) = oneshot::channel();
-        let opened = Opened { pty: None, env: Vec::new(), env_bytes: 0, start };
+        let opened = Opened { pty: None, env: Vec::new(), env_bytes: 0, x11: None, start };
         self.opened.insert(channel.id(), opened);
         channel::serve(self.connection.clone(), channel, session.handle(), request, place);
         reply.accept().await;
@@ -369,14 +373,27 @@ impl<G: Gate> Handler for SshHandler<G> {
     async fn x11_request(
         &mut self,
         channel: ChannelId,
-        _single_connection: bool,
-        _protocol: &str,
-        _cookie: &str,
-        _screen: u32,
+        single_connection: bool,
+        protocol: &str,
+        cookie: &str,
+        screen: u32,
         session: &mut Session,
     ) -> Result<(), Error> {
-        self.refuse_forward("x11", "");
-        session.channel_failure(channel)
+        if !self.may_forward(Forward::X11, "") {
+            return session.channel_failure(channel);
+        }
+        let opened = self.opened.get_mut(&channel).filter(|opened| opened.x11.is_none());
+        match (opened, Asked::read(single_connection, protocol, cookie, screen)) {
+            (Some(opened), Ok(asked)) => {
+                opened.x11 = Some(asked);
+                session.channel_success(channel)
+            }
+            (None, Ok(_)) => session.channel_failure(channel),
+            (_, Err(why)) => {
+                self.refuse_forward(Forward::X11, "", "malformed", why);
+                session.channel_failure(channel)
+            }
+        }
     }
 
     async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Error> {

@@ -20,8 +20,10 @@ use crate::ids::SessionId;
 use crate::limits::Limits;
 use crate::time::Wall;
 
+pub use forward::Cookie;
 pub use forward::Endpoint;
 pub use forward::Greeting;
+pub use forward::authority;
 
 mod forward;
 #[cfg(test)]

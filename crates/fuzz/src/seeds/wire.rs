@@ -138,6 +138,11 @@ pub fn shim_frames() -> Seeds {
         frame.encode(&mut bytes);
         seeds.push((name, bytes));
     }
+    if let Some(cookie) = shim::Cookie::parse("00ff41") {
+        let mut bytes = Vec::new();
+        ToShim::Listen(2, shim::Endpoint::Display(cookie)).encode(&mut bytes);
+        seeds.push(("display", bytes));
+    }
     for (name, frame) in [
         ("shim_hello", FromShim::Hello(Box::new(hello))),
         ("output", FromShim::Output(7, shim::Stream::Err, b"x")),
@@ -299,13 +304,14 @@ pub fn helper_requests() -> Seeds {
         .collect();
     seeds.push(("tcp", b"\x01\x1f\x90\x00\x0alocalhost\x00".to_vec()));
     seeds.push(("unix", b"\x02\x00\x08/tmp/so\x00".to_vec()));
+    seeds.push(("display", b"\x03\x00\x00\x00\x04\x00\xff\x41\x00".to_vec()));
     seeds
 }
 
 /// What process 1 says, each with its length: ready, listening, not listening, nonsense.
 #[must_use]
 pub fn init_events() -> Seeds {
-    let ready = [2, 1, 2];
+    let ready = [2, 1, 3];
     let listening = [5, 5, 0, 1, 0x1f, 0x90];
     let refused = [7, 6, 0, 2, 0, 0, 0, 98];
     let exited = [7, 4, 0, 0, 0, 0, 0, 0];

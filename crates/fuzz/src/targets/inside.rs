@@ -30,6 +30,9 @@ pub fn helper_requests(data: &[u8]) {
             let _address = literal(host);
         }
         Some(Endpoint::Unix(path)) => assert!(path.to_bytes().len() < data.len()),
+        Some(Endpoint::Display(cookie)) => {
+            assert!(!cookie.is_empty() && cookie.len() <= core::Cookie::LONGEST);
+        }
         None => {}
     }
 }

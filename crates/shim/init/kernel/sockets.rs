@@ -92,6 +92,15 @@ impl Address {
         Ok(Self::of(&[&AF_UNIX.to_ne_bytes(), path], 2 + path.len()))
     }
 
+    /// Of a Unix socket that has a name and no file. It is whole: no zero is behind it.
+    pub(crate) fn without_file(name: &CStr) -> Result<Self, Errno> {
+        let name = name.to_bytes();
+        if name.len() > LONGEST_PATH {
+            return Err(ENAMETOOLONG);
+        }
+        Ok(Self::of(&[&AF_UNIX.to_ne_bytes(), &[0], name], 3 + name.len()))
+    }
+
     fn family(&self) -> u16 {
         u16::from_ne_bytes([self.bytes[0], self.bytes[1]])
     }

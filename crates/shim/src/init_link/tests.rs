@@ -19,7 +19,7 @@ fn pair() -> Pair {
 /// A link to an `init` that is ready, with a program starting in channel 7.
 fn starting() -> Pair {
     let mut pair = pair();
-    pair.says(&[1, 2]);
+    pair.says(&[1, 3]);
     assert_eq!(pair.link.recv().unwrap(), Some(InitEvent::Ready));
     pair.start(7).unwrap();
     pair
@@ -66,6 +66,7 @@ fn what_is_no_message_is_a_breach() {
         &[1],
         &[1, 1],
         &[1, 2],
+        &[1, 3],
         &[2],
         &[2, 0],
         &[2, 0, 7, 0],

@@ -19,11 +19,13 @@
 //! | init | 5 listening | listener u16, port u16 |
 //! | init | 6 not listening | listener u16, errno i32 |
 //!
-//! An endpoint is 1, port u16, host; or 2, path.
+//! An endpoint is 1, port u16, host; or 2, path; or, to listen, 3, length u32, cookie: a display,
+//! whose number is told as its port.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+use sojourn_core::wire::shim::Cookie;
 use sojourn_core::wire::shim::Endpoint;
 
 use super::Helper;
@@ -32,7 +34,7 @@ use super::LinkError;
 use super::StartError;
 
 /// The version both sides speak.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The longest message to `init`.
 const MAX_MESSAGE: usize = 64 * 1024;
 /// The longest message from it.
@@ -55,6 +57,7 @@ const NOT_LISTENING: u8 = 6;
 const FLAG_TERMINAL: u8 = 1;
 const TCP: u8 = 1;
 const UNIX: u8 = 2;
+const DISPLAY: u8 = 3;
 /// The longest name of a host.
 const MAX_HOST: usize = 255;
 /// The longest path of a Unix socket.
@@ -107,6 +110,9 @@ pub(super) fn help(channel: u16, helper: &Helper<'_>) -> Result<Vec<u8>, StartEr
             string(&mut message, cwd.as_bytes())?;
             Ok(message)
         }
+        Helper::Connect(Endpoint::Display(_)) => {
+            Err(StartError::Malformed("a display is only listened for"))
+        }
         Helper::Connect(to) => with_endpoint(begin(CONNECT, channel), to),
         Helper::Accept { listener } => {
             let mut message = begin(ACCEPT, channel);
@@ -134,6 +140,15 @@ fn with_endpoint(mut message: Vec<u8>, endpoint: &Endpoint) -> Result<Vec<u8>, S
         Endpoint::Unix(path) if path.0.len() <= MAX_SOCKET => {
             message.push(UNIX);
             string(&mut message, &path.0)?;
+        }
+        Endpoint::Display(cookie) => {
+            let bytes = cookie.as_bytes();
+            if !(1..=Cookie::LONGEST).contains(&bytes.len()) {
+                return Err(StartError::Malformed("no cookie, or a long one"));
+            }
+            message.push(DISPLAY);
+            message.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+            message.extend(bytes);
         }
         _ => return Err(StartError::LongEndpoint),
     }

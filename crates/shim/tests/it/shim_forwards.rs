@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
+use sojourn_core::wire::shim::Cookie;
 use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::Greeting;
 use sojourn_core::wire::shim::MAX_CHANNELS;
@@ -257,6 +258,59 @@ fn a_socket_in_a_directory_of_its_own_is_for_its_owner_and_goes_again() {
         let sidecar = house.sidecar();
         let kinds: Vec<_> = sidecar.channels.iter().map(|channel| channel.kind.as_str()).collect();
         assert_eq!(kinds[1..3], ["forwarded-streamlocal", "direct-streamlocal"]);
+        shim.is_gone();
+    });
+}
+
+#[test]
+fn a_display_has_a_number_of_its_own_and_a_file_of_proof_and_goes_again() {
+    as_runner(|zygote| {
+        let shim = Shim::make(&zygote);
+        let house = House::new();
+        let mut gateway = house.open(&shim);
+        let display = || Endpoint::Display(Cookie::parse("00ff41").unwrap());
+        // What is another's stays another's.
+        gateway.exec(0, "umask 77; echo mine >/tmp/.X11-authority; hostname");
+        assert_eq!(gateway.until_exit(0), Exit::Code(0));
+        let host = gateway.seen.text(0).trim().to_owned();
+        assert_eq!(gateway.listen(1, display()), Ok(10));
+        assert_eq!(gateway.listen(2, display()), Ok(12));
+        let files = "/tmp/.X11-unix /tmp/.X11-unix/X10 /tmp/.X10-authority";
+        gateway.exec(1, &format!("stat -c '%F %a %u' {files}; ls /tmp/.X11-unix"));
+        gateway.until_exit(1);
+        let made = "directory 1777 0\nsocket 600 0\nregular file 600 0\nX10\nX12\n";
+        assert_eq!(gateway.seen.text(1), made);
+        gateway.exec(2, "od -An -v -tx1 /tmp/.X12-authority | tr -d ' \\n'");
+        gateway.until_exit(2);
+        let field = |bytes: &[u8]| {
+            let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+            format!("{:04x}{}", bytes.len(), digits.collect::<String>())
+        };
+        let proof = [&b"12"[..], b"MIT-MAGIC-COOKIE-1", &[0, 0xff, 0x41]].map(field).concat();
+        let wanted = format!("0100{}{proof}ffff0000{proof}", field(host.as_bytes()));
+        assert_eq!(gateway.seen.text(2), wanted);
+
+        gateway.accept(3, 1);
+        gateway.connect(4, Endpoint::Unix("/tmp/.X11-unix/X10".into()));
+        assert_eq!(gateway.greeting(4), Greeting::Open { peer: None });
+        assert_eq!(gateway.greeting(3), Greeting::Open { peer: None });
+        // Its name without a file is nobody else's.
+        let bind = "import socket; socket.socket(socket.AF_UNIX).bind('\\0/tmp/.X11-unix/X10')";
+        gateway.exec(5, &format!("python3 -c \"{bind}\""));
+        assert_eq!(gateway.until_exit(5), Exit::Code(1));
+        gateway.connect(6, display());
+        gateway.until("a refusal", |seen| seen.failed.contains_key(&6));
+
+        gateway.say(&ToShim::Unlisten(1));
+        gateway.say(&ToShim::Unlisten(2));
+        gateway.exec(7, "cat /tmp/.X*-authority; ls -A /tmp");
+        gateway.until_exit(7);
+        assert_eq!(gateway.seen.text(7), "mine\n.X11-authority\n.X11-unix\n");
+        gateway.end(EndReason::Closed);
+        gateway.until_ended();
+        let sidecar = house.sidecar();
+        let taken = sidecar.channels.iter().find(|channel| channel.kind == "x11").unwrap();
+        assert_eq!(taken.target.as_deref(), Some("display"));
         shim.is_gone();
     });
 }

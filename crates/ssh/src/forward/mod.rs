@@ -1,5 +1,5 @@
 //! Forwarded connections: what a client may reach from inside the sandbox (`local`), what is reached
-//! at the client from inside (`remote`, `agent`). All off unless the profile says otherwise; each is on
+//! at the client from inside (`remote`, `agent`, `x11`). All off unless the profile says otherwise; each is on
 //! record with its target and its bytes.
 
 mod agent;
@@ -7,11 +7,14 @@ mod greeting;
 mod local;
 mod passage;
 mod remote;
+mod x11;
 
 pub(crate) use agent::AgentSocket;
 pub(crate) use local::Wanted;
 pub(crate) use remote::Remotes;
 pub(crate) use remote::Where;
+pub(crate) use x11::Asked;
+pub(crate) use x11::Displays;
 
 use sojourn_core::audit::Action;
 use sojourn_engine::door::shown;
@@ -31,6 +34,7 @@ pub(crate) const fn name(kind: Forward) -> &'static str {
         Forward::Local => "local",
         Forward::Remote => "remote",
         Forward::Agent => "agent",
+        Forward::X11 => "x11",
     }
 }
 
@@ -41,6 +45,8 @@ impl<G: Gate> Connection<G> {
         let terms = match kind {
             Forward::Local | Forward::Remote => guest.terms.port_forwarding,
             Forward::Agent => guest.terms.agent_forwarding,
+            // A visitor's screen is nothing that a honeypot has business with.
+            Forward::X11 => guest.terms.x11_forwarding && guest.who.user().is_some(),
         };
         let allowed = match (&guest.wish.place, self.opened()) {
             (Place::Profile(profile), _) => {

@@ -18,6 +18,7 @@ use sojourn_engine::session::Listening;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::Asked;
 use super::greeting;
 use super::name;
 use super::passage::Inside;
@@ -50,6 +51,8 @@ pub(crate) enum Where {
     Unix(String),
     /// The key agent's socket.
     Agent(String),
+    /// A display, and the number it has; 0 as long as it has none.
+    Display(Asked, u16),
 }
 
 /// What one connection's client has had listened at.
@@ -59,6 +62,13 @@ pub(crate) struct Remotes(HashMap<Where, Listener>);
 /// Somewhere that is listened at; no more, when it is dropped.
 pub(super) struct Listener {
     stop: CancellationToken,
+}
+
+impl Listener {
+    /// Whether nothing is taken any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
+    }
 }
 
 impl Drop for Listener {
@@ -81,12 +91,8 @@ impl Remotes {
         } else {
             match listen(connection, &place).await {
                 Ok((listener, port)) => {
-                    let place = match place {
-                        Where::Tcp(address, 0) => Where::Tcp(address, port),
-                        named => named,
-                    };
-                    self.0.insert(place, listener);
-                    return Some(port);
+                    self.0.insert(place.known_as(port), listener);
+                    return Some(port.into());
                 }
                 Err(why) => why,
             }
@@ -106,7 +112,27 @@ impl Where {
         match self {
             Self::Tcp(address, port) => format!("{address}:{port}"),
             Self::Unix(path) | Self::Agent(path) => path.clone(),
+            Self::Display(_, number) => format!(":{number}"),
         }
+    }
+
+    /// With the port that it came to have.
+    fn known_as(self, port: u16) -> Self {
+        match self {
+            Self::Tcp(address, 0) => Self::Tcp(address, port.into()),
+            Self::Display(asked, _) => Self::Display(asked, port),
+            named => named,
+        }
+    }
+
+    /// Whether only one connection is passed on.
+    const fn is_for_one(&self) -> bool {
+        matches!(self, Self::Display(Asked { single: true, .. }, _))
+    }
+
+    /// Whether it is listened there for the sake of a program that is about to start.
+    const fn is_for_a_program(&self) -> bool {
+        matches!(self, Self::Agent(_) | Self::Display(..))
     }
 
     fn endpoint(&self) -> Option<Endpoint> {
@@ -117,6 +143,7 @@ impl Where {
                 Endpoint::Tcp { host: host.into(), port: u16::try_from(*port).ok()? }
             }
             Self::Unix(path) | Self::Agent(path) => Endpoint::Unix(path.as_str().into()),
+            Self::Display(asked, _) => Endpoint::Display(asked.cookie.clone()),
         })
     }
 
@@ -124,6 +151,7 @@ impl Where {
         match self {
             Self::Tcp(..) | Self::Unix(_) => Forward::Remote,
             Self::Agent(_) => Forward::Agent,
+            Self::Display(..) => Forward::X11,
         }
     }
 
@@ -136,6 +164,8 @@ impl Where {
             }
             Self::Unix(path) => handle.channel_open_forwarded_streamlocal(path.as_str()).await,
             Self::Agent(_) => handle.channel_open_agent().await,
+            // It came by a socket in a file, which SSH has no words for.
+            Self::Display(..) => handle.channel_open_x11("127.0.0.1", 0).await,
         }
     }
 }
@@ -144,7 +174,7 @@ impl Where {
 async fn listen<G: Gate>(
     connection: &Arc<Connection<G>>,
     place: &Where,
-) -> Result<(Listener, u32), String> {
+) -> Result<(Listener, u16), String> {
     let (found, outcome) = oneshot::channel();
     let (connection, place) = (connection.clone(), place.clone());
     // A session is opened to its end, whoever still waits for it.
@@ -167,16 +197,13 @@ pub(super) async fn begin<G: Gate>(
     connection: &Arc<Connection<G>>,
     session: &G::Session,
     place: Where,
-) -> Result<(Listener, u32), String> {
+) -> Result<(Listener, u16), String> {
     let endpoint = place.endpoint().ok_or("there is no such port")?;
     let Listening { listener, port } =
         session.listen(endpoint).await.map_err(|refusal| refusal.to_string())?;
-    let place = match place {
-        Where::Tcp(address, 0) => Where::Tcp(address, port.into()),
-        named => named,
-    };
+    let place = place.known_as(port);
     let stop = CancellationToken::new();
-    for _ in 0..WAITING {
+    for _ in 0..if place.is_for_one() { 1 } else { WAITING } {
         let taker = Taker {
             connection: connection.clone(),
             session: session.clone(),
@@ -191,7 +218,7 @@ pub(super) async fn begin<G: Gate>(
         stopped.cancelled().await;
         session.unlisten(listener).await;
     });
-    Ok((Listener { stop }, port.into()))
+    Ok((Listener { stop }, port))
 }
 
 /// Takes one connection after the other.
@@ -214,14 +241,26 @@ impl<G: Gate> Taker<G> {
                     return;
                 }
                 _ = self.session.cut() => return,
-                taken = self.take() => taken,
+                taken = self.in_turn() => taken,
             };
             let Some((inside, peer, channel)) = taken else {
                 tracing::debug!(place = ?self.place, "nothing more is taken there");
                 return;
             };
             self.pass_on(inside, peer, channel);
+            if self.place.is_for_one() {
+                self.stop.cancel();
+                return;
+            }
         }
+    }
+
+    /// The next connection. A program's own channel comes before those of what it reaches.
+    async fn in_turn(&self) -> Option<(Inside<G>, (String, u16), Place)> {
+        if self.place.is_for_a_program() {
+            self.connection.begun.cancelled().await;
+        }
+        self.take().await
     }
 
     /// The next connection, and a channel's place for it.

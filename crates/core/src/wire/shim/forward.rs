@@ -1,10 +1,13 @@
 //! Connections into and out of a sandbox: where they lead, and the line they begin with.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::super::Text;
 use super::super::WireError;
+use super::super::text::from_hex;
 #[cfg(doc)]
 use super::Program;
 
@@ -22,6 +25,45 @@ pub enum Endpoint {
     },
     /// A Unix socket by its path.
     Unix(Text),
+    /// A display whose X server is elsewhere, only to listen: the socket of the first number that is
+    /// free, which is told as its port, and [`authority`], which has this cookie.
+    Display(Cookie),
+}
+
+/// Where programs learn how to prove themselves to a display: a file as `xauth` makes them.
+#[must_use]
+pub fn authority(display: u16) -> String {
+    format!("/tmp/.X{display}-authority")
+}
+
+/// What programs prove themselves to an X server with. In no log: it shows nothing of itself.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Cookie(Text);
+
+impl Cookie {
+    /// The most bytes of one; X servers make them of 16.
+    pub const LONGEST: usize = 64;
+
+    /// Reads one from pairs of hexadecimal digits; none, when it is empty, too long, or something else.
+    #[must_use]
+    pub fn parse(hex: &str) -> Option<Self> {
+        if hex.is_empty() || hex.len() > 2 * Self::LONGEST {
+            return None;
+        }
+        from_hex(hex).map(|bytes| Self(Text(bytes)))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0.0
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cookie")
+    }
 }
 
 /// The first line of what a [`Program::Connect`] or [`Program::Accept`] prints. No longer than

@@ -30,6 +30,7 @@ fn frames_come_back_as_they_went() {
         ToShim::End(EndRequest { reason: EndReason::EndedBy }),
         ToShim::Query,
         ToShim::Listen(1, Endpoint::Tcp { host: "localhost".into(), port: 0 }),
+        ToShim::Listen(2, Endpoint::Display(Cookie::parse("00ff41").unwrap())),
         ToShim::Unlisten(1),
         ToShim::Attach(7, OUTPUT_WINDOW),
         ToShim::Detach(7),
@@ -66,6 +67,17 @@ fn frames_come_back_as_they_went() {
     ] {
         frame.encode(&mut buf);
         assert_eq!(FromShim::decode(&buf).unwrap(), frame);
+    }
+}
+
+#[test]
+fn a_cookie_is_pairs_of_digits_and_never_shown() {
+    let cookie = Cookie::parse("00ffAB").unwrap();
+    assert_eq!(cookie.as_bytes(), [0, 255, 0xab]);
+    assert_eq!(format!("{:?}", Endpoint::Display(cookie)), "Display(Cookie)");
+    assert!(Cookie::parse(&"0f".repeat(Cookie::LONGEST)).is_some());
+    for bad in ["", "0", "0g", "0x00", " 00", "é0", "00\0", &"00".repeat(Cookie::LONGEST + 1)] {
+        assert_eq!(Cookie::parse(bad), None, "{bad:?}");
     }
 }
 
