@@ -1,4 +1,6 @@
-//! The built-in runner: a root process without a network, forked before the gateway had a thread.
+//! The built-in runner: a root process without a network, forked before the gateway had a thread. Where
+//! nobody is root it is the same user's as the gateway, and makes no sandboxes: it writes, keeps and
+//! removes recordings of sessions on other machines.
 //!
 //! It lives as long as a gateway is connected, or sessions run: a gateway that dies does not take its
 //! sessions along, and the next one finds this runner at its socket in `sessions/`.
@@ -44,6 +46,7 @@ use crate::power;
 use crate::recovery;
 use crate::recovery::Found;
 use crate::requests::Identity;
+use crate::requests::Offer;
 use crate::requests::Requests;
 use crate::retention;
 use crate::retention::Retention;
@@ -67,6 +70,8 @@ pub struct RunnerConfig {
     pub data_dir: PathBuf,
     /// The profiles.
     pub profiles: Vec<Profile>,
+    /// Those that cannot be had here, and what is told to whoever wants one.
+    pub missing: BTreeMap<String, String>,
     /// The engine of those with containers.
     pub docker_host: Address,
     /// How long making a sandbox may take.
@@ -267,8 +272,9 @@ fn prepare(
         docker,
         images,
     };
+    let offer = Offer { profiles, missing: config.missing };
     let identity = Identity { build: config.build, cgroup: config.cgroup };
-    Requests::new(profiles, shared, dirs.clone(), identity, config.retention)
+    Requests::new(offer, shared, dirs.clone(), identity, config.retention)
 }
 
 /// Finds what the runner before this one left.
@@ -318,6 +324,9 @@ async fn take_up(requests: &Arc<Requests>) {
     if let Some(docker) = &requests.shared.docker {
         docker.sweep();
     }
+    if !requests.makes_sandboxes() {
+        return;
+    }
     let (own, parent) = (requests.clone(), requests.cgroup.clone());
     let cleaned = tokio::task::spawn_blocking(move || {
         cgroup::clean_orphans(&parent, |sandbox| own.sessions.has_sandbox(sandbox))
@@ -340,7 +349,8 @@ async fn next_gateway(
             () = requests.sessions.all_closed() => return Ok(None),
         };
         let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-        if peer.uid.is_root() {
+        // Root, where this is root's.
+        if peer.uid == rustix::process::geteuid() {
             return Ok(Some(socket));
         }
         tracing::warn!(uid = peer.uid.as_raw(), "a stranger at the runner's socket");
@@ -364,7 +374,7 @@ async fn leave(requests: &Arc<Requests>) {
     }
     let others_gone = requests.shared.slots.at_most(requests.sessions.running());
     let _late = tokio::time::timeout(FAREWELL, others_gone).await;
-    if requests.sessions.running() == 0 {
+    if requests.sessions.running() == 0 && requests.makes_sandboxes() {
         if let Some(docker) = &requests.shared.docker {
             docker.close();
         }

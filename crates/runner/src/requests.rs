@@ -55,6 +55,13 @@ type Room = Arc<tokio::sync::Mutex<Weak<SharedSandbox>>>;
 /// An answer and the descriptor that goes along.
 type Answer = (Reply, Option<OwnedFd>);
 
+/// What there is to be had.
+pub(crate) struct Offer {
+    pub(crate) profiles: BTreeMap<String, Arc<Profile>>,
+    /// Profiles that cannot be had here, and what is told to whoever wants one.
+    pub(crate) missing: BTreeMap<String, String>,
+}
+
 /// Which build this runner is, and where its sandboxes are counted.
 pub(crate) struct Identity {
     pub(crate) build: String,
@@ -65,6 +72,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(crate) profiles: BTreeMap<String, Arc<Profile>>,
+    missing: BTreeMap<String, String>,
     pub(crate) shared: Shared,
     pub(crate) dirs: Arc<Directories>,
     pub(crate) sessions: Arc<Sessions>,
@@ -87,7 +95,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(
-        profiles: BTreeMap<String, Arc<Profile>>,
+        Offer { profiles, missing }: Offer,
         shared: Shared,
         dirs: Arc<Directories>,
         Identity { build, cgroup }: Identity,
@@ -98,6 +106,7 @@ impl Requests {
         let sessions = Arc::new(Sessions::new());
         Ok(Self {
             profiles,
+            missing,
             shared,
             sessions,
             build,
@@ -122,6 +131,11 @@ impl Requests {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether it may have sandboxes to make, or to clean up after.
+    pub(crate) fn makes_sandboxes(&self) -> bool {
+        self.missing.is_empty()
     }
 
     /// Whether nothing of a session may go: it is not over.
@@ -217,6 +231,9 @@ impl Requests {
 
     async fn open(self: &Arc<Self>, open: Open) -> Result<Answer, Failure> {
         let Open { session, profile: name, lower, about, honeypot } = open;
+        if let Some(why) = self.missing.get(&name) {
+            return Err(Failure::new(Stage::Profile, why.clone()));
+        }
         let unknown = || Failure::new(Stage::Profile, format!("no profile {name:?} here"));
         let profile = self.profiles.get(&name).cloned().ok_or_else(unknown)?;
         let pool = self.lock().get(&name).cloned();

@@ -6,6 +6,8 @@ use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -53,12 +55,15 @@ pub struct Options {
     pub more: String,
     /// Its data directory is a file system of its own.
     pub disk: Option<DiskKind>,
+    /// Who starts it, where the test is root; root where nothing is said.
+    pub uid: Option<u32>,
 }
 
 /// A running gateway with a user `alice` who has a key.
 #[derive(Debug)]
 pub struct Gateway {
     binary: PathBuf,
+    uid: Option<u32>,
     config: PathBuf,
     child: Option<Child>,
     log: Arc<Log>,
@@ -105,6 +110,13 @@ impl Gateway {
         let clock = scratch.path().join("clock");
         fs::create_dir(&clock).expect("a directory");
         fs::set_permissions(&clock, fs::Permissions::from_mode(0o777)).expect("its mode");
+        let starter = options.uid.filter(|_| rustix::process::geteuid().is_root());
+        if let Some(uid) = starter {
+            fs::create_dir_all(&data).expect("a directory");
+            for path in [&data, &config] {
+                chown(path, Some(uid), Some(uid)).expect("its owner");
+            }
+        }
         let key = scratch.path().join("key");
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "alice@test", "-f"])
@@ -113,7 +125,11 @@ impl Gateway {
             .expect("ssh-keygen");
         assert!(made.success());
         let mut gateway = Self {
-            binary: PathBuf::from(binary),
+            binary: match starter {
+                Some(_) => scratch.executable(Path::new(binary)),
+                None => PathBuf::from(binary),
+            },
+            uid: starter,
             config,
             child: None,
             log: Arc::default(),
@@ -135,7 +151,8 @@ impl Gateway {
     pub fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs");
         self.log = Arc::default();
-        let mut child = Command::new(&self.binary)
+        let mut child = self
+            .program()
             .args(["serve", "--config"])
             .arg(&self.config)
             .env("SOJOURN_TEST_CLOCK", self.scratch.path().join(CLOCK))
@@ -311,7 +328,8 @@ impl Gateway {
     /// When it cannot be run.
     #[must_use]
     pub fn try_cli(&self, arguments: &[&str], input: &str) -> (ExitStatus, String, String) {
-        let mut child = Command::new(&self.binary)
+        let mut child = self
+            .program()
             .args(arguments)
             .arg("--config")
             .arg(&self.config)
@@ -325,6 +343,15 @@ impl Gateway {
         let output = child.wait_with_output().expect("its output");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status, text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The program under test, as who starts it.
+    fn program(&self) -> Command {
+        let mut program = Command::new(&self.binary);
+        if let Some(uid) = self.uid {
+            program.uid(uid).gid(uid);
+        }
+        program
     }
 
     /// Sessions as `sojourn session ls --json` gives them, newest first.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -31,6 +33,8 @@ pub struct Runner {
     pub url: Option<String>,
     /// The file with the authorities that it trusts besides.
     pub authorities: Option<PathBuf>,
+    /// Whose it is, where the test is root; root's where nothing is said.
+    pub uid: Option<u32>,
 }
 
 impl Runner {
@@ -47,7 +51,7 @@ impl Runner {
             fs::create_dir(scratch.path().join(directory)).expect("a directory");
         }
         let (binary, keys) = (PathBuf::from(binary), String::new());
-        Self { binary, scratch, port, child: None, keys, url: None, authorities: None }
+        Self { binary, scratch, port, child: None, keys, url: None, authorities: None, uid: None }
     }
 
     /// Where its sessions work.
@@ -74,7 +78,12 @@ impl Runner {
     /// When its configuration cannot be written.
     #[must_use]
     pub fn command(&self) -> Command {
-        let agent = fake_agent();
+        let uid = self.uid.filter(|_| rustix::process::geteuid().is_root());
+        let open = |program: &Path| match uid {
+            Some(_) => self.scratch.executable(program),
+            None => program.to_owned(),
+        };
+        let agent = open(&fake_agent());
         let log = self.scratch.path().join("agent.log");
         let config = format!(
             "[log]\nformat = \"json\"\n[runner]\nnotify = false\n{}\n\
@@ -82,7 +91,14 @@ impl Runner {
             self.keys,
         );
         let config = self.scratch.file("runner.toml", config);
-        let mut command = Command::new(&self.binary);
+        let mut command = Command::new(open(&self.binary));
+        if let Some(uid) = uid {
+            for name in ["", "token", "work", "home", "state"] {
+                chown(self.scratch.path().join(name), Some(uid), Some(uid)).expect("its owner");
+            }
+            // Accounts of nobody's have none.
+            command.uid(uid).gid(uid).env("SHELL", "/bin/bash");
+        }
         let url = self.url.clone().unwrap_or_else(|| format!("http://127.0.0.1:{}", self.port));
         if let Some(file) = &self.authorities {
             command.env("SOJOURN_CA", file);

@@ -59,6 +59,26 @@ impl Scratch {
         fs::write(&path, content).expect("a scratch file");
         path
     }
+
+    /// A program that everybody can execute: this one, or a copy of it in here.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    #[must_use]
+    pub fn executable(&self, program: &Path) -> PathBuf {
+        let is_open = |path: &Path| {
+            fs::metadata(path).is_ok_and(|about| about.permissions().mode() & 0o001 != 0)
+        };
+        if program.ancestors().filter(|path| !path.as_os_str().is_empty()).all(is_open) {
+            return program.to_owned();
+        }
+        let copy = self.0.join(program.file_name().expect("a name"));
+        if !copy.exists() {
+            fs::copy(program, &copy).expect("a copy");
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("its mode");
+        }
+        copy
+    }
 }
 
 impl Drop for Scratch {

@@ -69,10 +69,12 @@ pub(crate) fn chamber(config: &Config, name: &str, place: u32) -> Result<RunnerC
     Ok(runner)
 }
 
-fn with(config: &Config, profiles: Vec<SandboxProfile>) -> RunnerConfig {
+/// One with these profiles.
+pub(super) fn with(config: &Config, profiles: Vec<SandboxProfile>) -> RunnerConfig {
     RunnerConfig {
         data_dir: config.data_dir.0.clone(),
         profiles,
+        missing: BTreeMap::new(),
         docker_host: config.sandbox.docker_host.0.clone(),
         spawn_timeout: config.sandbox.spawn_timeout.0,
         uid_base: config.sandbox.uid_base,
@@ -173,7 +175,7 @@ pub(crate) fn profiles(config: &Config) -> Profiles {
     let policy = |profile: &Profile| ProfilePolicy {
         allow: profile.allow.clone(),
         accept_env: profile.accept_env.iter().map(|pattern| pattern.0.clone()).collect(),
-        forward: profile.forward.iter().filter_map(|forward| forward.policy()).collect(),
+        forward: profile.forward.iter().map(|forward| forward.policy()).collect(),
         require_why: profile.require_why,
         sandbox: match profile.sandbox {
             SandboxKind::Native => "native".to_owned(),

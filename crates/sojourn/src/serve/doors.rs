@@ -10,6 +10,7 @@ use sojourn_engine::Engine;
 use sojourn_ssh::Door;
 use sojourn_ssh::Honeypot;
 use sojourn_ssh::HostKeys;
+use sojourn_ssh::SetupError;
 use sojourn_ssh::SpoolLimits;
 use sojourn_ssh::SshListener;
 use sojourn_web::Gate;
@@ -88,8 +89,10 @@ pub(super) async fn open(
             ),
         };
         let listener = listener(section, keys, data_dir)?;
-        let door =
-            Door::bind(&listener, engine.clone()).await.map_err(|error| Failure::caused(&error))?;
+        let door = Door::bind(&listener, engine.clone()).await.map_err(|error| match &error {
+            SetupError::Listen { address, source } => cannot_listen("[[ssh]]", *address, source),
+            error => Failure::caused(error),
+        })?;
         let address = door.address();
         let honeypot = section.mode == Mode::Honeypot;
         tracing::info!(%address, door = "ssh", honeypot, event = "listening", "listening");
@@ -106,6 +109,28 @@ pub(super) async fn open(
     }
     tasks.spawn(sojourn_web::serve(web, gate, tls, engine.shutdown().clone()));
     Ok(listening)
+}
+
+/// Looks whether all addresses are to be had, and takes none.
+pub(super) fn can_listen(config: &Config) -> Result<(), Failure> {
+    let ssh = config.ssh.iter().map(|section| ("[[ssh]]", section.listen.0));
+    let metrics = config.metrics.listen.0.map(|address| ("[metrics]", address));
+    for (section, address) in [("[web]", config.web.listen.0)].into_iter().chain(ssh).chain(metrics)
+    {
+        std::net::TcpListener::bind(address)
+            .map_err(|error| cannot_listen(section, address, &error))?;
+    }
+    Ok(())
+}
+
+/// An address that is not to be had, by the key that names it.
+fn cannot_listen(section: &str, address: SocketAddr, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there, so choose another port",
+        io::ErrorKind::PermissionDenied => "; choose a port from 1024 on",
+        _ => "",
+    };
+    Failure::refused(format!("{section} listen = \"{address}\": {error}{hint}"))
 }
 
 /// What the web door encrypts with, where it does.
@@ -127,7 +152,7 @@ fn tls(config: &Config, origin: &Origin, engine: &Engine) -> Result<Option<Tls>,
 /// Listens for browsers; says what they see it as.
 async fn web(config: &Config) -> Result<(TcpListener, Origin), Failure> {
     let wanted = config.web.listen.0;
-    let failed = |error: io::Error| Failure::refused(format!("web door on {wanted}: {error}"));
+    let failed = |error: io::Error| cannot_listen("[web]", wanted, &error);
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let origin = config.web.origin(address.port());
@@ -138,7 +163,7 @@ async fn web(config: &Config) -> Result<(TcpListener, Origin), Failure> {
 /// Listens for scrapers, where that is wanted.
 async fn numbers(config: &Config) -> Result<Option<TcpListener>, Failure> {
     let Some(wanted) = config.metrics.listen.0 else { return Ok(None) };
-    let failed = |error: io::Error| Failure::refused(format!("metrics on {wanted}: {error}"));
+    let failed = |error: io::Error| cannot_listen("[metrics]", wanted, &error);
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(%address, door = "metrics", event = "listening", "listening");

@@ -35,7 +35,7 @@ pub(super) async fn ensure(
 }
 
 /// Says how to come in.
-pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>) {
+pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>, has_sandboxes: bool) {
     let mut out = io::stdout().lock();
     let on_terminal = out.is_terminal();
     // Nobody may be reading; the gateway runs all the same.
@@ -50,7 +50,18 @@ pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>) {
             writeln!(out, "its certificate: SHA-256 {fingerprint}")?;
         }
         for address in &listening.ssh {
-            writeln!(out, "come in by SSH:  ssh -p {} admin@{}", address.port(), host(*address))?;
+            let (port, host) = (address.port(), host(*address));
+            match has_sandboxes {
+                true => writeln!(out, "come in by SSH:  ssh -p {port} admin@{host}")?,
+                false => writeln!(out, "come in by SSH:  ssh -t -p {port} admin+RUNNER:@{host}")?,
+            }
+        }
+        if let (Some(url), false) = (&listening.web, has_sandboxes) {
+            writeln!(
+                out,
+                "first a runner:  (umask 77; sojourn token create --runner RUNNER > FILE)"
+            )?;
+            writeln!(out, "                 sojourn runner --gateway {url} --token-file FILE")?;
         }
         writeln!(out, "look around:     sojourn session ls   sojourn audit tail -f")?;
         out.flush()

@@ -43,8 +43,16 @@ const RUNNER: Duration = Duration::from_secs(60);
 /// Beyond the longest grace: what an ending session may still need.
 const SLACK: Duration = Duration::from_secs(20);
 
+/// Where the configuration was read.
+pub(super) struct Source {
+    /// Which file it is; none: there was none.
+    pub(super) file: Option<PathBuf>,
+    /// Whether root read it, and only root may be able to change it.
+    pub(super) is_roots: bool,
+}
+
 /// Runs until a signal, or until a part that cannot be missed is gone.
-pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerSource) -> Outcome {
+pub(super) async fn live(config: Config, source: Source, runners: RunnerSource) -> Outcome {
     let clock = clock::from_environment()
         .map_err(|error| Failure::refused(format!("no clock: {error}")))?;
     let data_dir = config.data_dir.0.clone();
@@ -95,11 +103,12 @@ pub(super) async fn live(config: Config, file: Option<PathBuf>, runners: RunnerS
         recordings: data_dir.join("recordings"),
         build: convert::BUILD.to_owned(),
     });
+    engine.set_max_watchers(count(config.limits.max_watchers));
     engine.remote().set_max_sessions(count(config.limits.max_sessions_per_runner));
     engine.remote().set_lost_after(convert::for_ever(config.limits.runner_lost_after));
     engine.rates().set(convert::rates(&config));
     let place = Place { store: &store, claim: &mut claim, clock: clock.as_ref() };
-    let outcome = serve(&config, file, &engine, runners, place).await;
+    let outcome = serve(&config, source, &engine, runners, place).await;
     log.record_soon(Event::new(clock.wall(), Action::GatewayStopped, Actor::SYSTEM));
     last.cancel();
     let _crashed = keeper.await;
@@ -116,7 +125,7 @@ struct Place<'a> {
 
 async fn serve(
     config: &Config,
-    file: Option<PathBuf>,
+    source: Source,
     engine: &Engine,
     runners: RunnerSource,
     place: Place<'_>,
@@ -135,10 +144,10 @@ async fn serve(
         engine.settle_requests().await;
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
-        first_admin::welcome(&listening, admin);
+        first_admin::welcome(&listening, admin, source.is_roots);
         systemd::tell(systemd::READY);
         let reloader = Reloader {
-            file,
+            source,
             started: config.clone(),
             current: config.clone(),
             engine: engine.clone(),

@@ -9,6 +9,8 @@
 //!     images/           root          0700   trees that sandboxes are made of
 //!     sojourn.db …      gateway              made by itself
 //! ```
+//!
+//! Where nobody is root all of it belongs to who started it, 0700.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -27,6 +29,9 @@ use crate::failure::Failure;
 
 /// Directories that are the gateway's.
 const GATEWAYS: [&str; 2] = ["audit", "keys"];
+
+/// Directories that are the runner's.
+const RUNNERS: [&str; 4] = ["recordings", "kept", "sessions", "images"];
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -56,6 +61,36 @@ fn make(data_dir: &Path, gateway: Account) -> io::Result<()> {
     own(&below(&data, "sessions")?, root, Gid::ROOT, 0o700)?;
     own(&below(&data, "images")?, root, Gid::ROOT, 0o700)?;
     Ok(())
+}
+
+/// Makes what is missing, as somebody who is not root: all of it is theirs, and nobody else's to enter.
+pub(crate) fn prepare_own(data_dir: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        Failure::Refused(format!(
+            "the data directory {} cannot be used: {error}; choose another with --data-dir",
+            data_dir.display()
+        ))
+    };
+    make_own(data_dir).map_err(failed)
+}
+
+fn make_own(data_dir: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(data_dir)?;
+    let data = rustix::fs::open(data_dir, DIRECTORY, Mode::empty())?;
+    close_to_others(&data)?;
+    for name in GATEWAYS.iter().chain(&RUNNERS) {
+        close_to_others(&below(&data, name)?)?;
+    }
+    Ok(())
+}
+
+fn close_to_others(directory: &OwnedFd) -> io::Result<()> {
+    let owner = rustix::fs::fstat(directory)?.st_uid;
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other(format!("it is another user's (uid {owner})")));
+    }
+    Ok(rustix::fs::fchmod(directory, Mode::RWXU)?)
 }
 
 fn below(data: &OwnedFd, name: &str) -> io::Result<OwnedFd> {

@@ -29,6 +29,12 @@ pub(crate) fn drop_to(account: Account) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Stays who started it, who is not root: there is no way to more through a set-uid program.
+pub(crate) fn gain_none() -> Result<(), Failure> {
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|error| Failure::Refused(format!("privileges cannot be given up: {error}")))
+}
+
 /// As many open files as the system lets us have: a person at the web door takes one, and so does the
 /// session behind.
 pub(crate) fn raise_descriptors() {

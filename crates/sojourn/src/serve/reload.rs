@@ -1,8 +1,6 @@
 //! SIGHUP: the configuration is read again, all or nothing, on record. What can change while the
 //! gateway runs does; the rest is named in the log, and waits for the next start.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
@@ -13,16 +11,18 @@ use sojourn_web::Tls;
 use tokio::signal::unix::Signal;
 
 use super::convert;
+use super::gateway::Source;
 use crate::config;
 use crate::config::Config;
 use crate::logging;
 
 /// Keys that take effect at once.
-const LIVE: [&str; 21] = [
+const LIVE: [&str; 22] = [
     "log.level",
     "limits.max_concurrent_sessions",
     "limits.max_sessions_per_user",
     "limits.max_sessions_per_runner",
+    "limits.max_watchers",
     "limits.runner_lost_after",
     "limits.starts_per_minute",
     "limits.messages_per_minute",
@@ -50,8 +50,8 @@ const LONGEST_ACCOUNT: usize = 2000;
 
 /// What reads the configuration again.
 pub(super) struct Reloader {
-    /// Where it came from; none: there was no file.
-    pub(super) file: Option<PathBuf>,
+    /// Where it came from.
+    pub(super) source: Source,
     /// What the gateway was started with: what cannot change is still so.
     pub(super) started: Config,
     /// What was read last: what can change is so.
@@ -78,8 +78,9 @@ impl Reloader {
 
     /// The keys that changed: those in effect now, and those that wait for the next start.
     fn reload(&mut self) -> Result<(Vec<String>, Vec<String>), String> {
-        // The gateway was root when it read the file first, and has dropped that since.
-        let loaded = config::load_again(self.file.as_deref(), true).map_err(|e| e.to_string())?;
+        // A gateway that was root when it read the file first has dropped that since.
+        let Source { file, is_roots } = &self.source;
+        let loaded = config::load_again(file.as_deref(), *is_roots).map_err(|e| e.to_string())?;
         let mut new = loaded.config;
         // Which directory it is was settled at the start, by root and its command line.
         new.data_dir = self.started.data_dir.clone();
@@ -99,6 +100,7 @@ impl Reloader {
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let (all, of_one) = (limits.max_concurrent_sessions, limits.max_sessions_per_user);
         self.engine.set_max_sessions(count(all), count(of_one));
+        self.engine.set_max_watchers(count(limits.max_watchers));
         self.engine.remote().set_max_sessions(count(limits.max_sessions_per_runner));
         self.engine.remote().set_lost_after(convert::for_ever(limits.runner_lost_after));
         self.engine.rates().set(convert::rates(&new));

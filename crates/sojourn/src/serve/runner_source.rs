@@ -30,8 +30,8 @@ pub(crate) struct RunnerSource {
 }
 
 impl RunnerSource {
-    /// Connects to a runner that outlived the gateway before this one, or has one started. As root,
-    /// with the data directory's lock held.
+    /// Connects to a runner that outlived the gateway before this one, or has one started. Before root's
+    /// rights are dropped, and with the data directory's lock held.
     pub(crate) fn begin(zygote: GatewayEnd, data_dir: &Path) -> Result<Self, Failure> {
         let living = connect(data_dir).ok();
         let source = Self { zygote, living };
@@ -110,7 +110,8 @@ fn gone(error: io::Error) -> Failure {
     Failure::Refused(format!("the zygote is gone, so no sandbox can be made any more: {error}"))
 }
 
-/// Connects to the socket of a living runner and makes sure that it is root's.
+/// Connects to the socket of a living runner and makes sure that it is root's, or ours where nobody is
+/// root.
 fn connect(data_dir: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let sessions = rustix::fs::open(data_dir.join("sessions"), flags, Mode::empty())?;
@@ -119,5 +120,6 @@ fn connect(data_dir: &Path) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(unix, seqpacket, SocketFlags::CLOEXEC, None)?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     let peer = rustix::net::sockopt::socket_peercred(&socket)?;
-    if peer.uid.is_root() { Ok(socket) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    let is_ours = peer.uid == rustix::process::geteuid();
+    if is_ours { Ok(socket) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
