@@ -87,8 +87,10 @@ pub enum Deed {
     Read,
     /// Look on while it runs.
     Watch,
-    /// Type, answer prompts, interrupt, resume.
+    /// Type, answer prompts, resume.
     Drive,
+    /// Interrupt what runs in front.
+    Interrupt,
     /// Take the keyboard from whoever has it.
     TakeOver,
     /// Move its deadline, as far as the policy goes.
@@ -144,6 +146,8 @@ pub fn may(asker: Asker, deed: Deed, session: Ownership) -> Answer {
     let allowed = match (role, deed) {
         (Role::Admin, Deed::ExtendBeyondPolicy | Deed::End | Deed::Extend) => true,
         (Role::Admin, Deed::TakeOver) => own || !session.remote,
+        // It does less than to end it.
+        (_, Deed::Interrupt) => own || asker == Asker::Local,
         (_, Deed::ExtendBeyondPolicy) => false,
         (Role::Admin | Role::Auditor, Deed::Read | Deed::Watch) => true,
         _ => own,
@@ -249,10 +253,11 @@ pub fn is_user_name(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    const DEEDS: [Deed; 7] = [
+    const DEEDS: [Deed; 8] = [
         Deed::Read,
         Deed::Watch,
         Deed::Drive,
+        Deed::Interrupt,
         Deed::TakeOver,
         Deed::Extend,
         Deed::ExtendBeyondPolicy,
@@ -271,7 +276,7 @@ mod tests {
         let theirs = Ownership { owner: Some(UserId::new()), remote: false };
         let their_machine = Ownership { remote: true, ..theirs };
         let nobodys = Ownership { owner: None, remote: false };
-        let own = [Read, Watch, Drive, TakeOver, Extend, End];
+        let own = [Read, Watch, Drive, Interrupt, TakeOver, Extend, End];
 
         let member = Asker::User(me, Role::Member);
         assert_eq!(allowed(member, mine), own);
@@ -283,10 +288,18 @@ mod tests {
         let administered = [Read, Watch, TakeOver, Extend, ExtendBeyondPolicy, End];
         assert_eq!(allowed(admin, mine), DEEDS);
         for asker in [admin, Asker::Local] {
-            assert_eq!(allowed(asker, theirs), administered);
-            assert_eq!(allowed(asker, nobodys), administered);
+            // Root on the gateway's machine could as well end it.
+            let allowed = |session| {
+                let mut deeds = allowed(asker, session);
+                let before = deeds.len();
+                deeds.retain(|deed| *deed != Interrupt);
+                assert_eq!(deeds.len() < before, asker == Asker::Local);
+                deeds
+            };
+            assert_eq!(allowed(theirs), administered);
+            assert_eq!(allowed(nobodys), administered);
             let far = [Read, Watch, Extend, ExtendBeyondPolicy, End];
-            assert_eq!(allowed(asker, their_machine), far, "nobody types on another's machine");
+            assert_eq!(allowed(their_machine), far, "nobody types on another's machine");
             assert_eq!(may(asker, Drive, theirs), Answer::Forbidden);
         }
 

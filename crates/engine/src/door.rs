@@ -25,6 +25,10 @@ use sojourn_store::OnRunner;
 
 use crate::honeypot::Visitor;
 use crate::identity::Principal;
+use crate::profiles::DEFAULT;
+
+/// How many profiles a refusal names.
+const MOST_NAMED: usize = 20;
 
 /// Bytes from elsewhere, safe to be shown and put on record, at most `most` characters long.
 #[must_use]
@@ -272,8 +276,13 @@ pub enum Refusal {
     #[error("{0}")]
     TakenOver(String),
     /// No such profile, or not for this user: the answer is the same.
-    #[error("there is no profile {0:?} for you")]
-    UnknownProfile(String),
+    #[error("there is no profile {name:?} for you{}", those(there))]
+    UnknownProfile {
+        /// As it was asked for.
+        name: String,
+        /// Those there are for them.
+        there: Vec<String>,
+    },
     /// The account was closed, or its password changed, since they signed in; or its role is one that
     /// only looks on.
     #[error("your account does not let you start a session; if it should, sign in again")]
@@ -349,7 +358,22 @@ pub enum Refusal {
     Channels(usize),
 }
 
+/// The profiles somebody may use, for a refusal to name; nothing when there are none.
+fn those(there: &[String]) -> String {
+    let more = if there.len() > MOST_NAMED { ", …" } else { "" };
+    let named: Vec<&str> = there.iter().take(MOST_NAMED).map(String::as_str).collect();
+    match named.is_empty() {
+        true => String::new(),
+        false => format!("; there is {}{more}", named.join(", ")),
+    }
+}
+
 impl Refusal {
+    /// Not even the default profile is there.
+    pub(crate) fn no_default_profile() -> Self {
+        Self::UnknownProfile { name: DEFAULT.to_owned(), there: Vec::new() }
+    }
+
     /// A stable word for the audit log and metrics.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -359,7 +383,7 @@ impl Refusal {
             Self::PotFull { .. } => "max_sessions",
             Self::NoSession(_) => "no_session",
             Self::TakenOver(_) => "taken_over",
-            Self::UnknownProfile(_) => "profile",
+            Self::UnknownProfile { .. } => "profile",
             Self::Account => "account",
             Self::WhyRequired => "why_required",
             Self::Sandbox { .. } => "sandbox",

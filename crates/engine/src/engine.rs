@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use sojourn_core::audit::Actor;
@@ -59,6 +60,7 @@ use crate::screens::Screens;
 use crate::session::Session;
 use crate::tokens::Tokens;
 use crate::unheld::Unheld;
+use crate::watching::MAX_WATCHERS;
 use crate::words;
 
 /// How many events of the runner may wait.
@@ -139,6 +141,8 @@ pub(crate) struct Inner {
     pub(crate) health: health::Found,
     /// Moves every few seconds, for all who look after something at their leisure.
     pub(crate) pulse: watch::Sender<u64>,
+    /// People who may look on at one session.
+    pub(crate) max_watchers: AtomicUsize,
 }
 
 /// A session in motion.
@@ -212,6 +216,7 @@ impl Engine {
             metrics,
             rates,
             health: health::Found::default(),
+            max_watchers: MAX_WATCHERS.into(),
             pulse: watch::Sender::new(0),
         });
         inner.tasks.spawn(inner.logins.clone().run(inner.shutdown.clone()));
@@ -322,6 +327,7 @@ impl Engine {
             }
         };
         match ended {
+            Ok(()) if inner.shutdown.is_cancelled() => tracing::info!("runner disconnected"),
             Ok(()) => tracing::warn!("runner disconnected"),
             Err(error) => tracing::error!(%error, "runner connection broke"),
         }

@@ -123,6 +123,7 @@ impl Engine {
         let left = extension::extended(standing, extension.by, reach)?;
         let extended = Extended { deadline: now.after(left), left };
         self.put_on_record(id, extension, &extended).await?;
+        self.inner.records.extended(id, extension, &extended).await;
         let line = extension::notice(&extension.who.name, left);
         // The log took its time, which is no extension.
         let left = left.saturating_sub(self.clock().mono().since(asked));

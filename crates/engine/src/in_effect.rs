@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::atomic::Ordering;
 
 use crate::door::Who;
 use crate::engine::Engine;
@@ -86,6 +87,11 @@ impl Engine {
     /// How many sessions there may be from now on; those that are there stay.
     pub fn set_max_sessions(&self, all: usize, of_one_user: usize) {
         self.inner.admission().set_max(all, of_one_user);
+    }
+
+    /// How many people may look on at one session from now on; who does goes on.
+    pub fn set_max_watchers(&self, most: usize) {
+        self.inner.max_watchers.store(most, Ordering::Relaxed);
     }
 }
 

@@ -9,12 +9,14 @@ use serde::Serialize;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
 use sojourn_core::audit::Event;
+use sojourn_core::end::EndReason;
 use sojourn_core::ids::RunnerId;
 use sojourn_core::ids::SessionId;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
 use sojourn_core::wire::shim::LeaseState;
 use sojourn_store::Session as Kept;
+use sojourn_store::SessionEnd;
 use sojourn_store::SessionFilter;
 use sojourn_store::StoreError;
 
@@ -23,6 +25,7 @@ use crate::engine::Engine;
 use crate::records::SHELL;
 use crate::session::Session;
 use crate::view::BUILT_IN_RUNNER;
+use crate::view::ExtensionView;
 use crate::view::FilesView;
 use crate::view::GoneView;
 use crate::view::LeaseView;
@@ -191,6 +194,18 @@ impl Engine {
         }
     }
 
+    /// The same with how it was extended.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn with_extensions(
+        &self,
+        view: SessionView,
+    ) -> Result<SessionView, StoreUnavailable> {
+        let kept = self.inner.records.store().extensions(view.id).await?;
+        Ok(SessionView { extensions: kept.into_iter().map(ExtensionView::from).collect(), ..view })
+    }
+
     /// The sessions that somebody names by an ending of the id, or the whole of it.
     ///
     /// # Errors
@@ -303,6 +318,9 @@ impl Engine {
             ended_at: end.as_ref().map(|end| end.at),
             exit: end.as_ref().and_then(|end| end.exit.clone()),
             end_reason: end.as_ref().map(|end| end.reason),
+            output_bytes: end.as_ref().and_then(printed),
+            ended_by: end.as_ref().and_then(|end| end.by.clone()),
+            end_detail: end.and_then(|end| end.detail),
             limits: LimitsView::from(&new.limits),
             lease: lease.map(|lease| lease_view(&lease, now)).or(agent_lease),
             recovery,
@@ -313,6 +331,7 @@ impl Engine {
                 removed: remains.files_gone.map(GoneView::from),
             }),
             recording_removed: remains.recording_gone.map(GoneView::from),
+            extensions: Vec::new(),
             watched_by: self.presence().onlookers(new.id),
             found: None,
         }
@@ -341,6 +360,12 @@ fn lease_view(lease: &LeaseState, now: Wall) -> LeaseView {
         idle_seconds: Seconds(lease.idle),
         output_bytes: lease.output_bytes,
     }
+}
+
+/// What a session's terminals printed; of one that was lost nobody may know.
+fn printed(end: &SessionEnd) -> Option<u64> {
+    let is_known = end.output_bytes > 0 || end.reason != EndReason::RunnerLost;
+    is_known.then_some(end.output_bytes)
 }
 
 fn matches(session: &Kept, query: &SessionQuery, words: &HashSet<SessionId>) -> bool {

@@ -84,7 +84,10 @@ impl Engine {
             return Err(Refusal::Audit);
         }
         let name = stay.profile.as_deref().unwrap_or(DEFAULT);
-        let unknown = || Refusal::UnknownProfile(name.to_owned());
+        let unknown = || {
+            let there = self.profiles_for(&stay.who).into_iter().map(|(name, _)| name).collect();
+            Refusal::UnknownProfile { name: name.to_owned(), there }
+        };
         let (policy, slot) = match &stay.who {
             Who::User(principal) => {
                 if !may_in_general(principal.asker(), General::StartSession).is_allowed() {

@@ -30,6 +30,8 @@ pub enum Forward {
     Remote,
     /// The client's key agent, reached from inside (`-A`).
     Agent,
+    /// The client's X server, reached from inside (`-X`, `-Y`).
+    X11,
 }
 
 /// One profile, as far as the gate is concerned.

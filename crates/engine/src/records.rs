@@ -35,6 +35,8 @@ use crate::door::Refusal;
 use crate::door::Stay;
 use crate::door::Who;
 use crate::ending::EndedBy;
+use crate::extend::Extended;
+use crate::extend::Extension;
 use crate::identity::How;
 use crate::roster::Guest;
 
@@ -187,6 +189,21 @@ impl Records {
             .detail("channel", channel)
             .detail("from", json!(from));
         self.audit.record_soon(event);
+    }
+
+    /// A session was extended, for whoever looks at it. That it is not known there is no reason not to:
+    /// the audit log has it.
+    pub(crate) async fn extended(&self, id: SessionId, asked: &Extension, new: &Extended) {
+        let kept = sojourn_store::Extension {
+            at: self.clock.wall(),
+            by: asked.who.name.clone(),
+            micros: sojourn_core::time::micros(asked.by),
+            deadline: new.deadline,
+            why: asked.who.why.clone(),
+        };
+        if let Err(error) = self.store.add_extension(id, &kept).await {
+            self.store_failed("an extension", &error);
+        }
     }
 
     /// A limit comes near.

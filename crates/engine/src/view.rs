@@ -13,6 +13,7 @@ use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
 use sojourn_core::status::Status;
 use sojourn_core::time::Wall;
+use sojourn_store::Extension;
 use sojourn_store::Gone;
 
 /// What the built-in runner is called where a runner is named.
@@ -56,6 +57,15 @@ pub struct SessionView {
     pub exit: Option<Exit>,
     /// Why it ended.
     pub end_reason: Option<EndReason>,
+    /// Who ended it, where a person did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// What they said, or what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_detail: Option<String>,
+    /// What its terminals had printed, where it is over and that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
     /// What it is allowed.
     pub limits: LimitsView,
     /// How its lease stands; none before it starts and after it ended.
@@ -68,6 +78,9 @@ pub struct SessionView {
     /// That its recordings were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recording_removed: Option<GoneView>,
+    /// How it was extended; only where one session is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<ExtensionView>,
     /// Who looks on at it now, and does not drive.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watched_by: Vec<String>,
@@ -88,6 +101,30 @@ pub struct FilesView {
     /// That it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<GoneView>,
+}
+
+/// That a session was extended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionView {
+    /// When it was asked for.
+    #[serde(with = "rfc3339")]
+    pub at: Wall,
+    /// Who did.
+    pub by: String,
+    /// How much later.
+    pub seconds: Seconds,
+    /// When it was to end from then on.
+    #[serde(with = "rfc3339")]
+    pub deadline: Wall,
+    /// Why, as they said.
+    pub why: Option<String>,
+}
+
+impl From<Extension> for ExtensionView {
+    fn from(kept: Extension) -> Self {
+        let Extension { at, by, micros, deadline, why } = kept;
+        Self { at, by, seconds: Seconds(Duration::from_micros(micros)), deadline, why }
+    }
 }
 
 /// That something was removed.
@@ -244,6 +281,9 @@ mod tests {
             ended_at: None,
             exit: Some(Exit::Code(7)),
             end_reason: Some(EndReason::Exited),
+            ended_by: None,
+            end_detail: None,
+            output_bytes: None,
             limits: LimitsView {
                 max_runtime_seconds: Some(Seconds(Duration::from_secs(3600))),
                 idle_timeout_seconds: Some(Seconds(Duration::from_millis(500))),
@@ -254,6 +294,7 @@ mod tests {
             recovery: None,
             files: None,
             recording_removed: None,
+            extensions: Vec::new(),
             watched_by: Vec::new(),
             found: None,
         };

@@ -14,6 +14,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("../migrations/0004_runners.sql"),
     include_str!("../migrations/0005_agents.sql"),
     include_str!("../migrations/0006_page.sql"),
+    include_str!("../migrations/0007_extensions.sql"),
 ];
 
 /// Where the schema's number stands: made before the first step, so that it can be asked for.

@@ -83,6 +83,12 @@ statements! {
         recording_removed_why = excluded.recording_removed_why
         WHERE remains.recording_removed_at IS NULL";
 
+    ADD_EXTENSION = "INSERT INTO extensions (session_id, n, made_at, by_name, by_micros, deadline, why)
+        SELECT CAST($1 AS TEXT), COUNT(*) + 1, CAST($2 AS BIGINT), CAST($3 AS TEXT),
+        CAST($4 AS BIGINT), CAST($5 AS BIGINT), CAST($6 AS TEXT)
+        FROM extensions WHERE session_id = $1 HAVING COUNT(*) < $7";
+    EXTENSIONS = "SELECT * FROM extensions WHERE session_id = $1 ORDER BY n LIMIT $2";
+
     ADD_TOKEN = "INSERT INTO tokens (id, token_hash, user_id, name, runner, scopes, created_at,
         expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     COUNT_TOKENS = "SELECT COUNT(*) AS n FROM tokens WHERE user_id = $1 AND revoked_at IS NULL

@@ -70,7 +70,10 @@ async fn read(
             let at = gone.at.to_rfc3339();
             Refused::Gone(format!("the recording was removed on {at}: {}", gone.why))
         }
-        None => Refused::NotFound("there is no such recording".to_owned()),
+        None => {
+            let id = session.id.short();
+            Refused::NotFound(format!("session {id} has no recording of a channel {channel}"))
+        }
     };
     let file = open(gate.recordings(), session.id, session.created_at, channel).ok_or_else(none)?;
     let length = file.metadata().map_err(|_| none())?.len();

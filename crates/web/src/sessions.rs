@@ -161,7 +161,8 @@ async fn show(
     caller: Caller,
     Named(typed): Named,
 ) -> Result<Json<SessionView>, Refused> {
-    gate.admit(&caller, Deed::Read, &typed).await.map(Json)
+    let session = gate.admit(&caller, Deed::Read, &typed).await?;
+    Ok(Json(gate.engine().with_extensions(session).await?))
 }
 
 /// `DELETE /api/sessions/{id}`
@@ -223,7 +224,7 @@ async fn runner_of(gate: &Gate, owner: Option<&str>, named: &str) -> Result<Runn
         .collect();
     match found.as_slice() {
         [one] => Ok(one.id),
-        [] => Err(Refused::invalid("runner", "there is no such runner")),
+        [] => Err(Refused::invalid("runner", format_args!("there is no such runner: {named:?}"))),
         _ => Err(Refused::invalid("runner", "more than one has this name; say \"user\" too")),
     }
 }
@@ -240,7 +241,8 @@ async fn end_all(
             // A slip of the pen is not to look as if all had ended. A store that does not answer is no
             // reason to end nothing.
             if let Err(AccountError::NoUser(_)) = gate.engine().accounts().get(user).await {
-                return Err(Refused::invalid("user", "there is no such user"));
+                let line = format_args!("there is no such user: {user:?}");
+                return Err(Refused::invalid("user", line));
             }
             EndAll::User(user.to_owned())
         }

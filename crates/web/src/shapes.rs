@@ -100,6 +100,12 @@ pub(crate) struct SessionShape {
     /// Why it ended.
     #[schema(required)]
     end_reason: Option<EndReasonShape>,
+    /// Who ended it, where a person did.
+    ended_by: Option<String>,
+    /// What they said, or what went wrong.
+    end_detail: Option<String>,
+    /// What its terminals had printed, where it is over and that is known.
+    output_bytes: Option<u64>,
     limits: LimitsShape,
     /// How its lease stands; none before it starts and after it ended.
     #[schema(required)]
@@ -111,6 +117,8 @@ pub(crate) struct SessionShape {
     files: Option<FilesShape>,
     /// That its recordings were removed.
     recording_removed: Option<GoneShape>,
+    /// How it was extended; only where one session is asked for.
+    extensions: Option<Vec<ExtensionShape>>,
     /// Who looks on at it now, and does not drive.
     watched_by: Option<Vec<String>>,
     /// Where its text has what was looked for, and around it.
@@ -181,6 +189,26 @@ pub(crate) struct FilesShape {
     truncated: bool,
     /// That it was removed.
     removed: Option<GoneShape>,
+}
+
+/// That a session was extended.
+#[derive(ToSchema)]
+#[schema(as = Extension)]
+#[expect(dead_code, reason = "for the document")]
+pub(crate) struct ExtensionShape {
+    /// When it was asked for.
+    #[schema(format = "date-time")]
+    at: String,
+    /// Who did.
+    by: String,
+    /// How much later.
+    seconds: f64,
+    /// When it was to end from then on.
+    #[schema(format = "date-time")]
+    deadline: String,
+    /// Why, as they said.
+    #[schema(required)]
+    why: Option<String>,
 }
 
 /// That something was removed.
@@ -269,7 +297,9 @@ mod tests {
             "harness": "shell", "profile": "default", "runner": "local", "cwd": null,
             "status": "running", "attached": true, "why": null, "labels": {},
             "created_at": "2026-11-22T08:00:00Z", "started_at": null, "ended_at": null,
-            "exit": null, "end_reason": null,
+            "exit": null, "end_reason": null, "ended_by": "root", "end_detail": "lunch",
+            "output_bytes": 7, "extensions": [{"at": "2026-11-22T08:00:00Z", "by": "root",
+                "seconds": 60, "deadline": "2026-11-22T09:00:00Z", "why": null}],
             "limits": serde_json::to_value(LimitsView::default()).unwrap(),
             "lease": null, "recovery": null,
             "files": {"entries": 1, "bytes": 2, "truncated": false,
@@ -281,6 +311,7 @@ mod tests {
         let files: &FilesView = session.files.as_ref().unwrap();
         assert_eq!(sent(files), members::<FilesShape>());
         assert_eq!(sent(files.removed.as_ref()), members::<GoneShape>());
+        assert_eq!(sent(&session.extensions[0]), members::<ExtensionShape>());
         assert_eq!(sent(&session), members::<SessionShape>());
         assert_eq!(sent(LeaseView::default()), members::<LeaseShape>());
         let limits = LimitsView { max_cost_micros: Some(1), ..LimitsView::default() };

@@ -314,7 +314,7 @@ impl From<Refusal> for Refused {
             Refusal::GatewayFull { max, .. } => full("max_concurrent_sessions", max),
             Refusal::UserFull { max, .. } => full("max_sessions_per_user", max),
             Refusal::PotFull { max } => full("max_sessions", max),
-            Refusal::UnknownProfile(_) => Self::Invalid { field: "profile", why: line },
+            Refusal::UnknownProfile { .. } => Self::Invalid { field: "profile", why: line },
             Refusal::WhyRequired => Self::invalid("why", "this profile wants a reason"),
             Refusal::Account => Self::Forbidden("your account may not start a session any more"),
             Refusal::MayNotType => Self::Forbidden("you may look on, and no more"),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
+use sojourn_core::authz::Asker;
 use sojourn_core::authz::Deed;
 use sojourn_core::ids::SessionId;
 use sojourn_core::scope::Scope;
@@ -140,13 +141,23 @@ async fn interrupt(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Done>), Refused> {
     fields.only(&[])?;
-    let session = gate.admit(&caller, Deed::Drive, &typed).await?;
-    if session.harness == SHELL {
-        gate.engine().interrupt(&caller.person(), session.id, None).await;
-    } else {
-        gate.engine().agents().interrupt(&caller.person(), session.id);
+    let session = gate.admit(&caller, Deed::Interrupt, &typed).await?;
+    let (engine, id) = (gate.engine(), session.id);
+    let told = match session.harness == SHELL {
+        true => engine.interrupt(&caller.person(), id, None).await,
+        false => engine.agents().interrupt(&caller.person(), id),
+    };
+    // Nothing happens to what is over, or ends just now.
+    let goes_on = engine.session(id).is_some_and(|session| session.goes_on());
+    let line = match session.harness == SHELL {
+        true => "nothing runs in a terminal there",
+        false => "the agent cannot be reached",
+    };
+    let is_over = session.status.is_over() || session.status == Status::Ending;
+    match told || is_over || (session.harness == SHELL && !goes_on) {
+        true => Ok((StatusCode::ACCEPTED, Json(Done { id, status: session.status }))),
+        false => Err(Refused::Conflict(line.to_owned())),
     }
-    Ok((StatusCode::ACCEPTED, Json(Done { id: session.id, status: session.status })))
 }
 
 /// `POST /api/sessions/{id}/resume`
@@ -157,30 +168,42 @@ async fn resume(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Done>), Refused> {
     fields.only(&[])?;
-    let session = gate.admit(&caller, Deed::Drive, &typed).await?;
-    if session.harness != SHELL {
-        let admitted = gate
-            .engine()
-            .rates()
-            .start(caller.user(), Some(caller.client().address()), &caller.actor())
-            .map_err(|refused| Refused::RateLimited { retry_after: refused.retry_after })?;
-        return match gate.engine().resume_agent(&caller.person(), session.id).await {
-            Ok(()) => {
-                drop(admitted);
-                let done = Done { id: session.id, status: Status::Starting };
-                Ok((StatusCode::ACCEPTED, Json(done)))
+    let is_local = caller.asker() == Asker::Local;
+    // Root is told what it is: it may see it, and resumes nobody's conversation.
+    let deed = if is_local { Deed::Read } else { Deed::Drive };
+    let session = gate.admit(&caller, deed, &typed).await?;
+    if session.harness == SHELL {
+        let line = match session.status.is_over() {
+            true => {
+                "that was a shell, and only agents' conversations are taken up again; start a new \
+                 session"
             }
-            Err(refusal) => {
-                admitted.give_back();
-                Err(refusal.into())
-            }
+            false => "the session goes on; attach to it",
         };
+        return Err(Refused::Conflict(line.to_owned()));
     }
-    let line = match session.status.is_over() {
-        true => "a shell that has ended cannot be taken up again; start a new session",
-        false => "the session goes on; attach to it",
-    };
-    Err(Refused::Conflict(line.to_owned()))
+    if is_local {
+        return Err(Refused::Forbidden(
+            "only the owner of the runner takes up a conversation there; set SOJOURN_TOKEN to a \
+             token of theirs",
+        ));
+    }
+    let admitted = gate
+        .engine()
+        .rates()
+        .start(caller.user(), Some(caller.client().address()), &caller.actor())
+        .map_err(|refused| Refused::RateLimited { retry_after: refused.retry_after })?;
+    match gate.engine().resume_agent(&caller.person(), session.id).await {
+        Ok(()) => {
+            drop(admitted);
+            let done = Done { id: session.id, status: Status::Starting };
+            Ok((StatusCode::ACCEPTED, Json(done)))
+        }
+        Err(refusal) => {
+            admitted.give_back();
+            Err(refusal.into())
+        }
+    }
 }
 
 /// `GET /api/sessions/{id}/events`

@@ -424,6 +424,28 @@ export interface components {
              */
             remaining_seconds: number;
         };
+        /** @description That a session was extended. */
+        Extension: {
+            /**
+             * Format: date-time
+             * @description When it was asked for.
+             */
+            at: string;
+            /** @description Who did. */
+            by: string;
+            /**
+             * Format: date-time
+             * @description When it was to end from then on.
+             */
+            deadline: string;
+            /**
+             * Format: double
+             * @description How much later.
+             */
+            seconds: number;
+            /** @description Why, as they said. */
+            why: string | null;
+        };
         /** @description That something was removed. */
         Gone: {
             /** Format: date-time */
@@ -727,6 +749,8 @@ export interface components {
         };
         /** @description An account to be made. */
         NewAccount: {
+            /** @description False: no link either; the account comes in by its keys only. */
+            link?: boolean | null;
             name: string;
             /** @description Without, a one-time link is made. */
             password?: string | null;
@@ -1032,13 +1056,19 @@ export interface components {
             cwd: string | null;
             /** @description `ssh` or `web`. */
             door: string;
+            /** @description What they said, or what went wrong. */
+            end_detail?: string | null;
             end_reason: components["schemas"]["EndReason"] | null;
             /**
              * Format: date-time
              * @description When everything of it was gone.
              */
             ended_at: string | null;
+            /** @description Who ended it, where a person did. */
+            ended_by?: string | null;
             exit: components["schemas"]["Exit"] | null;
+            /** @description How it was extended; only where one session is asked for. */
+            extensions?: components["schemas"]["Extension"][] | null;
             files?: components["schemas"]["Left"] | null;
             /** @description Where its text has what was looked for, and around it. */
             found?: string | null;
@@ -1052,6 +1082,11 @@ export interface components {
             };
             lease: components["schemas"]["Lease"] | null;
             limits: components["schemas"]["Limits"];
+            /**
+             * Format: int64
+             * @description What its terminals had printed, where it is over and that is known.
+             */
+            output_bytes?: number | null;
             /** @description The profile's name. */
             profile: string;
             recording_removed?: components["schemas"]["Gone"] | null;

@@ -27,11 +27,12 @@ const REASONS: Record<string, string> = {
   failed: "failed",
 };
 
-/** How it ended: `exited 0`, `out of time`. */
+/** How it ended: `exited 0`, `out of time`, `ended by bo`. */
 export function ending(session: Session): string {
   const why = REASONS[session.end_reason ?? ""] ?? session.end_reason ?? "";
   if (session.end_reason === "exited" && session.exit?.code != null) return `exited ${session.exit.code}`;
   if (session.end_reason === "signalled" && session.exit?.signal) return `killed by ${session.exit.signal}`;
+  if (session.end_reason === "ended_by" && session.ended_by) return `ended by ${session.ended_by}`;
   return why;
 }
 

@@ -121,7 +121,7 @@ impl Engine {
         let principal = self.owner(person).await?;
         check(&wish)?;
         let policy = inner.profiles.get(DEFAULT);
-        let policy = policy.ok_or_else(|| Refusal::UnknownProfile(DEFAULT.to_owned()))?;
+        let policy = policy.ok_or_else(Refusal::no_default_profile)?;
         if policy.require_why && wish.why.as_deref().is_none_or(|why| why.trim().is_empty()) {
             return Err(Refusal::WhyRequired);
         }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use sojourn_core::wire::shim::Attached;
@@ -19,7 +20,6 @@ use tokio::sync::watch;
 use super::Broker;
 use crate::door::Refusal;
 use crate::watching::Driver;
-use crate::watching::MAX_WATCHERS;
 use crate::watching::News;
 use crate::watching::Tap;
 
@@ -27,7 +27,7 @@ use crate::watching::Tap;
 const TELLS_PLACES: u16 = 2;
 
 /// Questions about one terminal that may wait for an answer.
-const MAX_QUESTIONS: usize = 2 * MAX_WATCHERS;
+const MAX_QUESTIONS: usize = 1024;
 
 /// What the session's task knows of them.
 pub(crate) struct Onlookers {
@@ -174,8 +174,9 @@ impl Broker {
         }
         let number = self.roster.terminal(wanted).ok_or(Refusal::NoTerminal)?;
         let watchers: usize = self.onlookers.taps.values().map(|tap| tap.watchers()).sum();
-        if watchers >= MAX_WATCHERS {
-            return Err(Refusal::Watchers(MAX_WATCHERS));
+        let most = self.inner.max_watchers.load(Ordering::Relaxed);
+        if watchers >= most {
+            return Err(Refusal::Watchers(most));
         }
         let at = self.onlookers.flows.get(&number).map(|flow| flow.at);
         let tap = self.onlookers.taps.entry(number).or_insert_with(|| Arc::new(Tap::new(number)));

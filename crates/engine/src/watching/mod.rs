@@ -44,7 +44,8 @@ pub use sojourn_term::thumbnail::Run;
 pub use tap::Driver;
 pub(crate) use tap::Tap;
 
-/// The most people who may look on at a session at the same time, its driver at the web door included.
+/// The most people who may look on at a session at the same time, its driver at the web door included,
+/// until something else is set.
 pub const MAX_WATCHERS: usize = 32;
 
 /// How long a shim may take to say where a terminal stands.

@@ -8,6 +8,7 @@ on_both! {
     what_is_too_long_is_refused,
     what_is_kept_and_removed_is_told_once,
     a_conversation_goes_with_its_recording,
+    extensions_are_kept_in_order_and_bounded,
 }
 
 pub(super) fn stay(user: Option<UserId>) -> NewSession {
@@ -184,4 +185,26 @@ async fn a_conversation_goes_with_its_recording(house: House) {
     assert_eq!(store.input(new.id, "m").await.unwrap(), None);
     let head = store.agent(new.id).await.unwrap().map(|(head, _)| head);
     assert_eq!(head, Some(2), "how far it was is known, so that its numbers go on");
+}
+
+async fn extensions_are_kept_in_order_and_bounded(house: House) {
+    let store = &house.store;
+    let (session, other) = (SessionId::new(), SessionId::new());
+    let nth = |n: u32| Extension {
+        at: Wall(i64::from(n)),
+        by: "root".to_owned(),
+        micros: 1_800_000_000,
+        deadline: Wall(9000),
+        why: (n == 0).then(|| "nearly there".to_owned()),
+    };
+    assert!(store.extensions(session).await.unwrap().is_empty());
+    for n in 0..MAX_EXTENSIONS + 2 {
+        store.add_extension(session, &nth(n)).await.unwrap();
+    }
+    store.add_extension(other, &Extension { by: "ä".repeat(2000), ..nth(7) }).await.unwrap();
+    let kept = store.extensions(session).await.unwrap();
+    assert_eq!(kept, (0..MAX_EXTENSIONS).map(nth).collect::<Vec<_>>());
+    let others = store.extensions(other).await.unwrap();
+    assert_eq!(others.len(), 1);
+    assert!(others[0].by.len() <= 1024);
 }

@@ -135,6 +135,9 @@ impl Visit {
             if self.caller.login().is_some_and(|login| login.is_over().is_some()) {
                 return std::future::pending().await;
             }
+            if super::is_too_long(&message) {
+                return Over::TooLong;
+            }
             let answer = match message {
                 Message::Text(text) => match serde_json::from_str(&text) {
                     Ok(said) => self.heed(said).await,

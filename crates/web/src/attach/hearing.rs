@@ -50,6 +50,9 @@ impl Visit {
             if self.caller.login().is_some_and(|login| login.is_over().is_some()) {
                 return std::future::pending().await;
             }
+            if super::is_too_long(&message) {
+                return Over::TooLong;
+            }
             let wrong = match message {
                 Message::Binary(bytes) => self.type_in(shared, &bytes).await,
                 Message::Text(text) => match Said::read(&text) {

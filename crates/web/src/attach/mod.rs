@@ -61,6 +61,10 @@ const READ_BUFFER: usize = 8 << 10;
 /// The longest frame that we send: a screen. A larger one is not sent.
 const LONGEST_TOLD: usize = 8 << 20;
 
+/// The longest frame that is read to its end, to be refused by a code. One that is longer is hung up on:
+/// what was not read would take the code back.
+const LONGEST_READ: usize = 4 * frames::LONGEST;
+
 /// How long the last frames may take.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -70,6 +74,7 @@ const SLOW_WORDS: Duration = Duration::from_secs(10);
 /// Close codes.
 const OVER: u16 = 1000;
 const GOING_DOWN: u16 = 1001;
+const TOO_LONG: u16 = 1009;
 const AGAIN_LATER: u16 = 1013;
 const LOGIN_ENDED: u16 = 4401;
 const NOT_ALLOWED: u16 = 4403;
@@ -150,6 +155,8 @@ enum Over {
     Refused(Refusal),
     /// The same, with too many.
     Faults,
+    /// It said more at once than is taken.
+    TooLong,
     /// The gateway goes down.
     Shutdown,
 }
@@ -187,8 +194,8 @@ fn upgraded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(2 * LONGEST_TOLD)
-        .max_frame_size(frames::LONGEST)
-        .max_message_size(frames::LONGEST)
+        .max_frame_size(LONGEST_READ)
+        .max_message_size(LONGEST_READ)
 }
 
 impl Visit {
@@ -281,6 +288,7 @@ impl Out {
             Over::Slow => (None, TOO_SLOW, SLOW_WORDS),
             Over::Refused(refusal) => (Some(error(&refusal)), code(&refusal), LAST_WORDS),
             Over::Faults => (None, NOT_ALLOWED, LAST_WORDS),
+            Over::TooLong => (None, TOO_LONG, LAST_WORDS),
             Over::Shutdown => (None, GOING_DOWN, LAST_WORDS),
         };
         let close = CloseFrame { code, reason: "".into() };
@@ -293,6 +301,16 @@ impl Out {
         };
         let _late = tokio::time::timeout(patience, words).await;
     }
+}
+
+/// Whether a browser said more at once than is taken.
+fn is_too_long(message: &Message) -> bool {
+    let length = match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) => bytes.len(),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => 0,
+    };
+    length > frames::LONGEST
 }
 
 /// A refusal, as a browser reads it.

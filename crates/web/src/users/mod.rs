@@ -69,6 +69,8 @@ struct NewAccount {
     role: Option<String>,
     /// Without, a one-time link is made.
     password: Option<String>,
+    /// False: no link either; the account comes in by its keys only.
+    link: Option<bool>,
 }
 
 /// An account that was just made.
@@ -124,15 +126,19 @@ async fn create(
     fields: Fields,
 ) -> Result<(StatusCode, Json<MadeAccount>), Refused> {
     proved_lately(&gate, &caller)?;
-    fields.only(&["name", "role", "password"])?;
+    fields.only(&["name", "role", "password", "link"])?;
     let name = fields.needed("name")?;
     let role = fields.text("role")?.map(parsed_role).transpose()?;
     let password = fields.text("password")?;
+    let wants_link = fields.choice("link")?.unwrap_or(password.is_none());
+    if wants_link && password.is_some() {
+        return Err(Refused::invalid("link", "who has a password needs no link to set one"));
+    }
     let accounts = gate.engine().accounts();
     accounts.add(name, role.unwrap_or(Role::Member), password, caller.actor()).await?;
-    let link = match password {
-        Some(_) => None,
-        None => Some(links::issue(&gate, &caller, name).await?),
+    let link = match wants_link {
+        true => Some(links::issue(&gate, &caller, name).await?),
+        false => None,
     };
     let account = shown(&accounts.get(name).await?);
     Ok((StatusCode::CREATED, Json(MadeAccount { account, link })))

@@ -199,7 +199,7 @@ impl Engine {
             return Err(Refusal::Invalid("cwd", "not a directory's name".to_owned()));
         }
         let policy = inner.profiles.get(DEFAULT);
-        let policy = policy.ok_or_else(|| Refusal::UnknownProfile(DEFAULT.to_owned()))?;
+        let policy = policy.ok_or_else(Refusal::no_default_profile)?;
         if policy.require_why && stay.why.as_deref().is_none_or(|why| why.trim().is_empty()) {
             return Err(Refusal::WhyRequired);
         }
