@@ -47,6 +47,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway, with its built-in runner
+    #[command(after_help = "Without root it makes no sandboxes; sessions run on runners.")]
     Serve,
     /// Run sessions of a gateway elsewhere on this machine
     Runner(Runner),
@@ -431,6 +432,9 @@ pub(crate) struct NewPassword {
     /// No password: the account comes in by key only
     #[arg(long)]
     pub(crate) no_password: bool,
+    /// No password yet: make a one-time link to set one with, good for an hour
+    #[arg(long)]
+    pub(crate) link: bool,
 }
 
 #[derive(Debug, Subcommand)]

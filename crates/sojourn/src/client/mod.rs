@@ -117,7 +117,7 @@ impl Client {
         self.runtime.block_on(async {
             let response = match self.target.answer(Method::GET, path, None, None).await? {
                 response if response.status() == StatusCode::NOT_FOUND => return Ok(false),
-                response => self.target.good(response).await?,
+                response => self.target.good(path, response).await?,
             };
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
@@ -163,7 +163,7 @@ impl Target {
         key: Option<&str>,
     ) -> Result<Response<Incoming>, Failure> {
         let response = self.answer(method, path, body, key).await?;
-        self.good(response).await
+        self.good(path, response).await
     }
 
     async fn answer(
@@ -193,13 +193,17 @@ impl Target {
             .map_err(|error| self.broken(&error))
     }
 
-    async fn good(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+    async fn good(
+        &self,
+        path: &str,
+        response: Response<Incoming>,
+    ) -> Result<Response<Incoming>, Failure> {
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
         let bytes = collect(response).await?;
-        Err(self.refusal(status, &bytes))
+        Err(self.refusal(path, status, &bytes))
     }
 
     fn broken(&self, error: &hyper::Error) -> Failure {
@@ -207,7 +211,7 @@ impl Target {
     }
 
     /// What a refusal says, and what to do about it.
-    pub(crate) fn refusal(&self, status: StatusCode, body: &[u8]) -> Failure {
+    pub(crate) fn refusal(&self, path: &str, status: StatusCode, body: &[u8]) -> Failure {
         let Ok(Refused { error, code }) = serde_json::from_slice(body) else {
             let what = format!("the answer is {status}; is a gateway there?");
             return Failure::refused(self.line(&what));
@@ -222,12 +226,31 @@ impl Target {
             }
             "MISDIRECTED" => format!("{error}; SOJOURN_URL has to be the gateway's public_url"),
             "NOT_FOUND" => match LISTED.iter().find(|(said, _)| *said == error) {
-                Some((_, command)) => format!("{error}; \"sojourn {command}\" lists them"),
-                None => error,
+                Some((_, command)) => {
+                    let named = named(path).map(|name| format!(": \"{name}\"")).unwrap_or_default();
+                    format!("{error}{named}; \"sojourn {command}\" lists them")
+                }
+                None => with_list(error),
             },
+            "INVALID" => with_list(error),
             _ => error,
         })
     }
+}
+
+/// A line with the command that lists what there is none of, where that is a user.
+fn with_list(error: String) -> String {
+    let is_about_users = ["there is no user ", "there is no such user"];
+    match is_about_users.iter().any(|said| error.contains(said)) {
+        true => format!("{error}; \"sojourn user ls\" lists them"),
+        false => error,
+    }
+}
+
+/// What a path of the API names: `x` in `/api/sessions/x/extend`.
+fn named(path: &str) -> Option<String> {
+    let name = path.split(['/', '?']).nth(3)?;
+    Some(output::foreign(name)).filter(|name| !name.is_empty())
 }
 
 async fn collect(response: Response<Incoming>) -> Result<Bytes, Failure> {

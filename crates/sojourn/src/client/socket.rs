@@ -66,7 +66,7 @@ impl Socket {
                 if status.is_server_error() {
                     return Err(broken(format!("the answer is {status}")));
                 }
-                Err(target.refusal(status, &body))
+                Err(target.refusal(path, status, &body))
             }
             Ok(Err(error)) => Err(broken(format!("the gateway hung up: {error}"))),
             Err(_late) => Err(broken("does not answer".to_owned())),

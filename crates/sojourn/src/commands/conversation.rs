@@ -78,7 +78,12 @@ impl Teller {
             }
             "limit_warned" => {
                 let seconds = event["seconds"].as_u64().unwrap_or_default();
-                self.line(&mut out, &format!("- the session ends in {seconds} s"));
+                let why = match text("limit") {
+                    "idle_timeout" => ": nobody says anything; a message keeps it",
+                    "max_runtime" => ": its time is over",
+                    _ => "",
+                };
+                self.line(&mut out, &format!("- the session ends in {seconds} s{why}"));
             }
             "ended" => {
                 let why = text("reason").replace('_', " ");

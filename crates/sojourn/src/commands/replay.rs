@@ -27,6 +27,7 @@ use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::failure::complain;
+use crate::output;
 use crate::recordings;
 use crate::terminal::INTERRUPT;
 use crate::terminal::Keys;
@@ -64,7 +65,11 @@ fn open_file(data: &DataDir, options: &Replay) -> Result<File, Failure> {
     let found = recordings::find(&root, &options.id.id, options.channel)
         .map_err(|error| Failure::at(&root, error))?;
     match found.as_slice() {
-        [] => Err(Failure::refused("there is no such recording")),
+        [] => Err(Failure::refused(format!(
+            "there is no recording of a channel {} of a session \"{}\" here",
+            options.channel,
+            output::foreign(&options.id.id)
+        ))),
         [(_, path)] => File::open(path).map_err(|error| Failure::at(path, error)),
         many => {
             let ids: Vec<String> = many.iter().map(|(id, _)| id.to_string()).collect();

@@ -188,11 +188,11 @@ fn variable(name: &str) -> Option<String> {
 
 /// The machine's time; in a test the one that the test moves.
 fn clock(sleep_counts: bool) -> Result<Arc<dyn Clock>, Failure> {
-    if env::var_os("SOJOURN_TEST_CLOCK").is_none() {
-        return Ok(Arc::new(Machine { sleep_counts }));
+    let moved = sojourn_engine::clock::moved_by_a_test();
+    match moved.map_err(|error| Failure::refused(format!("no clock: {error}")))? {
+        Some(clock) => Ok(Arc::new(Lent(clock))),
+        None => Ok(Arc::new(Machine { sleep_counts })),
     }
-    let clock = sojourn_engine::clock::from_environment();
-    Ok(Arc::new(Lent(clock.map_err(|error| Failure::refused(format!("no clock: {error}")))?)))
 }
 
 /// The gateway's clock, lent to a runner.

@@ -7,11 +7,13 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::json;
+use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::extension::about;
 use sojourn_core::status::Status;
 use sojourn_core::units::Span;
 use sojourn_engine::records::SHELL;
+use sojourn_engine::view::ExtensionView;
 use sojourn_engine::view::FilesView;
 use sojourn_engine::view::GoneView;
 use sojourn_engine::view::RecoveryView;
@@ -37,6 +39,9 @@ use crate::table::pairs;
 /// The most sessions that are asked for at once.
 const PAGE: u32 = 200;
 
+/// How much of what went wrong a table shows, in characters.
+const LONGEST_DETAIL: usize = 60;
+
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
     match command {
         Command::Ls(options) => list(common, &options),
@@ -47,10 +52,8 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Replay(options) => replay::run(common, &options),
         Command::Start(options) => start::run(common, &options),
         Command::Attach(options) => attach::run(common, &options),
-        Command::Interrupt { id } => {
-            order(common, &id.id, "interrupt", "is told to stop what it does")
-        }
-        Command::Resume { id } => order(common, &id.id, "resume", "is taken up again"),
+        Command::Interrupt { id } => interrupt(common, &id.id),
+        Command::Resume { id } => resume(common, &id.id),
         Command::Files(options) => files::run(common, &options),
         Command::Export(options) => export::run(common, &options),
     }
@@ -70,19 +73,37 @@ pub(super) fn path(id: &str) -> Result<String, Failure> {
     Err(Failure::Usage(format!("\"{id}\" is not an id, nor the last 4 characters of one or more")))
 }
 
+fn interrupt(common: &Common, id: &str) -> Outcome {
+    let answer = order(common, id, "interrupt")?;
+    if matches!(answer["status"].as_str(), Some("ended" | "failed")) {
+        return Err(Failure::refused("that session is over, so nothing runs there"));
+    }
+    done(common, id, &answer, "is told to stop what it does")
+}
+
+fn resume(common: &Common, id: &str) -> Outcome {
+    let answer = order(common, id, "resume")?;
+    done(common, id, &answer, "is taken up again")
+}
+
 /// Has something done to a session that needs no more words.
-fn order(common: &Common, id: &str, what: &str, done: &str) -> Outcome {
+fn order(common: &Common, id: &str, what: &str) -> Result<Json, Failure> {
     let path = format!("{}/{what}", path(id)?);
-    let answer: Json = client(common)?.call(Method::POST, &path, Some(&json!({})))?;
-    if common.json {
-        return output::json(&answer);
+    client(common)?.call(Method::POST, &path, Some(&json!({})))
+}
+
+/// Says what was done to a session.
+fn done(common: &Common, id: &str, answer: &Json, what: &str) -> Outcome {
+    match common.json {
+        true => output::json(answer),
+        false => output::say(format_args!("{} {what}", short(id, answer))),
     }
-    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
-    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
-    match answer["status"].as_str() {
-        Some("ended" | "failed") => output::say(format_args!("{short} was over already")),
-        _ => output::say(format_args!("{short} {done}")),
-    }
+}
+
+/// A session's name in messages, by an answer about it.
+fn short(id: &str, answer: &Json) -> String {
+    let shown = answer["id"].as_str().unwrap_or(id);
+    shown.get(shown.len().saturating_sub(8)..).unwrap_or(shown).to_owned()
 }
 
 /// A page of sessions, as the API gives it.
@@ -106,6 +127,9 @@ fn list(common: &Common, options: &List) -> Outcome {
             break;
         }
     }
+    if let (Some(user), true) = (&options.user, all.items.is_empty()) {
+        is_there(&client, user)?;
+    }
     if common.json {
         return output::json(&all);
     }
@@ -126,6 +150,18 @@ fn list(common: &Common, options: &List) -> Outcome {
         crate::failure::complain(format_args!("there are more; see them with --limit"));
     }
     Ok(())
+}
+
+/// That somebody has no sessions is another thing than that there is nobody of this name. Whoever may
+/// not list accounts is told nothing.
+fn is_there(client: &Client, user: &str) -> Outcome {
+    let Ok(users) = client.get::<Json>("/api/users") else { return Ok(()) };
+    let mut users = users["items"].as_array().into_iter().flatten();
+    if users.any(|known| known["name"] == user) {
+        return Ok(());
+    }
+    let user = output::foreign(user);
+    Err(Failure::refused(format!("there is no user \"{user}\"; \"sojourn user ls\" lists them")))
 }
 
 fn query(options: &List, limit: u32, cursor: Option<&str>) -> String {
@@ -157,7 +193,7 @@ pub(super) fn percent(value: &str) -> String {
 fn row(session: &SessionView) -> [String; 9] {
     let lease = session.lease.as_ref();
     let started = session.started_at.unwrap_or(session.created_at);
-    let end = session.end_reason.map(|reason| reason.name()).unwrap_or_default();
+    let end = ending(session);
     [
         session.id.short(),
         session.user.clone().unwrap_or_else(|| "-".to_owned()),
@@ -166,9 +202,28 @@ fn row(session: &SessionView) -> [String; 9] {
         output::duration(output::since(started)),
         lease.and_then(|l| l.remaining_seconds).map(|s| output::duration(s.0)).unwrap_or_default(),
         lease.map(|l| output::duration(l.idle_seconds.0)).unwrap_or_default(),
-        lease.map(|l| output::size(l.output_bytes)).unwrap_or_default(),
-        exit(session.exit.as_ref()).map_or(end.to_owned(), |exit| format!("{end} ({exit})")),
+        lease
+            .map(|lease| lease.output_bytes)
+            .or(session.output_bytes)
+            .map(output::size)
+            .unwrap_or_default(),
+        exit(session.exit.as_ref()).map_or(end.clone(), |exit| format!("{end} ({exit})")),
     ]
+}
+
+/// Why it ended, in few words: of what never started that is what went wrong.
+fn ending(session: &SessionView) -> String {
+    let Some(reason) = session.end_reason else { return String::new() };
+    match &session.end_detail {
+        Some(detail) if reason == EndReason::Failed => {
+            let mut line: String = detail.chars().take(LONGEST_DETAIL + 1).collect();
+            if line.chars().count() > LONGEST_DETAIL {
+                line = line.chars().take(LONGEST_DETAIL - 1).chain(['…']).collect();
+            }
+            format!("{}: {line}", reason.name())
+        }
+        _ => reason.name().to_owned(),
+    }
 }
 
 /// How it stands, and whether anybody is there.
@@ -202,7 +257,9 @@ fn show(common: &Common, id: &str) -> Outcome {
         session.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let lease = session.lease.as_ref();
     let reason = session.end_reason.map(|reason| reason.name().to_owned()).unwrap_or_default();
-    let text = pairs(&[
+    let printed = lease.map(|lease| lease.output_bytes).or(session.output_bytes);
+    let extensions: Vec<String> = session.extensions.iter().map(extension).collect();
+    let mut shown = vec![
         ("id", session.id.to_string()),
         ("status", status(&session)),
         ("user", session.user.clone().unwrap_or_else(|| "nobody".to_owned())),
@@ -218,6 +275,8 @@ fn show(common: &Common, id: &str) -> Outcome {
         ("started", time(session.started_at)),
         ("ended", time(session.ended_at)),
         ("end reason", reason),
+        ("ended by", session.ended_by.clone().unwrap_or_default()),
+        ("because", session.end_detail.clone().unwrap_or_default()),
         ("exit", exit(session.exit.as_ref()).unwrap_or_default()),
         ("max runtime", seconds(limits.max_runtime_seconds)),
         ("idle timeout", seconds(limits.idle_timeout_seconds)),
@@ -229,12 +288,21 @@ fn show(common: &Common, id: &str) -> Outcome {
             lease.and_then(|l| l.remaining_seconds).map_or(String::new(), |s| seconds(Some(s))),
         ),
         ("idle for", lease.map_or(String::new(), |lease| seconds(Some(lease.idle_seconds)))),
-        ("output", lease.map_or(String::new(), |lease| output::size(lease.output_bytes))),
+        ("output", printed.map(output::size).unwrap_or_default()),
         ("files", session.files.as_ref().map(left).unwrap_or_default()),
         ("recording", session.recording_removed.as_ref().map(removed).unwrap_or_default()),
-    ]);
-    std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes())?;
+    ];
+    shown.extend(extensions.into_iter().map(|line| ("extended", line)));
+    std::io::Write::write_all(&mut std::io::stdout().lock(), pairs(&shown).as_bytes())?;
     Ok(())
+}
+
+/// That it was extended, in a line.
+fn extension(extended: &ExtensionView) -> String {
+    let (at, until) = (output::time(extended.at), output::time(extended.deadline));
+    let why = extended.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let by = output::duration(extended.seconds.0);
+    format!("{at} by {}, {by} longer, to {until}{why}", extended.by)
 }
 
 /// Whether an agent's conversation can be taken up again, and where.
@@ -266,8 +334,7 @@ fn end(common: &Common, id: &str, reason: Option<&str>) -> Outcome {
     if common.json {
         return output::json(&answer);
     }
-    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
-    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
+    let short = short(id, &answer);
     match answer["status"].as_str() {
         Some("ended" | "failed") => output::say(format_args!("{short} was over already")),
         _ => output::say(format_args!("{short} is ending")),
@@ -284,8 +351,7 @@ fn extend(common: &Common, id: &str, by: Span, why: Option<&str>) -> Outcome {
     if common.json {
         return output::json(&answer);
     }
-    let shown = answer["id"].as_str().unwrap_or(id).to_owned();
-    let short = shown.get(shown.len().saturating_sub(8)..).unwrap_or(&shown);
+    let short = short(id, &answer);
     let left = answer["remaining_seconds"].as_f64().unwrap_or_default();
     let left = Duration::try_from_secs_f64(left).unwrap_or_default();
     output::say(format_args!("{short} ends in {}", about(left)))

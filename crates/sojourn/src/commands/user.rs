@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 use serde_json::json;
 use sojourn_core::audit::Actor;
+use sojourn_core::authz::Role;
 use sojourn_core::time::Wall;
 use sojourn_engine::audit::AuditOptions;
 use sojourn_engine::audit::OnFailure;
@@ -82,7 +83,9 @@ impl Input {
             false => terminal::ask_new_password(name),
         };
         Ok(match command {
-            Command::Add { password: how, .. } if how.no_password => Self::Password(None),
+            Command::Add { password: how, .. } if how.no_password || how.link => {
+                Self::Password(None)
+            }
             Command::Add { name, password: how, .. } => {
                 Self::Password(Some(password(name, how.password_stdin)?))
             }
@@ -169,6 +172,18 @@ impl Office {
         self.store.close().await;
     }
 
+    /// Without an admin nobody could make another one but root here, and nobody at the page.
+    async fn is_not_last_admin(&self, name: &str) -> Outcome {
+        let mut admins = self.accounts.list().await?;
+        admins.retain(|user| user.role == Role::Admin && user.disabled_at.is_none());
+        match admins.as_slice() {
+            [last] if last.name == name => Err(Failure::refused(format!(
+                "{name} is the last admin; make another one first: sojourn user role NAME admin"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     async fn run(&self, common: &Common, command: Command, input: Input) -> Outcome {
         let (accounts, actor) = (&self.accounts, self.actor.clone());
         let done = |name: &str, what: &str| match common.json {
@@ -176,14 +191,16 @@ impl Office {
             false => output::say(format_args!("{name}: {what}")),
         };
         match command {
-            Command::Add { name, role, .. } => {
+            Command::Add { name, role, password: how } => {
                 let password = input.password();
-                accounts.add(&name, role, password.as_deref(), actor).await?;
+                accounts.add(&name, role, password.as_deref(), actor.clone()).await?;
+                if how.link {
+                    let link = accounts.issue_reset(&name, actor).await?;
+                    return show_reset(common, &name, &link, "");
+                }
                 done(&name, "added")?;
                 if password.is_none() && !common.json {
-                    complain(format_args!(
-                        "note: {name} can come in once there is a key: sojourn user key add {name} FILE"
-                    ));
+                    note_no_way_in(&name);
                 }
                 Ok(())
             }
@@ -195,10 +212,14 @@ impl Office {
                 done(&name, "password changed")
             }
             Command::Role { name, role } => {
+                if role != Role::Admin {
+                    self.is_not_last_admin(&name).await?;
+                }
                 accounts.set_role(&name, role, actor).await?;
-                done(&name, &format!("is {role} now"))
+                show_role(common, &name, role)
             }
             Command::Disable { name } => {
+                self.is_not_last_admin(&name).await?;
                 accounts.disable(&name, actor).await?;
                 done(&name, "disabled")
             }
@@ -217,7 +238,7 @@ impl Office {
             }
             Command::Reset { name } => {
                 let link = accounts.issue_reset(&name, actor).await?;
-                show_reset(common, &name, &link)
+                show_reset(common, &name, &link, "; until then the old one is good")
             }
             // The gateway is asked for these.
             Command::Logins { .. } => Ok(()),
@@ -225,8 +246,24 @@ impl Office {
     }
 }
 
+/// An account without password and key is there, and nobody comes in with it.
+fn note_no_way_in(name: &str) {
+    complain(format_args!(
+        "note: {name} can come in once there is a key: sojourn user key add {name} FILE"
+    ));
+}
+
+/// Says what an account may from now on.
+fn show_role(common: &Common, name: &str, role: Role) -> Outcome {
+    if common.json {
+        return output::json(&json!({"user": name, "done": format!("is {role} now")}));
+    }
+    let article = if role == Role::Member { "a" } else { "an" };
+    output::say(format_args!("{name} is {article} {role} now"))
+}
+
 /// The token alone on standard output, so that it can be piped to where its owner finds it.
-fn show_reset(common: &Common, name: &str, link: &ResetLink) -> Outcome {
+fn show_reset(common: &Common, name: &str, link: &ResetLink, meanwhile: &str) -> Outcome {
     let (token, expires_at) = (link.token.expose(), link.expires_at);
     if common.json {
         return output::json(&json!({
@@ -236,7 +273,7 @@ fn show_reset(common: &Common, name: &str, link: &ResetLink) -> Outcome {
         }));
     }
     complain(format_args!(
-        "note: {name} sets a new password with this once, until {}; until then the old one is good",
+        "note: {name} sets a password with this once, until {}{meanwhile}",
         output::time(expires_at)
     ));
     output::say(format_args!("{token}"))

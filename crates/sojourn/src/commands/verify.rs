@@ -1,4 +1,5 @@
-//! `sojourn verify`: whether anybody changed the audit log or a recording. Silent when all is whole.
+//! `sojourn verify`: whether anybody changed the audit log or a recording. Silent when all is whole, but
+//! for a person at a terminal, who is told how much that is.
 
 mod recordings;
 
@@ -8,6 +9,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::fs::File;
 use std::io;
+use std::io::IsTerminal;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::fd::AsRawFd;
@@ -32,6 +34,7 @@ use sojourn_shim::state::State;
 use super::session;
 use crate::cli::Common;
 use crate::cli::Verify;
+use crate::client::is_remote;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
@@ -47,6 +50,7 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
     for typed in &options.sessions {
         session::path(typed)?;
     }
+    is_meant_here(common)?;
     let data = super::data_dir(common)?;
     // Both with the rights of whoever calls: the file is theirs, and states of sessions are root's.
     let kept = options.checkpoint.as_deref().map(Kept::read).transpose()?;
@@ -98,11 +102,37 @@ pub(super) fn run(common: &Common, options: &Verify) -> Outcome {
         notes.iter().for_each(|note| complain(format_args!("note: {}", output::foreign(note))));
     }
     match count {
-        0 => Ok(()),
+        // What runs it by the clock has nothing to pass on.
+        0 if common.json || !io::stderr().is_terminal() => Ok(()),
+        0 => {
+            let (recordings, entries) = (recordings.files, log.lines);
+            complain(format_args!(
+                "whole: {recordings} {}, {entries} audit {}",
+                if recordings == 1 { "recording" } else { "recordings" },
+                if entries == 1 { "entry" } else { "entries" },
+            ));
+            Ok(())
+        }
         1 => Err(Failure::refused("not whole: 1 finding; keep a copy of the data directory")),
         n => Err(Failure::refused(format!(
             "not whole: {n} findings; keep a copy of the data directory"
         ))),
+    }
+}
+
+/// Files are read, not a gateway asked: whoever names a gateway elsewhere is not to be told of another
+/// one that may be here.
+fn is_meant_here(common: &Common) -> Outcome {
+    let is_named = common.data_dir.is_some()
+        || common.config.is_some()
+        || std::env::var_os("SOJOURN_DATA_DIR").is_some();
+    match is_remote() && !is_named {
+        true => Err(Failure::Usage(
+            "verify reads a data directory of this machine, and SOJOURN_URL names a gateway \
+             elsewhere: run it there, or name a directory here with --data-dir DIR"
+                .to_owned(),
+        )),
+        false => Ok(()),
     }
 }
 

@@ -13,7 +13,6 @@ use super::Config;
 use super::Mode;
 use super::kinds;
 use super::node::Node;
-use super::profile::Forward;
 use super::profile::Network;
 use super::profile::Profile;
 use super::profile::SandboxKind;
@@ -132,10 +131,6 @@ fn web(web: &Web, root: &Node, report: &mut Report) {
 }
 
 fn check_profile(name: &str, profile: &Profile, node: &Node, report: &mut Report) {
-    if profile.forward.contains(&Forward::X11) {
-        let line = "\"x11\" is not in this version: X11 stays refused";
-        report.note(format!("profiles.{name}.forward: {line}"));
-    }
     if profile.command.first().is_none_or(String::is_empty) {
         let node = node.get("command").unwrap_or(node);
         report.problem(node, "no program: the first entry is the program, the rest its arguments");

@@ -75,20 +75,20 @@ choice! {
         Remote = "remote",
         /// -A.
         Agent = "agent",
-        /// -X.
+        /// -X and -Y.
         X11 = "x11",
     }
 }
 
 impl Forward {
-    /// The gate's word for it; it knows none for X11, which stays refused.
-    pub(crate) const fn policy(self) -> Option<sojourn_engine::profiles::Forward> {
+    /// The gate's word for it.
+    pub(crate) const fn policy(self) -> sojourn_engine::profiles::Forward {
         use sojourn_engine::profiles::Forward as Policy;
         match self {
-            Self::Local => Some(Policy::Local),
-            Self::Remote => Some(Policy::Remote),
-            Self::Agent => Some(Policy::Agent),
-            Self::X11 => None,
+            Self::Local => Policy::Local,
+            Self::Remote => Policy::Remote,
+            Self::Agent => Policy::Agent,
+            Self::X11 => Policy::X11,
         }
     }
 }
@@ -250,6 +250,8 @@ impl Value for Profiles {
         for (name, node) in table {
             if !is_profile_name(name) {
                 report.problem(node, "a profile's name is a-z, 0-9, _ and -, at most 32 of them");
+                // What else is wrong with it is told as well.
+                Profile::default().take(node, report);
             } else {
                 let entry = profiles.all.entry(name.clone());
                 let profile = entry.or_insert_with(|| Profile::built_in(name));

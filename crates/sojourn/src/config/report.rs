@@ -95,10 +95,15 @@ impl Problem {
     }
 }
 
-/// The candidate with the fewest letters to change.
+/// The candidate with the fewest letters to change, where that is few enough to be what was meant.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let word: String = word.chars().take(64).collect();
-    candidates.iter().copied().min_by_key(|candidate| distance(&word, candidate))
+    let near = candidates.iter().map(|candidate| (distance(&word, candidate), *candidate));
+    let (changes, nearest) = near.min_by_key(|(changes, _)| *changes)?;
+    let longest = word.chars().count().max(nearest.chars().count());
+    // Half a name is meant as well.
+    let is_part = word.len() >= 3 && nearest.contains(&word);
+    (is_part || changes * 5 <= longest * 2).then_some(nearest)
 }
 
 /// How many letters have to be put in, taken out or changed to make one word of the other.
@@ -131,5 +136,7 @@ mod tests {
             Some("session_timeout")
         );
         assert_eq!(nearest("x", &[]), None);
+        assert_eq!(nearest("nosuch", &["ssh", "web", "limits"]), None, "none is near");
+        assert_eq!(nearest("graze", &["grace"]), Some("grace"));
     }
 }

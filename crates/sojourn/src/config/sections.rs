@@ -273,8 +273,8 @@ keys! {
         /// How long programs have to end themselves before they are killed. Profiles can override
         /// it.
         grace: Span = Span::seconds(10);
-        /// How long a terminal whose connection is gone waits for its person; 0 = not at all, which
-        /// is what this version does in any case. Profiles can override it.
+        /// How long a terminal whose connection is gone waits for its person; 0 = not at all.
+        /// Profiles can override it.
         detach_grace: Span = Span::seconds(300);
         /// Sessions on the whole gateway.
         max_concurrent_sessions: u32 = 10, from 1, to 100_000;
@@ -282,6 +282,8 @@ keys! {
         max_sessions_per_user: u32 = 5, from 1, to 100_000;
         /// Sessions on each remote runner.
         max_sessions_per_runner: u32 = 3, from 1, to 250;
+        /// People who look on at one session at the same time, its driver at the web door included.
+        max_watchers: u32 = 32, from 1, to 10_000;
         /// How long a remote runner may be away before its sessions are lost and their places free;
         /// 0 = for ever.
         runner_lost_after: Span = Span::seconds(86_400);

@@ -185,12 +185,20 @@ impl<T: Value> Value for BTreeMap<String, T> {
 
 /// Types that are a text with a form of its own.
 macro_rules! of_text {
-    ($($type:ty: $schema:tt $(, or $number:ident => $from:expr)?;)*) => {$(
+    ($($type:ty: $schema:tt $(, or $number:ident => $from:expr)? $(, meant $example:expr)?;)*) => {$(
         impl Value for $type {
             fn read(node: &Node, report: &mut Report) -> Option<Self> {
                 $(if let Kind::Integer($number) = node.kind {
                     if let Some(value) = $from {
                         return Some(value);
+                    }
+                })?
+                $(if let Kind::Integer(number) = node.kind {
+                    let example: fn(i64) -> Option<String> = $example;
+                    if let Some(example) = example(number) {
+                        let kind = &node.kind;
+                        report.problem(node, format_args!("{kind} where {example} is meant"));
+                        return None;
                     }
                 })?
                 match text(node, report)?.parse::<Self>() {
@@ -215,7 +223,8 @@ macro_rules! of_text {
 
 of_text! {
     Span: {"type": "string", "pattern": "^(0|([0-9]+(ms|s|m|h|d))+)$"},
-        or number => (number == 0).then_some(Span::default());
+        or number => (number == 0).then_some(Span::default()),
+        meant |number| (number > 0).then(|| format!("a duration like \"{number}s\""));
     Size: {"type": ["string", "integer"]}, or number => u64::try_from(number).ok().map(Size);
     Allow: {"type": "string"};
     Network: {"type": "string"};

@@ -20,11 +20,14 @@ pub(super) enum Key {
     Typed(Vec<u8>),
     /// They leave.
     Leave,
+    /// Nothing is typed any more; said once.
+    Ended,
 }
 
 /// The keyboard.
 pub(super) struct Keyboard {
     keys: mpsc::Receiver<Key>,
+    has_ended: bool,
 }
 
 impl Keyboard {
@@ -32,15 +35,17 @@ impl Keyboard {
     pub(super) fn start() -> Self {
         let (typed, keys) = mpsc::channel(WAITING);
         std::thread::spawn(move || read(io::stdin().lock(), &typed));
-        Self { keys }
+        Self { keys, has_ended: false }
     }
 
-    /// The next thing that is done. Where standard input has ended, nothing ever is.
+    /// The next thing that is done. After standard input has ended nothing ever is.
     pub(super) async fn next(&mut self) -> Key {
-        match self.keys.recv().await {
-            Some(key) => key,
-            None => std::future::pending().await,
+        if self.has_ended {
+            return std::future::pending().await;
         }
+        let key = self.keys.recv().await;
+        self.has_ended = key.is_none();
+        key.unwrap_or(Key::Ended)
     }
 }
 

@@ -52,6 +52,11 @@ const ALONE: Duration = Duration::from_secs(300);
 const PING: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(45);
 
+/// Whoever has no terminal and nothing more to type goes when nothing has come for so long: the first
+/// is for what is there already, which comes as soon as the gateway has it.
+const FIRST: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(1);
+
 /// An exit status of a program that a signal ended is this and the signal's number.
 const SIGNALLED: u32 = 128;
 
@@ -105,6 +110,7 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             hung_up: signal(SignalKind::hangup())?,
             drives: false,
             is_terminal,
+            input_ended: false,
         };
         let left = visit.stay().await;
         visit.screen.restore();
@@ -120,6 +126,25 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             ));
             Ok(())
         }
+    }
+}
+
+/// Whether something of the session is in it.
+fn shows(frame: &Frame) -> bool {
+    match frame {
+        Frame::Output(..) => true,
+        Frame::Text(message) => message["type"] == "snapshot",
+        Frame::Closed(_) | Frame::Alive => false,
+    }
+}
+
+/// Why a session ends soon, and what helps.
+fn why_soon(limit: Option<&str>, drives: bool) -> &'static str {
+    match (limit, drives) {
+        (Some("idle_timeout"), true) => ": nothing happens in it; press a key to go on",
+        (Some("idle_timeout"), false) => ": nothing happens in it",
+        (Some("max_runtime"), _) => ": its time is over; \"sojourn session extend\" gives it more",
+        _ => "",
     }
 }
 
@@ -150,6 +175,8 @@ struct Visit<'a> {
     /// Whether what is typed here goes to the session.
     drives: bool,
     is_terminal: bool,
+    /// Whether standard input has ended, and is no terminal.
+    input_ended: bool,
 }
 
 impl Visit<'_> {
@@ -214,8 +241,9 @@ impl Visit<'_> {
                 () = tokio::time::sleep_until(end) => return false,
                 key = self.keyboard.next() => match key {
                     Key::Leave => return true,
+                    Key::Ended if self.goes_at_the_end() => return true,
                     // Nobody could say what became of it.
-                    Key::Typed(_) => {}
+                    Key::Typed(_) | Key::Ended => {}
                 },
                 _ = self.told_to_go.recv() => return true,
                 _ = self.hung_up.recv() => return true,
@@ -235,10 +263,15 @@ impl Visit<'_> {
         if !self.resize(&mut socket).await {
             return Ok(Cut::Broken);
         }
+        let mut printed = heard;
         loop {
+            let patience = if self.screen.next_wanted().is_some() { QUIET } else { FIRST };
             let alive = tokio::select! {
                 frame = socket.next() => {
                     heard = Instant::now();
+                    if shows(&frame) {
+                        printed = heard;
+                    }
                     match frame {
                         Frame::Output(seq, bytes) => { self.screen.output(seq, &bytes)?; true }
                         Frame::Text(message) => {
@@ -256,7 +289,16 @@ impl Visit<'_> {
                     }
                     Key::Typed(bytes) if self.drives => socket.input(bytes).await,
                     Key::Typed(_) => true,
+                    Key::Ended => {
+                        self.input_ended = self.goes_at_the_end();
+                        printed = Instant::now();
+                        true
+                    }
                 },
+                () = tokio::time::sleep_until(printed + patience), if self.input_ended => {
+                    socket.close().await;
+                    return Ok(Cut::Left(Left::Detached));
+                }
                 _ = self.resized.recv() => self.resize(&mut socket).await,
                 _ = self.told_to_go.recv() => return Ok(Cut::Left(Left::Detached)),
                 _ = self.hung_up.recv() => return Ok(Cut::Left(Left::Detached)),
@@ -268,6 +310,12 @@ impl Visit<'_> {
                 return Ok(Cut::Broken);
             }
         }
+    }
+
+    /// Whether the end of standard input is the end of the visit: a person at a terminal has Ctrl-] for
+    /// that, and whoever watches types nothing.
+    fn goes_at_the_end(&self) -> bool {
+        !self.is_terminal && !self.wish.watch
     }
 
     /// Says how large the terminal is; false when the connection is broken.
@@ -297,7 +345,8 @@ impl Visit<'_> {
             "driver" => self.driver(message),
             "limit_warned" => {
                 let seconds = message["seconds"].as_u64().unwrap_or_default();
-                self.screen.say(&format!("Session ends in {seconds} s"));
+                let why = why_soon(message["limit"].as_str(), self.drives);
+                self.screen.say(&format!("Session ends in {seconds} s{why}"));
             }
             "limit_exceeded" => self.screen.say(&text("message")),
             "login_expiring" => {

@@ -1,6 +1,8 @@
 //! An agent's conversation in this terminal: what comes is told line by line, and lines that are typed
 //! are messages, or answers to what the agent asks.
 
+mod queue;
+
 use std::io;
 use std::io::BufRead;
 use std::io::IsTerminal;
@@ -21,6 +23,7 @@ use super::Left;
 use super::NOT_ALLOWED;
 use super::PAUSES;
 use super::PING;
+use super::QUIET;
 use super::SILENCE;
 use super::Wish;
 use super::over;
@@ -33,6 +36,7 @@ use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::failure::complain;
 use crate::output;
+use queue::Queue;
 
 /// Lines that wait to be sent.
 const WAITING: usize = 16;
@@ -40,6 +44,9 @@ const WAITING: usize = 16;
 /// The most lines that are shown of something an agent wants to do, and of a change.
 const MOST_LINES: usize = 40;
 const MOST_CHANGED: usize = 200;
+
+/// How a session stands whose agent has nothing to do.
+const WAITING_STATUS: &str = "waiting";
 
 /// How a session stands that has lost its agent and can be taken up again.
 const GONE: &str = "gone";
@@ -57,8 +64,9 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
         complain("watching: Ctrl-C leaves");
     } else if is_terminal {
         complain(
-            "a line is a message; /interrupt, /end and /leave do what they say; y, n and a answer \
-             what is asked (a: for the rest of the session)",
+            "a line is a message; /interrupt, /end and /leave do what they say; /queue lists \
+             messages that wait, /cancel N and /edit N TEXT change them; y, n and a answer what is \
+             asked (a: for the rest of the session)",
         );
     }
     let path = format!("/api/sessions/{}", session.id);
@@ -72,6 +80,7 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             teller: Teller::default(),
             asks: Vec::new(),
             said: 0,
+            queue: Queue::default(),
             is_terminal,
             status: String::new(),
         };
@@ -121,6 +130,7 @@ struct Talk<'a> {
     teller: Teller,
     asks: Vec<Ask>,
     said: u64,
+    queue: Queue,
     is_terminal: bool,
     /// How the session stands, as it was told last.
     status: String,
@@ -141,6 +151,7 @@ impl Talk<'_> {
                     }
                     pause = PAUSES.0;
                     self.asks.clear();
+                    self.queue.clear();
                     if let Cut::Left(left) = self.visit(socket).await? {
                         return Ok(left);
                     }
@@ -166,6 +177,7 @@ impl Talk<'_> {
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(heard + PING, PING);
         let mut typing = true;
+        let mut told = heard;
         loop {
             // Somebody at a terminal may wait until it is taken up again; a program has nothing to say.
             if !typing && !self.is_terminal && !self.wish.watch && self.status == GONE {
@@ -179,6 +191,9 @@ impl Talk<'_> {
                     heard = Instant::now();
                     match frame {
                         Frame::Text(message) => {
+                            if !matches!(message["type"].as_str(), Some("lease" | "pong" | "here")) {
+                                told = heard;
+                            }
                             self.heed(&message, &mut ended)?;
                             true
                         }
@@ -189,6 +204,12 @@ impl Talk<'_> {
                 line = self.lines.recv(), if typing => match line {
                     Some(line) => match self.typed(line.trim_end_matches(['\r', '\n'])) {
                         Typed::Say(message) => socket.say(&message).await,
+                        Typed::Tell(lines) => {
+                            for line in lines {
+                                self.say(&line)?;
+                            }
+                            true
+                        }
                         Typed::Nothing => true,
                         Typed::Leave => {
                             socket.close().await;
@@ -196,8 +217,13 @@ impl Talk<'_> {
                         }
                     },
                     // Whoever only wanted to say something still hears the answer.
-                    None => { typing = false; true }
+                    None => { typing = false; told = Instant::now(); true }
                 },
+                // All that was said is answered, and nobody is there who could say more.
+                () = tokio::time::sleep_until(told + QUIET), if self.is_done(typing) => {
+                    socket.close().await;
+                    return Ok(Cut::Left(Left::Detached));
+                }
                 _ = ping.tick() => {
                     heard.elapsed() < SILENCE && socket.say(&json!({"type": "ping"})).await
                 }
@@ -208,6 +234,12 @@ impl Talk<'_> {
         }
     }
 
+    /// Whether nobody here has more to say, and the agent nothing more to answer.
+    fn is_done(&self, typing: bool) -> bool {
+        let nobody = !typing && !self.is_terminal && !self.wish.watch;
+        nobody && self.status == WAITING_STATUS && self.queue.is_empty()
+    }
+
     /// Takes a message of the gateway's.
     fn heed(
         &mut self,
@@ -215,6 +247,9 @@ impl Talk<'_> {
         ended: &mut Option<(Option<EndReason>, Option<Exit>)>,
     ) -> Result<(), Failure> {
         let text = |name: &str| message[name].as_str().unwrap_or_default().to_owned();
+        if message["type"] == "message" {
+            self.queue.heed(message);
+        }
         match message["type"].as_str().unwrap_or_default() {
             "event" => {
                 if let Some(seq) = message["seq"].as_u64() {
@@ -250,7 +285,7 @@ impl Talk<'_> {
             }
             // At once where the agent waits; where it works, they are to know that it was heard.
             "message" if message["state"] == "queued" && self.status == "running" => {
-                self.say("- it is told when it is done with this")?;
+                self.say("- it is told when it is done with this (/queue lists what waits)")?;
             }
             "status" => {
                 let can_resume = message["recovery"]["can_resume"].as_bool().unwrap_or(false);
@@ -333,13 +368,31 @@ impl Talk<'_> {
 
     /// What a typed line means.
     fn typed(&mut self, line: &str) -> Typed {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match line {
             "/leave" | "/quit" => return Typed::Leave,
             "" => return Typed::Nothing,
             _ if self.wish.watch => return Typed::Nothing,
             "/interrupt" => return Typed::Say(json!({"type": "interrupt"})),
             "/end" => return Typed::Say(json!({"type": "end"})),
+            "/queue" if self.queue.is_empty() => {
+                return Typed::Tell(vec!["  nothing waits".into()]);
+            }
+            "/queue" => return Typed::Tell(self.queue.lines()),
             _ => {}
+        }
+        let change = match word {
+            "/cancel" => Some(self.queue.cancel(rest)),
+            "/edit" => Some(self.queue.edit(rest)),
+            _ => None,
+        };
+        match change {
+            Some(Some(message)) => return Typed::Say(message),
+            Some(None) => {
+                let line = "  say which: /queue lists those that wait with their numbers";
+                return Typed::Tell(vec![line.into()]);
+            }
+            None => {}
         }
         let Some(ask) = self.asks.first() else { return self.message(line) };
         let (request, hash) = (ask.request.clone(), ask.hash.clone());
@@ -350,7 +403,6 @@ impl Talk<'_> {
                 "answer": line,
             }));
         }
-        let (word, reason) = line.split_once(' ').unwrap_or((line, ""));
         let (allow, remember) = match word {
             "y" | "yes" => (true, false),
             "a" | "always" if ask.can_remember => (true, true),
@@ -358,7 +410,7 @@ impl Talk<'_> {
             _ => return self.message(line),
         };
         self.asks.remove(0);
-        let reason = if allow { "" } else { reason };
+        let reason = if allow { "" } else { rest };
         Typed::Say(json!({
             "type": "permission_response", "request_id": request, "input_hash": hash,
             "allow": allow, "remember": remember, "reason": reason,
@@ -368,6 +420,7 @@ impl Talk<'_> {
     fn message(&mut self, line: &str) -> Typed {
         self.said += 1;
         let id = format!("{}-{}", sojourn_core::ids::EventId::new(), self.said);
+        self.queue.add(&id, line);
         Typed::Say(json!({"type": "user_message", "content": line, "client_msg_id": id}))
     }
 }
@@ -375,6 +428,8 @@ impl Talk<'_> {
 /// What a typed line means.
 enum Typed {
     Say(Json),
+    /// Nothing for the gateway: for who typed it.
+    Tell(Vec<String>),
     Nothing,
     Leave,
 }

@@ -114,7 +114,7 @@ impl Remote {
         for line in lines {
             let entry = serde_json::from_value::<Entry>(line.clone());
             match (self.form, entry) {
-                (Form::People(width), Ok(entry)) => writeln!(out, "{}", in_words(&entry, width))?,
+                (Form::People, Ok(entry)) => writeln!(out, "{}", in_words(&entry))?,
                 _ => writeln!(out, "{line}")?,
             }
         }

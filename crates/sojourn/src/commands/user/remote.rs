@@ -24,16 +24,23 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
     let input = Input::of(&command)?;
     let office = Remote { client: session::client(common)?, is_json: common.json };
     match command {
-        Command::Add { name, role, .. } => office.add(&name, role.name(), input.password()),
+        Command::Add { name, role, password: how } => {
+            let body = json!({"name": name, "role": role.name()});
+            office.add(&name, body, input.password(), how.link)
+        }
         Command::Ls => {
             let users: Json = office.client.get("/api/users")?;
             super::list(common, users["items"].as_array().map_or(&[][..], Vec::as_slice))
         }
         Command::Role { name, role } => {
-            office.change(&name, &json!({"role": role.name()}), &format!("is {role} now"))
+            let now = office.change(&name, &json!({"role": role.name()}))?;
+            match common.json {
+                true => output::json(&now),
+                false => super::show_role(common, &name, role),
+            }
         }
-        Command::Disable { name } => office.change(&name, &json!({"disabled": true}), "disabled"),
-        Command::Enable { name } => office.change(&name, &json!({"disabled": false}), "enabled"),
+        Command::Disable { name } => office.close(&name, true, "disabled"),
+        Command::Enable { name } => office.close(&name, false, "enabled"),
         // Refused above, and asked for elsewhere.
         Command::Passwd { .. }
         | Command::Key(_)
@@ -48,16 +55,19 @@ struct Remote {
 }
 
 impl Remote {
-    fn add(&self, name: &str, role: &str, password: Option<String>) -> Outcome {
-        let mut body = json!({"name": name, "role": role});
-        if let Some(password) = password {
-            body["password"] = Json::String(password);
+    fn add(&self, name: &str, mut body: Json, password: Option<String>, link: bool) -> Outcome {
+        match password {
+            Some(password) => body["password"] = Json::String(password),
+            None => body["link"] = json!(link),
         }
         let made: Json = self.client.create("/api/users", &body)?;
         if self.is_json {
             return output::json(&made);
         }
         output::say(format_args!("{name}: added"))?;
+        if body["link"] == false {
+            super::note_no_way_in(name);
+        }
         if let Some(url) = made["link"]["url"].as_str() {
             complain(format_args!(
                 "note: {name} sets a password there, once, within the hour: {}",
@@ -67,9 +77,13 @@ impl Remote {
         Ok(())
     }
 
-    fn change(&self, name: &str, changes: &Json, what: &str) -> Outcome {
+    fn change(&self, name: &str, changes: &Json) -> Result<Json, Failure> {
         let path = format!("/api/users/{}", session::percent(name));
-        let now: Json = self.client.call(Method::PATCH, &path, Some(changes))?;
+        self.client.call(Method::PATCH, &path, Some(changes))
+    }
+
+    fn close(&self, name: &str, disabled: bool, what: &str) -> Outcome {
+        let now = self.change(name, &json!({"disabled": disabled}))?;
         match self.is_json {
             true => output::json(&now),
             false => output::say(format_args!("{name}: {what}")),
