@@ -162,6 +162,9 @@ pub(crate) fn a_session_is_listed(options: &Options) {
     assert_eq!(row[..4], [ending, "alice", "default", "running"], "{table}");
     let shown = gateway.cli(&["session", "show", &id[id.len() - 6..]]);
     assert!(shown.contains(&id), "{shown}");
+    let told = gateway.cli(&["session", "interrupt", ending]);
+    assert_eq!(told, format!("{ending} is told to stop what it does\n"));
+    gateway.wait_for_audit("the interrupt", |line| line["action"] == "interrupt_sent");
     let ended = gateway.cli(&["session", "end", ending, "--reason", "lunch"]);
     assert_eq!(ended, format!("{ending} is ending\n"));
     let cut = shell.finish(PATIENCE);
@@ -170,12 +173,33 @@ pub(crate) fn a_session_is_listed(options: &Options) {
     until("its end", PATIENCE, || {
         let session: Value =
             serde_json::from_str(&gateway.cli(&["session", "show", &id, "--json"])).ok()?;
-        (session["status"] == "ended").then(|| assert_eq!(session["end_reason"], "ended_by"))
+        (session["status"] == "ended").then(|| {
+            assert_eq!(session["end_reason"], "ended_by");
+            assert_eq!(
+                (&session["ended_by"], &session["end_detail"]),
+                (&"root".into(), &"lunch".into())
+            );
+            assert!(session["output_bytes"].as_u64() > Some(0), "{session}");
+        })
     });
+    let shown = gateway.cli(&["session", "show", ending]);
+    let has = |name: &str, value: &str| {
+        shown.lines().any(|line| line.strip_prefix(name).is_some_and(|it| it.trim() == value))
+    };
+    assert!(has("ended by", "root") && has("because", "lunch"), "{shown}");
+    for (arguments, line) in [
+        (["session", "interrupt", ending], "that session is over"),
+        (["session", "resume", ending], "that was a shell"),
+    ] {
+        let (status, out, err) = gateway.try_cli(&arguments, "");
+        assert_eq!((status.code(), out.as_str()), (Some(1), ""), "{arguments:?}: {err}");
+        assert!(err.contains(line), "{arguments:?}: {err}");
+    }
     let again = gateway.cli(&["session", "end", &id]);
     assert_eq!(again, format!("{ending} was over already\n"));
     let (status, _, err) = gateway.try_cli(&["session", "show", "0000dead"], "");
-    let none = "sojourn: there is no such session; \"sojourn session ls\" lists them\n";
+    let none =
+        "sojourn: there is no such session: \"0000dead\"; \"sojourn session ls\" lists them\n";
     assert_eq!((status.code(), err.as_str()), (Some(1), none));
 
     let played = gateway.cli(&["session", "replay", ending, "--speed", "1000"]);
@@ -224,7 +248,14 @@ fn what_there_is_none_of_is_said_with_what_lists_it() {
         (&["verify", "000"], 2, "\"000\" is not an id"),
         (&["session", "show", "00000000"], 1, "\"sojourn session ls\" lists them"),
         (&["session", "end-all", "--user", "nobody"], 1, "there is no such user"),
+        (&["session", "end-all", "--user", "nobody"], 1, "\"sojourn user ls\" lists them"),
+        (&["session", "ls", "--user", "nobody"], 1, "there is no user \"nobody\""),
+        (&["session", "end-all", "--runner", "none"], 1, "there is no such runner: \"none\""),
+        (&["session", "start", "--profile", "none", "--detach"], 1, "; there is default"),
+        (&["token", "create", "--user", "nobody"], 1, "\"sojourn user ls\" lists them"),
         (&["user", "disable", "nobody"], 1, "\"sojourn user ls\" lists them"),
+        (&["user", "disable", "admin"], 1, "admin is the last admin; make another one first"),
+        (&["user", "role", "admin", "member"], 1, "sojourn user role NAME admin"),
         (&["token", "revoke", "00000000"], 1, "\"sojourn token ls\" lists them"),
         (&["token", "create"], 2, "--user NAME for programs of theirs, or --runner NAME"),
     ] {
@@ -233,4 +264,61 @@ fn what_there_is_none_of_is_said_with_what_lists_it() {
         assert_eq!((found, out.as_str()), (status, ""), "{arguments:?}: {err}");
         assert!(err.contains(line) && err.lines().count() == 1, "{arguments:?}: {err}");
     }
+}
+
+#[test]
+fn the_last_admin_stays_and_any_other_may_go() {
+    let gateway = gateway(&Options::default());
+    assert_eq!(gateway.cli(&["user", "role", "alice", "admin"]), "alice is an admin now\n");
+    assert_eq!(gateway.cli(&["user", "disable", "admin"]), "admin: disabled\n");
+    for arguments in [&["user", "disable", "alice"][..], &["user", "role", "alice", "member"]] {
+        let (status, _, err) = gateway.try_cli(arguments, "");
+        assert_eq!(status.code(), Some(1), "one that is closed is none: {err}");
+    }
+    gateway.cli(&["user", "enable", "admin"]);
+    assert_eq!(gateway.cli(&["user", "role", "alice", "member"]), "alice is a member now\n");
+}
+
+#[test]
+fn a_first_start_that_finds_its_port_taken_names_the_key_and_leaves_nothing() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = (taken.local_addr().unwrap(), taken);
+    let free = "127.0.0.1:0";
+    for (key, web, ssh) in [
+        ("[web] listen", taken.0.to_string(), free.to_owned()),
+        ("[[ssh]] listen", free.to_owned(), taken.0.to_string()),
+    ] {
+        let config = format!(
+            "[server]\nuser = \"65534\"\n[web]\nlisten = \"{web}\"\n\
+             [[ssh]]\nlisten = \"{ssh}\"\n"
+        );
+        scratch.file("taken.toml", &config);
+        let (code, _, err) = told(&run(&scratch, &["serve", "--config", "taken.toml"]));
+        let line = err.lines().last().unwrap_or_default();
+        assert_eq!(code, Some(1), "{err}");
+        assert!(line.contains(&format!("{key} = \"{}\"", taken.0)), "{err}");
+        assert!(!scratch.path().join("none").exists(), "its data directory");
+    }
+}
+
+#[test]
+fn who_has_a_gateway_elsewhere_is_told_that_records_are_verified_here() {
+    let scratch = Scratch::new();
+    let verify = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sojourn"));
+        command.arg("verify").args(more).env_clear().env("HOME", scratch.path());
+        let output = command.env("SOJOURN_URL", "https://gateway.example.org").output();
+        told(&output.expect("the command"))
+    };
+    let (code, out, err) = verify(&[]);
+    assert_eq!((code, out.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+    assert!(err.contains("SOJOURN_URL") && err.contains("--data-dir DIR"), "{err}");
+    let none = scratch.path().join("none");
+    let (code, _, err) = verify(&["--data-dir", none.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("there is no data directory"), "{err}");
 }

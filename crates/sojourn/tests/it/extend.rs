@@ -53,6 +53,15 @@ fn a_session_runs_past_its_old_deadline_and_no_further() {
     };
     let id = before[0]["id"].as_str().unwrap();
     assert!(deadline(&gateway, id) > 4.0, "the new one is shown");
+    let shown = gateway.cli(&["session", "show", id, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let extensions = &shown["extensions"];
+    assert_eq!(extensions.as_array().map(Vec::len), Some(1), "{shown}");
+    let first = &extensions[0];
+    assert_eq!((&first["by"], &first["seconds"]), (&"root".into(), &5.into()));
+    assert_eq!((&first["why"], &first["deadline"]), (&details["why"], &details["deadline"]));
+    let shown = gateway.cli(&["session", "show", id]);
+    assert!(shown.contains("by root, 5s longer, to "), "{shown}");
     client.expect("past-1");
     assert!(started.elapsed() > Duration::from_secs(4), "past the old one");
     // Without a gateway, and under the next, it is the same.

@@ -27,7 +27,7 @@ const PASSWORD: &str = "nine tall cranes over 40 harbours";
 const LONG: std::time::Duration = std::time::Duration::from_secs(240);
 
 /// The gateway's port from now on, also after it was killed.
-fn stay_at(gateway: &Gateway) -> u16 {
+pub(crate) fn stay_at(gateway: &Gateway) -> u16 {
     let port = gateway.web_port();
     let config = gateway.scratch().path().join("sojourn.toml");
     let written = fs::read_to_string(&config).expect("a configuration");

@@ -7,7 +7,9 @@ use std::time::Instant;
 use serde_json::Value;
 use serde_json::json;
 use sojourn_testkit::Browser;
+use sojourn_testkit::Frame;
 use sojourn_testkit::Options;
+use sojourn_testkit::Socket;
 use sojourn_testkit::can_make_sandboxes;
 
 use crate::edges::CLIENTS;
@@ -20,6 +22,9 @@ const PASSWORD: &str = "four grey whales past 17 piers";
 /// Sessions that do nothing, and those that print all the time.
 const IDLE: u32 = 1000;
 const BUSY: u32 = 200;
+
+/// People who look on at one session.
+const WATCHERS: usize = 1000;
 
 /// How long each of them may last, in seconds: longer than it takes to let everybody in.
 const LIMIT: u32 = 240;
@@ -54,11 +59,63 @@ fn very_many_sessions_end_on_time() {
 }
 
 #[test]
+fn very_many_look_on_at_one_terminal() {
+    if !is_long_run() || !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options {
+        limits: format!("max_watchers = {}\n", WATCHERS + 1),
+        web: format!("max_connections = {0}\nmax_connections_per_address = {0}\n", WATCHERS + 100),
+        ..Options::default()
+    });
+    gateway.add_user("mona", "member", PASSWORD);
+    let mut mona = gateway.signed_in("mona", PASSWORD);
+    let started = mona.post("/api/sessions", &json!({"harness": "shell"})).expect(201);
+    let path = format!("/api/sessions/{}/attach", started["session_id"].as_str().unwrap());
+    let attach = |query: &str| mona.socket(&format!("{path}{query}"));
+    let mut driver = attach("");
+    driver.wait_for("snapshot");
+    let before = memory_of(gateway.pid());
+    let mut watchers: Vec<Socket> = (0..WATCHERS)
+        .map(|_| {
+            let mut watcher = attach("?mode=watch");
+            watcher.wait_for("snapshot");
+            watcher
+        })
+        .collect();
+    let grown = memory_of(gateway.pid()).saturating_sub(before);
+    let lines = "seq 1 2000; echo all-so''on-over\n";
+    let began = Instant::now();
+    driver.input(lines.as_bytes()).unwrap();
+    driver.wait_for_output("all-soon-over");
+    let drove = began.elapsed();
+    for watcher in &mut watchers {
+        let mut seen = String::new();
+        while !seen.contains("all-soon-over") {
+            // Who cannot keep up gets the screen anew.
+            match watcher.next() {
+                Frame::Output(_, bytes) => seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Frame::Text(told) => seen = told["data"].as_str().unwrap_or_default().to_owned(),
+                closed @ Frame::Closed(..) => panic!("{closed:?}"),
+            }
+        }
+    }
+    let all = began.elapsed();
+    println!(
+        "{WATCHERS} watchers, {} bytes each; 2000 lines took their driver {drove:?}, the last \
+         watcher had its end after {all:?}",
+        grown / WATCHERS as u64
+    );
+}
+
+#[test]
 fn very_many_logins_cost_their_memory_and_no_time() {
     if !is_long_run() {
         return;
     }
     let gateway = gateway(&Options {
+        // All come from one address.
+        limits: "sign_ins_per_minute = 0\n".to_owned(),
         more: format!("[login]\nmax_per_user = {LOGINS}\n[profiles.default]\npool = 0\n"),
         ..Options::default()
     });

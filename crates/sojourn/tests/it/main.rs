@@ -43,6 +43,7 @@ mod record;
 mod relay;
 mod remote;
 mod retention;
+mod rootless;
 mod runner_breaks;
 mod runner_lives;
 mod runner_rounds;
@@ -57,6 +58,7 @@ mod terminals;
 mod trusted;
 mod walk;
 mod web;
+mod x11;
 
 use std::fs;
 use std::path::Path;

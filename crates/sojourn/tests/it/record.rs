@@ -1,11 +1,14 @@
 //! What is on record: recordings, sidecars, the audit log, and the proof that nobody changed them.
 
 use std::fs;
+use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+use sojourn_testkit::DiskKind;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::PATIENCE;
@@ -18,7 +21,9 @@ use crate::gateway;
 /// The files of the newest session, once it has ended.
 fn ended(gateway: &Gateway) -> (Value, PathBuf, Value) {
     let session = until("the session's end", PATIENCE, || {
-        gateway.sessions().into_iter().next().filter(|session| session["status"] == "ended")
+        let is_over =
+            |session: &Value| session["status"] == "ended" || session["status"] == "failed";
+        gateway.sessions().into_iter().next().filter(is_over)
     });
     let id = session["id"].as_str().unwrap().to_owned();
     let files = files_below(&gateway.data().join("recordings"));
@@ -71,6 +76,49 @@ fn a_terminal_is_recorded_and_plays_in_asciinema() {
     let replayed =
         gateway.cli(&["session", "replay", session["id"].as_str().unwrap(), "--speed", "1000"]);
     assert!(replayed.contains("taken"), "{replayed}");
+}
+
+#[test]
+fn on_a_full_disk_every_byte_is_recorded_or_counted() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let disk = Some(DiskKind::Memory(64));
+    let gateway = gateway(&Options { disk, ..Options::default() });
+    let printing = "i=0; while :; do printf 'line-%d-%02000d\\n' $((i++)) 0; sleep 0.01; done";
+    let shell = gateway.alice().with("-tt").start(&[printing]);
+    shell.expect("line-9-");
+    let ballast = gateway.data().join("ballast");
+    let mut file = File::create(&ballast).unwrap();
+    for part in [vec![0; 1 << 20], vec![0; 4096]] {
+        while file.write_all(&part).is_ok() {}
+    }
+    assert_ne!(shell.finish(PATIENCE).code, 0);
+    drop(file);
+    fs::remove_file(&ballast).unwrap();
+    let (session, cast, _) = ended(&gateway);
+    // It is written when there is room again, and everybody has been told before.
+    let sidecar = until("its sidecar", PATIENCE, || {
+        let text = fs::read(cast.with_extension("json")).unwrap();
+        let sidecar: Value = serde_json::from_slice(&text).unwrap();
+        (sidecar["end_reason"] == "failed").then_some(sidecar)
+    });
+    assert_eq!(session["end_reason"], "failed", "what cannot be recorded does not go on");
+    let text = fs::read_to_string(&cast).unwrap();
+    let events: Vec<Value> =
+        text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_kind = |kind: &'static str| {
+        events.iter().filter(move |event| event[1] == kind).filter_map(|event| event[2].as_str())
+    };
+    let recorded: usize = of_kind("o").map(str::len).sum();
+    let gap = |note: &str| -> Option<usize> {
+        note.strip_prefix("recording gap: ")?.split(' ').next()?.parse().ok()
+    };
+    let lost: usize = of_kind("m").filter_map(gap).sum();
+    let printed = sidecar["lease"]["output_bytes"].as_u64().unwrap();
+    assert_eq!((recorded + lost) as u64, printed, "{recorded} recorded, {lost} counted");
+    assert!(of_kind("m").any(|note| note == "session ends: failed"));
+    gateway.cli(&["verify"]);
 }
 
 #[test]

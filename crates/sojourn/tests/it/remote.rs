@@ -120,8 +120,11 @@ fn accounts_are_kept_from_elsewhere_but_nobody_sets_a_password_of_others() {
     let remote = Remote::of(&gateway, "carol", &["admin"]);
     let (code, out, err) = remote.run(&["user", "add", "dora", "--no-password"]);
     assert_eq!((code, out.as_str()), (Some(0), "dora: added\n"), "{err}");
+    assert!(err.contains("user key add dora FILE") && err.lines().count() == 1, "{err}");
+    let (code, out, err) = remote.run(&["user", "add", "emil", "--link"]);
+    assert_eq!((code, out.as_str()), (Some(0), "emil: added\n"), "{err}");
     assert!(err.contains("/reset#") && err.lines().count() == 1, "{err}");
-    assert_eq!(remote.run(&["user", "role", "dora", "auditor"]).1, "dora: is auditor now\n");
+    assert_eq!(remote.run(&["user", "role", "dora", "auditor"]).1, "dora is an auditor now\n");
     assert_eq!(remote.run(&["user", "disable", "dora"]).1, "dora: disabled\n");
     let here = gateway.cli(&["user", "ls"]);
     let line = here.lines().find(|line| line.contains("dora")).expect("a line of hers");

@@ -346,6 +346,24 @@ fn the_end_of_a_login_closes_its_sockets_and_leaves_the_session() {
 }
 
 #[test]
+fn too_long_a_message_closes_its_socket_with_a_code_and_leaves_the_session() {
+    let Some(gateway) = house(&Options::default()) else { return };
+    let mut browser = gateway.signed_in("alice", PASSWORD);
+    let id = start(&mut browser, &json!({}));
+    let mut typing = attach(&browser, &id, "");
+    typing.input(b"echo be-$((40+2))\n").unwrap();
+    typing.wait_for_output("be-42");
+    typing.input(&[b'#'; (128 << 10) + 1]).unwrap();
+    assert_eq!(typing.wait_for_close().0, 1009);
+    let mut saying = attach(&browser, &id, "");
+    saying.input(b"echo on-$((40+3))\n").unwrap();
+    saying.wait_for_output("on-43");
+    saying.json(&json!({"type": "end", "reason": "x".repeat(128 << 10)})).unwrap();
+    assert_eq!(saying.wait_for_close().0, 1009);
+    assert_eq!(show(&mut browser, &id)["status"], "running");
+}
+
+#[test]
 fn limits_are_told_before_and_when_they_are_reached() {
     let Some(gateway) = house(&Options::default()) else { return };
     let mut alice = gateway.signed_in("alice", PASSWORD);

@@ -17,7 +17,7 @@ fn gateway() -> Gateway {
 }
 
 /// Has it read its configuration again.
-fn hang_up(gateway: &Gateway) {
+pub(crate) fn hang_up(gateway: &Gateway) {
     let pid = i32::try_from(gateway.pid()).ok().and_then(rustix::process::Pid::from_raw);
     let hup = rustix::process::Signal::HUP;
     rustix::process::kill_process(pid.expect("a pid"), hup).expect("a living gateway");

@@ -268,9 +268,27 @@ fn prints(records: &Records, ledger: &Ledger, printed: &Printed) {
     let Some(written) = written_down(&records.kept, id, tag) else { return };
     // It printed the line, then wrote it down. Where its shim died, so did what was on its way.
     let lost = ["runner_lost", "failed"].contains(&session.reason.as_str());
-    if !lost && !output.contains(&format!("{tag}-{written}{end}")) {
+    // What a full disk had no room for is counted.
+    let counted = gap_of(path);
+    let printed = sidecar(path)["lease"]["output_bytes"].as_u64();
+    let accounted = counted > 0 && Some(output.len() as u64 + counted) == printed;
+    if accounted {
+        ledger.tell(format!("{about}: {counted} bytes had no room, and are counted"));
+    }
+    if !lost && !accounted && !output.contains(&format!("{tag}-{written}{end}")) {
         ledger.breach(format!("{about}: it had printed line {written}; recorded {output:?}"));
     }
+}
+
+/// How many bytes a recording says it has not.
+fn gap_of(path: &Path) -> u64 {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let events = text.lines().skip(1).filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let notes = events.filter(|event| event[1] == "m");
+    let gap = |event: Value| -> Option<u64> {
+        event[2].as_str()?.strip_prefix("recording gap: ")?.split(' ').next()?.parse().ok()
+    };
+    notes.filter_map(gap).sum()
 }
 
 /// What is beside a recording.

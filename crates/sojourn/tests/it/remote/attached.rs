@@ -150,6 +150,27 @@ fn leaving_leaves_it_running_and_a_watcher_changes_nothing() {
 }
 
 #[test]
+fn who_types_nothing_sees_what_is_there_and_goes() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = gateway(&Options::default());
+    let remote = Remote::of(&gateway, "alice", &["sessions"]);
+    let mut ssh = at_terminal(&gateway.alice(), "alice", (80, 24));
+    ssh.expect("# ");
+    ssh.write(b"echo there-$((1+1))\n");
+    ssh.expect("there-2");
+    let id = gateway.sessions()[0]["id"].as_str().unwrap().to_owned();
+    let (code, out, err) = remote.run(&["session", "attach", &id]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("there-2"), "{out}");
+    assert!(err.contains("come back with"), "{err}");
+    assert_ne!(gateway.sessions()[0]["status"], "ended", "it goes on");
+    gateway.cli(&["session", "end", &id]);
+    ssh.finish(PATIENCE);
+}
+
+#[test]
 fn a_cut_connection_and_a_killed_gateway_lose_nothing_and_double_nothing() {
     if !can_make_sandboxes() {
         return;

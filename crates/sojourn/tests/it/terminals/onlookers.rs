@@ -65,11 +65,12 @@ fn those_who_look_on_slow_nothing_down() {
 
 #[test]
 fn so_many_may_look_on_and_no_more() {
-    let Some(gateway) = house(&Options::default()) else { return };
+    let limits = "max_watchers = 3\n".to_owned();
+    let Some(gateway) = house(&Options { limits, ..Options::default() }) else { return };
     let mut alice = gateway.signed_in("alice", PASSWORD);
     let id = start(&mut alice, &json!({}));
     let mut watchers: Vec<Socket> = Vec::new();
-    for _ in 0..32 {
+    for _ in 0..3 {
         let mut watcher = attach(&alice, &id, "?mode=watch");
         watcher.wait_for("status");
         watchers.push(watcher);

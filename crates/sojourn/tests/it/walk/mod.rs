@@ -21,7 +21,7 @@ fn house() -> Option<Gateway> {
         return None;
     }
     let more = "[profiles.default]\npool = 1\n[profiles.bait]\npool = 1\n\
-                [profiles.open]\npool = 0\nforward = [\"local\", \"remote\", \"agent\"]\n\
+                [profiles.open]\npool = 0\nforward = [\"local\", \"remote\", \"agent\", \"x11\"]\n\
                 [[ssh]]\nlisten = \"127.0.0.1:0\"\nmode = \"honeypot\"\nrefusal_delay = \"0s\"\n\
                 credentials = [[\"root\", \"toor\"]]\naccept_after_failures = 0\n";
     let gateway = gateway(&Options { more: more.to_owned(), ..Options::default() });

@@ -117,14 +117,13 @@ pub(super) const SOCKET: [(&str, [&str; 3]); 2] = [
 pub(super) const CHANNELS: [&str; 7] =
     ["shell", "exec", "sftp", "direct-tcpip", "tcpip-forward", "agent", "x11"];
 
-/// Who asks for it, and what they get: `+` it, `x` a refusal, `-` not even in. No profile has windows
-/// in this version.
+/// Who asks for it, and what they get: `+` it, `x` a refusal, `-` not even in.
 pub(super) const SSH: &[(&str, &str)] = &[
     ("mia", "+++xxxx"),
     ("adam", "+++xxxx"),
     ("otto", "xxxxxxx"),
-    ("mia+open", "++++++x"),
-    ("adam+open", "++++++x"),
+    ("mia+open", "+++++++"),
+    ("adam+open", "+++++++"),
     ("otto+open", "xxxxxxx"),
     ("mia+bait", "xxxxxxx"),
     ("mallory", "-------"),
