@@ -35,6 +35,7 @@ use crate::gate::GateInput;
 use crate::gate::GateOutput;
 use crate::gate::GateSession;
 use crate::intake::Intake;
+use crate::intake::LAST_BYTES;
 use crate::intake::Over;
 use crate::places::Place;
 use crate::spool::Spool;
@@ -171,7 +172,7 @@ impl<G: Gate> Line<G> {
         };
         if matches!(ending, Ending::Unheard) {
             // Whether it closed the channel or is gone is known in a moment.
-            let why = tokio::time::timeout(REASON, &mut over).await;
+            let why = tokio::time::timeout(LAST_BYTES + REASON, &mut over).await;
             ending = why.map_or(Ending::Lost, |over| over.map_or(Ending::Lost, Ending::Over));
         }
         if matches!(ending, Ending::Lost) {

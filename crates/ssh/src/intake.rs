@@ -32,8 +32,11 @@ const MESSAGE_COST: usize = 128;
 /// How many signals may wait for the program to start.
 const MOST_SIGNALS: usize = 8;
 
-/// How long what a client said before its connection was gone may take to be here.
+/// How long what a client said before its connection was gone may take to be here, and then to be taken.
 const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// How long a program may take to take what was sent before its channel was closed.
+pub(crate) const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// Why a channel is over from the client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,17 @@ impl<I: GateInput> Intake<I> {
                 }
             }
         };
+        let patience = match why {
+            Over::Closed => LAST_BYTES,
+            Over::Gone => LAST_WORD,
+            Over::Stuck { .. } | Over::Unreadable => Duration::ZERO,
+        };
+        tokio::select! {
+            biased;
+            () = over.closed() => return,
+            () = self.drain(input) => {}
+            () = tokio::time::sleep(patience) => {}
+        }
         // What a connection that is gone leaves behind is the session's to decide.
         if let (Some(input), true) = (&self.input, why != Over::Gone) {
             input.close().await;
@@ -160,11 +174,28 @@ impl<I: GateInput> Intake<I> {
     /// before, and that is another thing than to lose the connection.
     async fn last_word(&mut self) -> Over {
         while let Ok(Some(message)) = tokio::time::timeout(LAST_WORD, self.read.wait()).await {
-            if matches!(message, ChannelMsg::Close) {
-                return Over::Closed;
+            match message {
+                ChannelMsg::Close => return Over::Closed,
+                message => self.take(message).await,
             }
         }
         Over::Gone
+    }
+
+    /// Gives the program what the client sent before it closed the channel (RFC 4254, 5.3: that
+    /// message ends what is sent, and takes nothing back).
+    async fn drain(&mut self, input: oneshot::Receiver<I>) {
+        let is_owed = self.sending.is_some() || !self.spool.is_empty() || self.eof;
+        if self.input.is_none() && is_owed {
+            self.input = input.await.ok();
+        }
+        while self.advance().await.is_ok() && self.sending.is_some() {
+            if next(&mut self.sending).await.is_err() {
+                return;
+            }
+            self.sending = None;
+            self.has_room = true;
+        }
     }
 
     /// Whether the connection waits for the program.

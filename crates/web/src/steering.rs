@@ -95,7 +95,7 @@ pub(crate) fn routes() -> Vec<Route> {
             counts,
             resume,
             Doc::of("resumeSession", "Takes up an agent's conversation again.")
-                .gives::<Done>(202, "It goes on.")
+                .gives::<Done>(202, "It goes on; a shell that is over stays over.")
                 .refuses(&one)
                 .refuses(&[
                     Code::UnsupportedMediaType,
@@ -173,14 +173,11 @@ async fn resume(
     let deed = if is_local { Deed::Read } else { Deed::Drive };
     let session = gate.admit(&caller, deed, &typed).await?;
     if session.harness == SHELL {
-        let line = match session.status.is_over() {
-            true => {
-                "that was a shell, and only agents' conversations are taken up again; start a new \
-                 session"
-            }
-            false => "the session goes on; attach to it",
+        // Only agents' conversations are taken up again; nothing happens to a shell that is over.
+        return match session.status.is_over() {
+            true => Ok((StatusCode::ACCEPTED, Json(Done { id: session.id, status: session.status }))),
+            false => Err(Refused::Conflict("the session goes on; attach to it".to_owned())),
         };
-        return Err(Refused::Conflict(line.to_owned()));
     }
     if is_local {
         return Err(Refused::Forbidden(

@@ -280,7 +280,11 @@ impl Now {
         let wall = self.clock.wall().0;
         let mono = i64::try_from(self.clock.mono().0).unwrap_or(i64::MAX);
         let ahead = wall.saturating_sub(mono);
-        let most = self.ahead.fetch_max(ahead, Ordering::AcqRel).max(ahead);
+        let mut most = self.ahead.load(Ordering::Acquire);
+        // Hardly ever, so all processors keep what they know of it.
+        if ahead > most {
+            most = self.ahead.fetch_max(ahead, Ordering::AcqRel).max(ahead);
+        }
         Wall(mono.saturating_add(most))
     }
 }

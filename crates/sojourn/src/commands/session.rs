@@ -75,7 +75,7 @@ pub(super) fn path(id: &str) -> Result<String, Failure> {
 
 fn interrupt(common: &Common, id: &str) -> Outcome {
     let answer = order(common, id, "interrupt")?;
-    if matches!(answer["status"].as_str(), Some("ended" | "failed")) {
+    if is_over(&answer) {
         return Err(Failure::refused("that session is over, so nothing runs there"));
     }
     done(common, id, &answer, "is told to stop what it does")
@@ -83,7 +83,17 @@ fn interrupt(common: &Common, id: &str) -> Outcome {
 
 fn resume(common: &Common, id: &str) -> Outcome {
     let answer = order(common, id, "resume")?;
+    if is_over(&answer) {
+        return Err(Failure::refused(
+            "that was a shell, and only agents' conversations are taken up again; start a new session",
+        ));
+    }
     done(common, id, &answer, "is taken up again")
+}
+
+/// Whether what an answer is about was over, so that nothing happened to it.
+fn is_over(answer: &Json) -> bool {
+    matches!(answer["status"].as_str(), Some("ended" | "failed"))
 }
 
 /// Has something done to a session that needs no more words.

@@ -31,24 +31,18 @@ options = {
 }
 
 
-def processes():
-    """Each process with its parent."""
-    parents = {}
+def below(root):
+    """A process and everything that hangs below it."""
+    children = collections.defaultdict(list)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             stat = open(f"/proc/{pid}/stat").read()
-            parents[int(pid)] = int(stat.rsplit(")", 1)[1].split()[1])
+            children[int(stat.rsplit(")", 1)[1].split()[1])].append(int(pid))
         except OSError:
             pass
-    return parents
-
-
-def below(root):
-    parents = processes()
-    found, at = [root], 0
-    while at < len(found):
-        found += [pid for pid, parent in parents.items() if parent == found[at]]
-        at += 1
+    found = [root]
+    for pid in found:
+        found += children[pid]
     return found
 
 
@@ -128,10 +122,11 @@ async def main():
     while len(waits) + len(errors) < idle + busy:
         await asyncio.sleep(0.2)
     let_in, most = time.monotonic() - began, running[0]
-    after = memory()
-    used, since = processor(), time.monotonic()
+    # Not in this thread: whoever answers nobody for a while is hung up on.
+    after = await asyncio.to_thread(memory)
+    used, since = await asyncio.to_thread(processor), time.monotonic()
     await asyncio.sleep(5)
-    used = (processor() - used) / (time.monotonic() - since)
+    used = (await asyncio.to_thread(processor) - used) / (time.monotonic() - since)
     await asyncio.gather(*sessions)
     grown = {name: after[name] - before[name] for name in after if after[name] > before[name]}
     count = idle + busy

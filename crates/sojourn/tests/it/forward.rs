@@ -395,3 +395,18 @@ fn a_reader_that_stops_holds_up_no_other_forward() {
     one.kill();
     other.kill();
 }
+
+#[test]
+fn what_was_said_before_a_channel_was_closed_arrives() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = forwarding("\"local\"");
+    let mut client = Command::new("/usr/bin/python3");
+    client.arg(format!("{CLIENTS}/closing.py"));
+    client.env("PORT", gateway.port.to_string()).env("USER", "alice");
+    let output = client.env("KEY", gateway.alice().key()).output().expect("python3");
+    let (text, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, "forward: 300000\nprogram: 300000\n", "{errors}{}", gateway.log());
+}

@@ -28,6 +28,7 @@ use crate::gate::GateInput;
 use crate::gate::GateOutput;
 use crate::gate::GateSession;
 use crate::intake::Intake;
+use crate::intake::LAST_BYTES;
 use crate::intake::Over;
 use crate::places::Place;
 use crate::spool::Spool;
@@ -85,10 +86,15 @@ impl<G: Gate> Passage<G> {
             biased;
             _ = session.cut() => Ending::Broken,
             over = &mut is_over => Ending::of(over),
-            ended = pass(&write, &mut output, early, &mut received) => match ended {
-                true => Ending::Done,
-                false => Ending::Broken,
-            },
+            ended = pass(&write, &mut output, early, &mut received) => ended,
+        };
+        let ending = match ending {
+            // Whether it closed the channel is known when what it sent before is taken.
+            Ending::Unheard => {
+                let over = tokio::time::timeout(LAST_BYTES + CLOSING, &mut is_over).await;
+                over.map_or(Ending::Broken, Ending::of)
+            }
+            known => known,
         };
         let closed = match ending {
             Ending::Closed => true,
@@ -98,7 +104,7 @@ impl<G: Gate> Passage<G> {
                 let over = tokio::time::timeout(CLOSING, &mut is_over).await;
                 over.is_ok_and(|over| matches!(Ending::of(over), Ending::Closed))
             }
-            Ending::Broken => false,
+            Ending::Unheard | Ending::Broken => false,
         };
         if !matches!(ending, Ending::Done) {
             input.close().await;
@@ -132,6 +138,8 @@ enum Ending {
     Closed,
     /// Inside both ways have ended.
     Done,
+    /// The client takes nothing more.
+    Unheard,
     Broken,
 }
 
@@ -144,16 +152,16 @@ impl Ending {
     }
 }
 
-/// Passes on what comes out; true, when it has ended by itself.
+/// Passes on what comes out, to its end.
 async fn pass(
     write: &ChannelWriteHalf<Msg>,
     output: &mut impl GateOutput,
     early: Bytes,
     passed: &mut u64,
-) -> bool {
+) -> Ending {
     *passed += length(&early);
     if !early.is_empty() && write.data_bytes(early).await.is_err() {
-        return false;
+        return Ending::Unheard;
     }
     while let Some(event) = output.next().await {
         let sent = match event {
@@ -163,19 +171,19 @@ async fn pass(
             }
             // The other way goes on.
             ChannelEvent::Eof(Stream::Out) => write.eof().await,
-            ChannelEvent::Exit(_) => return true,
+            ChannelEvent::Exit(_) => return Ending::Done,
             // Only a terminal is taken over.
-            ChannelEvent::TakenOver(_) => return false,
+            ChannelEvent::TakenOver(_) => return Ending::Broken,
             ChannelEvent::Output(Stream::Err, _)
             | ChannelEvent::Eof(Stream::Err)
             | ChannelEvent::Notice(_)
             | ChannelEvent::InputClosed => Ok(()),
         };
         if sent.is_err() {
-            return false;
+            return Ending::Unheard;
         }
     }
-    false
+    Ending::Broken
 }
 
 fn length(bytes: &[u8]) -> u64 {

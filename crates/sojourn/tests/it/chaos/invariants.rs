@@ -76,6 +76,11 @@ pub(super) fn hold(town: &mut Town, street: &Street) {
         street.ledger.breach(format!("the gateway's end: {status}\n{}", town.gateway.log()));
     }
     verify(town, street, "after the stop");
+    if let Some(engine) = &town.engine
+        && within(LONG, || engine.containers().is_empty().then_some(())).is_none()
+    {
+        street.ledger.breach(format!("containers are left: {:?}", engine.containers()));
+    }
     let records = Records::of(town.gateway.audit(), &town.gateway.data());
     compare(&records, &street.ledger);
     nothing_is_left(&town.gateway, &town.cgroups, &street.ledger, LONG);

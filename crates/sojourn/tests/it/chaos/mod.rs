@@ -65,8 +65,13 @@ struct Round {
 /// One round.
 fn round(seed: u64, size: &Size) -> Round {
     let dice = Dice::new(seed);
-    let (mut town, street) = town::build(&format!("{seed}x{}", std::process::id()));
-    let faults = faults::of_round(&mut dice.apart(1000), size);
+    let mut faults = faults::of_round(&mut dice.apart(1000), size);
+    let of_engine = faults::of_engine(&mut dice.apart(1002), size);
+    let mark = format!("{seed}x{}", std::process::id());
+    let (mut town, street) = town::build(&mark, !of_engine.is_empty());
+    if town.engine.is_some() {
+        faults.extend(of_engine);
+    }
     street.ledger.tell(format!("seed {seed}: {faults:?}"));
     std::thread::scope(|scope| {
         people::come(scope, &street, &dice, size);

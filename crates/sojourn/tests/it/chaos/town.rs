@@ -11,6 +11,7 @@ use sojourn_testkit::Browser;
 use sojourn_testkit::Client;
 use sojourn_testkit::Cutter;
 use sojourn_testkit::DiskKind;
+use sojourn_testkit::Dockerd;
 use sojourn_testkit::Gateway;
 use sojourn_testkit::Options;
 use sojourn_testkit::Runner;
@@ -30,6 +31,9 @@ pub(super) const OWNER: &str = "mia";
 /// Who signs in and out.
 pub(super) const VISITOR: &str = "sam";
 
+/// The profile with containers, in rounds that have an engine.
+pub(super) const BOXED: &str = "boxed";
+
 /// How many lines a terminal that was started by a browser prints.
 pub(super) const WEB_LINES: u64 = 100;
 
@@ -41,7 +45,9 @@ pub(super) const LONG: Duration = Duration::from_secs(180);
 
 /// The gateway, and what is beside it: what faults happen to.
 pub(super) struct Town {
+    // Dropped in this order: the gateway lets go of its containers first.
     pub(super) gateway: Gateway,
+    pub(super) engine: Option<Dockerd>,
     pub(super) runner: Runner,
     pub(super) cutter: Cutter,
     /// The control group of its sandboxes.
@@ -64,10 +70,20 @@ pub(super) struct Street {
     pub(super) calm: AtomicBool,
     /// Unlike that of any other round on this machine.
     pub(super) mark: String,
+    /// Whether there is an engine for containers.
+    pub(super) has_engine: bool,
 }
 
-/// Builds it up.
-pub(super) fn build(mark: &str) -> (Town, Street) {
+/// Builds it up, where `engine` with an engine for containers, if this machine has one.
+pub(super) fn build(mark: &str, engine: bool) -> (Town, Street) {
+    let engine = engine.then(Dockerd::start).flatten();
+    let boxed = engine.as_ref().map_or_else(String::new, |engine| {
+        let (host, image) = (engine.host(), Dockerd::IMAGE);
+        format!(
+            "[profiles.{BOXED}]\nsandbox = \"docker\"\nimage = {image:?}\npool = 1\n\
+             allow = [\"*\"]\n[sandbox]\ndocker_host = {host:?}\n"
+        )
+    });
     let counting = format!(
         "stty -echo; echo ready; read -r word; i=0; while [ $i -lt {WEB_LINES} ]; do \
          echo \"$word-$i\"; i=$((i+1)); sleep 0.02; done; exit 7"
@@ -78,7 +94,7 @@ pub(super) fn build(mark: &str) -> (Town, Street) {
             .to_owned(),
         more: format!(
             "[profiles.counting]\ncommand = [\"/bin/bash\", \"-c\", {counting:?}]\npool = 1\n\
-             allow = [\"*\"]\n"
+             allow = [\"*\"]\n{boxed}"
         ),
         disk: Some(DiskKind::Memory(192)),
         ..Options::default()
@@ -111,9 +127,10 @@ pub(super) fn build(mark: &str) -> (Town, Street) {
         desk: gateway.scratch().path().to_owned(),
         calm: AtomicBool::new(false),
         mark: mark.to_owned(),
+        has_engine: engine.is_some(),
     };
     let cgroups = cgroup_parent(&gateway);
-    (Town { gateway, runner, cutter, cgroups }, street)
+    (Town { gateway, engine, runner, cutter, cgroups }, street)
 }
 
 impl Town {

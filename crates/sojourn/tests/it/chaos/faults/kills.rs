@@ -6,6 +6,7 @@ use super::super::town::Street;
 use super::super::town::Town;
 use super::super::within;
 use super::back;
+use super::moves_on;
 
 /// Kills a process that may be gone already.
 fn kill(pid: u32) {
@@ -71,6 +72,25 @@ pub(super) fn zygote(town: &mut Town, street: &Street) {
         town.gateway.wait();
     }
     back(town, street);
+}
+
+/// A container, whether or not somebody is in it.
+pub(super) fn container(town: &Town, street: &Street, dice: &mut Dice) {
+    let Some(engine) = &town.engine else { return };
+    let running = engine.running();
+    street.ledger.tell(format!("one of {running:?}"));
+    if let Some(one) = dice.one_of(&running) {
+        let killed = engine.try_docker(&["kill", &one]);
+        street.ledger.tell(format!("{one}: killed {killed}"));
+    }
+}
+
+/// The engine; it comes back when something has moved on without it.
+pub(super) fn engine(town: &mut Town, street: &Street) {
+    let Some(engine) = &mut town.engine else { return };
+    engine.kill();
+    moves_on(street, 20);
+    engine.launch();
 }
 
 /// An agent on the runner elsewhere.

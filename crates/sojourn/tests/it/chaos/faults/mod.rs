@@ -31,6 +31,10 @@ pub(super) enum Fault {
     KilledFarRunner,
     /// `kill -9` of an agent.
     KilledAgent,
+    /// `kill -9` of process 1 of a container, by its engine.
+    KilledContainer,
+    /// `kill -9` of the engine, which comes back.
+    KilledEngine,
     /// SIGSTOP and SIGCONT.
     Frozen(Part),
     /// The data directory's disk is full.
@@ -110,6 +114,15 @@ pub(super) fn of_round(dice: &mut Dice, size: &Size) -> Vec<Fault> {
     some
 }
 
+/// What goes wrong with containers and their engine besides, in one round of four.
+pub(super) fn of_engine(dice: &mut Dice, size: &Size) -> Vec<Fault> {
+    if !size.everybody || dice.below(4) != 0 {
+        return Vec::new();
+    }
+    let other = [Fault::KilledContainer, Fault::KilledEngine];
+    [Fault::KilledContainer].into_iter().chain(dice.one_of(&other)).collect()
+}
+
 /// Lets things go wrong, one after the other, while people come and go.
 pub(super) fn happen(town: &mut Town, street: &Street, dice: &mut Dice, faults: &[Fault]) {
     let mut starved = false;
@@ -163,6 +176,8 @@ fn one(town: &mut Town, street: &Street, dice: &mut Dice, fault: Fault) {
             town.runner.launch();
         }
         Fault::KilledAgent => kills::agent(town, street),
+        Fault::KilledContainer => kills::container(town, street, dice),
+        Fault::KilledEngine => kills::engine(town, street),
         Fault::Frozen(part) => kernel::freeze(town, street, dice, part),
         Fault::FullDisk => kernel::full_disk(town, street),
         Fault::FailingSync => kernel::failing_sync(town, street),

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+use sojourn_testkit::Client;
 use sojourn_testkit::Output;
 use sojourn_testkit::Running;
 
 use super::super::dice::Dice;
 use super::super::ledger::Printed;
+use super::super::town::BOXED;
 use super::super::town::LIMIT;
 use super::super::town::LONG;
 use super::super::town::Street;
@@ -83,9 +85,19 @@ fn heed(street: &Street, tag: &str, lines: Option<u64>, wanted: i32, output: &Ou
 
 /// A program on a terminal, to its end.
 pub(super) fn terminal(street: &Street, dice: &mut Dice, tag: &str) -> bool {
+    on_terminal(&street.alice(), street, dice, tag)
+}
+
+/// The same in a container.
+pub(super) fn boxed(street: &Street, dice: &mut Dice, tag: &str) -> bool {
+    let user = format!("alice+{BOXED}");
+    on_terminal(&street.alice().user(&user), street, dice, tag)
+}
+
+fn on_terminal(who: &Client, street: &Street, dice: &mut Dice, tag: &str) -> bool {
     let lines = 50 + dice.below(100);
     let program = counting(tag, &format!("[ $i -lt {lines} ]"));
-    let client = street.alice().with("-tt").start(&[&format!("{program}; exit 7")]);
+    let client = who.clone().with("-tt").start(&[&format!("{program}; exit 7")]);
     watch(street, client, tag).is_some_and(|output| heed(street, tag, Some(lines), 7, &output))
 }
 

@@ -21,17 +21,21 @@ const PACE: Duration = Duration::from_millis(100);
 /// Sets everybody going.
 pub(super) fn come<'s>(scope: &'s Scope<'s, '_>, street: &'s Street, dice: &Dice, size: &Size) {
     type Job = fn(&Street, &mut Dice, &str) -> bool;
-    let with_ssh: [(&str, Job); 6] = [
+    let with_ssh: [(&str, Job); 7] = [
         ("ta", clients::terminal),
         ("tb", clients::terminal),
         ("ex", clients::command),
         ("li", clients::limited),
         ("fi", clients::files),
         ("gl", clients::glutton),
+        ("bo", clients::boxed),
     ];
     let (times, everybody) = (size.times, size.everybody);
     for (number, (name, job)) in (0..).zip(with_ssh) {
         if !everybody && !["ta", "ex", "li"].contains(&name) {
+            continue;
+        }
+        if name == "bo" && !street.has_engine {
             continue;
         }
         let mut dice = dice.apart(number);
