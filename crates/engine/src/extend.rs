@@ -123,12 +123,12 @@ impl Engine {
         let left = extension::extended(standing, extension.by, reach)?;
         let extended = Extended { deadline: now.after(left), left };
         self.put_on_record(id, extension, &extended).await?;
-        self.inner.records.extended(id, extension, &extended).await;
         let line = extension::notice(&extension.who.name, left);
         // The log took its time, which is no extension.
         let left = left.saturating_sub(self.clock().mono().since(asked));
         let moved = session.tell_shim(&ToShim::MoveDeadline(left)).await;
         moved.map_err(|_| ExtendError::Over)?;
+        self.inner.records.extended(id, extension, &extended).await;
         // Who is there is told; that nobody is there is no failure.
         let _over = session.tell(Command::Notice(line)).await;
         Ok(extended)

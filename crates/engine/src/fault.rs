@@ -19,6 +19,7 @@ impl Fault {
     pub const fn of(error: &StoreError) -> Self {
         match error {
             StoreError::Taken
+            | StoreError::LastAdmin
             | StoreError::Exists(_)
             | StoreError::TooMany { .. }
             | StoreError::TooLong { .. } => Self::Conflict,

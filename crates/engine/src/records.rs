@@ -201,7 +201,12 @@ impl Records {
             deadline: new.deadline,
             why: asked.who.why.clone(),
         };
-        if let Err(error) = self.store.add_extension(id, &kept).await {
+        let mut added = self.store.add_extension(id, &kept).await;
+        // Two at the same time may take the same number.
+        if let Err(StoreError::Taken | StoreError::Conflict) = added {
+            added = self.store.add_extension(id, &kept).await;
+        }
+        if let Err(error) = added {
             self.store_failed("an extension", &error);
         }
     }

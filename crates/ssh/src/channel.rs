@@ -37,6 +37,7 @@ use crate::gate::GateSession;
 use crate::intake::Intake;
 use crate::intake::LAST_BYTES;
 use crate::intake::Over;
+use crate::intake::unheard;
 use crate::places::Place;
 use crate::spool::Spool;
 use crate::valve::Hold;
@@ -172,7 +173,8 @@ impl<G: Gate> Line<G> {
         };
         if matches!(ending, Ending::Unheard) {
             // Whether it closed the channel or is gone is known in a moment.
-            let why = tokio::time::timeout(LAST_BYTES + REASON, &mut over).await;
+            let heard = unheard(&mut output, &mut over);
+            let why = tokio::time::timeout(LAST_BYTES + REASON, heard).await;
             ending = why.map_or(Ending::Lost, |over| over.map_or(Ending::Lost, Ending::Over));
         }
         if matches!(ending, Ending::Lost) {

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::gate::GateInput;
+use crate::gate::GateOutput;
 use crate::handler::size;
 use crate::spool::Spool;
 use crate::valve::Hold;
@@ -271,6 +272,23 @@ impl<I: GateInput> Intake<I> {
             input.eof().await;
         }
         Ok(())
+    }
+}
+
+/// Why a channel is over that nobody hears any more. What still comes out is passed over meanwhile: a
+/// program that cannot print may not read either.
+pub(crate) async fn unheard(
+    output: &mut impl GateOutput,
+    over: &mut oneshot::Receiver<Over>,
+) -> Result<Over, oneshot::error::RecvError> {
+    loop {
+        tokio::select! {
+            biased;
+            over = &mut *over => return over,
+            event = output.next() => if event.is_none() {
+                return over.await;
+            },
+        }
     }
 }
 

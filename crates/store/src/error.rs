@@ -93,6 +93,9 @@ pub enum StoreError {
     /// Nothing of that name or id.
     #[error("there is no {0}")]
     Missing(String),
+    /// Without it there would be no admin.
+    #[error("that is the last admin; make another one first: sojourn user role NAME admin")]
+    LastAdmin,
     /// A bound is reached.
     #[error("there can be no more than {limit} {what}")]
     TooMany {
@@ -126,6 +129,7 @@ impl StoreError {
             Self::Taken
                 | Self::Exists(_)
                 | Self::Missing(_)
+                | Self::LastAdmin
                 | Self::TooMany { .. }
                 | Self::TooLong { .. }
         )

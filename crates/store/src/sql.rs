@@ -23,6 +23,8 @@ statements! {
         password_changed_at, disabled_at, password_disabled_at FROM users WHERE name = $1";
     USER_BY_ID = "SELECT id, name, role, password, must_change, epoch, created_at,
         password_changed_at, disabled_at, password_disabled_at FROM users WHERE id = $1";
+    OTHER_ADMINS = "SELECT COUNT(*) AS n FROM users WHERE role = 'admin' AND disabled_at IS NULL
+        AND id <> $1";
     COUNT_USERS = "SELECT COUNT(*) AS n FROM users";
     ADD_USER = "INSERT INTO users (id, name, role, password, must_change, epoch, created_at,
         password_changed_at) VALUES ($1, $2, $3, $4, $5, 0, $6, $7)";

@@ -197,7 +197,7 @@ impl Store {
     /// Gives an account another role. Logins that were not signed in for it end.
     ///
     /// # Errors
-    /// When there is no such account.
+    /// When there is no such account, or there would be no admin.
     pub async fn set_role(
         &self,
         user: UserId,
@@ -211,6 +211,9 @@ impl Store {
             return Err(StoreError::Missing("such user".to_owned()));
         }
         let before: Option<Role> = before.map(|row| row.parsed("role")).transpose()?;
+        if before == Some(Role::Admin) && role != Role::Admin {
+            stays_without(&mut change, user).await?;
+        }
         if before.is_some_and(|before| role.exceeds(before)) {
             logins::end_with(&mut change, user, LoginEnd::RoleChange, event).await?;
         }
@@ -221,11 +224,16 @@ impl Store {
     /// Closes an account, and ends what it opened.
     ///
     /// # Errors
-    /// When there is no such account.
+    /// When there is no such account, or there would be no admin.
     pub async fn disable_user(&self, user: UserId, event: &Event) -> Result<(), StoreError> {
         let mut change = self.account_change().await?;
         if change.tx.run(sql::DISABLE, args![user.to_string(), event.timestamp.0]).await? == 0 {
             return Err(StoreError::Missing("such user".to_owned()));
+        }
+        let closed = change.tx.one(sql::USER_BY_ID, args![user.to_string()]).await?;
+        let role: Option<Role> = closed.map(|row| row.parsed("role")).transpose()?;
+        if role == Some(Role::Admin) {
+            stays_without(&mut change, user).await?;
         }
         logins::end_with(&mut change, user, LoginEnd::Disabled, event).await?;
         change.tell(event).await?;
@@ -426,4 +434,12 @@ fn key(row: &Row) -> Result<UserKey, StoreError> {
         comment: row.text("comment")?,
         added_at: row.time("added_at")?,
     })
+}
+
+/// Without an admin nobody could make another one but root here, and nobody at the page.
+async fn stays_without(change: &mut Change, user: UserId) -> Result<(), StoreError> {
+    match count(change, sql::OTHER_ADMINS, Some(user)).await? {
+        0 => Err(StoreError::LastAdmin),
+        _ => Ok(()),
+    }
 }

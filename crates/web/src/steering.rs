@@ -175,7 +175,9 @@ async fn resume(
     if session.harness == SHELL {
         // Only agents' conversations are taken up again; nothing happens to a shell that is over.
         return match session.status.is_over() {
-            true => Ok((StatusCode::ACCEPTED, Json(Done { id: session.id, status: session.status }))),
+            true => {
+                Ok((StatusCode::ACCEPTED, Json(Done { id: session.id, status: session.status })))
+            }
             false => Err(Refused::Conflict("the session goes on; attach to it".to_owned())),
         };
     }

@@ -167,11 +167,11 @@ impl Agents {
             tracing::error!(session = %agent.id, %error, "an extension is not kept");
             ExtendError::Store(crate::listing::StoreUnavailable)
         })?;
-        self.kit.records.extended(agent.id, extension, &extended).await;
         agent.show(|shown, told| {
             shown.lease.move_deadline(now.after(left));
             told.push(Told::Lease);
         });
+        self.kit.records.extended(agent.id, extension, &extended).await;
         Ok(extended)
     }
 

@@ -26,8 +26,9 @@ use crate::watching::Tap;
 /// The first version of a shim that says how much a terminal has printed.
 const TELLS_PLACES: u16 = 2;
 
-/// Questions about one terminal that may wait for an answer.
-const MAX_QUESTIONS: usize = 1024;
+/// Questions about one terminal that may wait for an answer, for each who may look on: some come back
+/// before it was noticed that they had gone.
+const QUESTIONS: usize = 2;
 
 /// What the session's task knows of them.
 pub(crate) struct Onlookers {
@@ -211,7 +212,8 @@ impl Broker {
     pub(super) async fn locate(&mut self, number: u16, answer: oneshot::Sender<Option<Attached>>) {
         let questions = self.onlookers.questions.entry(number).or_default();
         // An answer that is dropped says that there is none.
-        if questions.len() < MAX_QUESTIONS && self.onlookers.flows.contains_key(&number) {
+        let most = self.inner.max_watchers.load(Ordering::Relaxed).max(32) * QUESTIONS;
+        if questions.len() < most && self.onlookers.flows.contains_key(&number) {
             questions.push_back(answer);
             self.send(&ToShim::Locate(number)).await;
         }

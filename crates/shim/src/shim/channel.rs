@@ -67,6 +67,9 @@ pub(super) struct Channel {
     pub(super) tty: bool,
     /// What was read of its terminal since its leader ended.
     pub(super) afterwards: usize,
+    /// Its client closed it: its program is told so when it has taken what was sent before, and then
+    /// at the latest.
+    pub(super) hang_up_by: Mono,
     /// What went through it.
     pub(super) moved: Moved,
 }
@@ -128,9 +131,21 @@ impl Channel {
         }
     }
 
+    /// Nobody hears it any more; what its program was sent before is still to be taken.
+    pub(super) fn close_by(&mut self, at: Mono) {
+        self.hang_up_by = self.hang_up_by.min(at);
+        self.credit = None;
+    }
+
+    /// Whether its program is to be told now that its client is gone.
+    pub(super) fn is_to_hang_up(&self, now: Mono) -> bool {
+        self.hang_up_by < Mono::NEVER && (now >= self.hang_up_by || !self.input.waits())
+    }
+
     /// Closes everything.
     pub(super) fn close(&mut self) {
         self.close_input();
+        self.hang_up_by = Mono::NEVER;
         self.ends = Ends::Closed;
     }
 

@@ -137,7 +137,12 @@ impl Recorder {
     pub(super) fn note(&mut self, now: Mono, note: &str) -> io::Result<()> {
         self.dirty.get_or_insert(now);
         self.writer.get_mut().take_notes(true);
-        let noted = self.writer.marker(now.0, note);
+        let mut noted = self.writer.marker(now.0, note);
+        if noted.is_err() {
+            // The line before it, for which there is no room, is counted instead.
+            self.give_up_line();
+            noted = self.writer.marker(now.0, note);
+        }
         self.writer.get_mut().take_notes(false);
         noted
     }
@@ -178,7 +183,7 @@ impl Recorder {
             }
         }
         let whole = self.writer.bytes();
-        let _given_back = self.writer.get_mut().cut(whole);
+        let _given_back = self.writer.get_mut().end_at(whole);
         let sealed = self.writer.so_far();
         let facts = RecordingFacts {
             channel: self.channel,

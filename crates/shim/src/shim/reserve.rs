@@ -37,8 +37,13 @@ impl Reserve {
         self.notes = notes;
     }
 
-    /// Cuts the file to so many bytes, and gives back what is set aside behind them.
+    /// Cuts the file to so many bytes. What is set aside stays so where there is nothing to cut.
     pub(super) fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes == self.written { Ok(()) } else { self.end_at(bytes) }
+    }
+
+    /// Ends the file behind so many bytes: what is set aside is given back.
+    pub(super) fn end_at(&mut self, bytes: u64) -> io::Result<()> {
         self.file.set_len(bytes)?;
         self.written = bytes;
         self.until = self.until.map(|_| bytes);

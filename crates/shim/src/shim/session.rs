@@ -169,6 +169,7 @@ impl Session {
                 self.look_at(source);
             }
             self.drain_terminals();
+            self.hang_up_late();
             self.keep_lease();
             self.settle_channels();
             self.settle_gateway();

@@ -59,6 +59,8 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
         }
         None => {
             layout::prepare_own(&config.data_dir.0)?;
+            // Before the fork, which passes it on.
+            privileges::gain_none()?;
             rootless::runner(&config)
         }
     };
@@ -75,10 +77,7 @@ pub(crate) fn run(loaded: Loaded) -> Outcome {
     let runners = RunnerSource::begin(zygote, &config.data_dir.0)?;
     match account {
         Some(account) => privileges::drop_to(account)?,
-        None => {
-            privileges::gain_none()?;
-            complain(rootless::NOTE);
-        }
+        None => complain(rootless::NOTE),
     }
     layout::check_reachable(&config.data_dir.0)?;
     privileges::raise_descriptors();

@@ -35,7 +35,7 @@ forward.close()
 say(read_until(server, b"\n").decode().strip())
 
 # The program is told to leave as its channel closes, and does not.
-program = run(client, "trap '' HUP; cat >/tmp/said.new; mv /tmp/said.new /tmp/said")
+program = run(client, "trap '' HUP; sleep 0.3; cat >/tmp/said.new; mv /tmp/said.new /tmp/said")
 program.sendall(SAID)
 program.close()
 until = time.monotonic() + 20

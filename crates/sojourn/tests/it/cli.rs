@@ -254,7 +254,7 @@ fn what_there_is_none_of_is_said_with_what_lists_it() {
         (&["session", "start", "--profile", "none", "--detach"], 1, "; there is default"),
         (&["token", "create", "--user", "nobody"], 1, "\"sojourn user ls\" lists them"),
         (&["user", "disable", "nobody"], 1, "\"sojourn user ls\" lists them"),
-        (&["user", "disable", "admin"], 1, "admin is the last admin; make another one first"),
+        (&["user", "disable", "admin"], 1, "that is the last admin; make another one first"),
         (&["user", "role", "admin", "member"], 1, "sojourn user role NAME admin"),
         (&["token", "revoke", "00000000"], 1, "\"sojourn token ls\" lists them"),
         (&["token", "create"], 2, "--user NAME for programs of theirs, or --runner NAME"),

@@ -21,6 +21,7 @@ use sojourn_testkit::until;
 use crate::detach::at_terminal;
 use crate::detach::detached;
 use crate::detach::drop_client;
+use crate::edges::CLIENTS;
 use crate::gateway;
 
 /// A gateway whose default profile allows these forwards.

@@ -30,6 +30,7 @@ use crate::gate::GateSession;
 use crate::intake::Intake;
 use crate::intake::LAST_BYTES;
 use crate::intake::Over;
+use crate::intake::unheard;
 use crate::places::Place;
 use crate::spool::Spool;
 use crate::valve::Hold;
@@ -91,13 +92,19 @@ impl<G: Gate> Passage<G> {
         let ending = match ending {
             // Whether it closed the channel is known when what it sent before is taken.
             Ending::Unheard => {
-                let over = tokio::time::timeout(LAST_BYTES + CLOSING, &mut is_over).await;
+                let heard = unheard(&mut output, &mut is_over);
+                let over = tokio::time::timeout(LAST_BYTES + CLOSING, heard).await;
                 over.map_or(Ending::Broken, Ending::of)
             }
             known => known,
         };
         let closed = match ending {
-            Ending::Closed => true,
+            Ending::Closed => {
+                // What it sent last is on its way to the other end inside, which then hears of the end.
+                let rest = async { while output.next().await.is_some_and(goes_on) {} };
+                let _late = tokio::time::timeout(CLOSING, rest).await;
+                true
+            }
             // Mostly the client closes it then by itself.
             Ending::Done => {
                 let _gone = write.eof().await;
@@ -186,6 +193,11 @@ async fn pass(
     Ending::Broken
 }
 
+/// Whether more may come.
+fn goes_on(event: ChannelEvent) -> bool {
+    !matches!(event, ChannelEvent::Exit(_) | ChannelEvent::TakenOver(_))
+}
+
 fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
@@ -216,7 +228,8 @@ impl<I: GateInput> GateInput for Counted<I> {
         self.input.signal(name).await;
     }
 
+    /// It is the end of what the client sends; the connection inside is closed by who carries it.
     async fn close(&self) {
-        self.input.close().await;
+        self.input.eof().await;
     }
 }

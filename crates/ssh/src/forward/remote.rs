@@ -32,6 +32,9 @@ use crate::places::Place;
 /// How many places one connection may have listened at.
 const MOST: usize = 8;
 
+/// How long a display for a single connection stays when that has come.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// How many channels wait for the next connection of each: the one after it is taken while the door
 /// still passes on the first.
 const WAITING: usize = 2;
@@ -249,6 +252,8 @@ impl<G: Gate> Taker<G> {
             };
             self.pass_on(inside, peer, channel);
             if self.place.is_for_one() {
+                // Whoever made it may read only now what there is to show to the other side.
+                let _gone = tokio::time::timeout(LAST_LOOK, self.stop.cancelled()).await;
                 self.stop.cancel();
                 return;
             }

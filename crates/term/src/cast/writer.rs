@@ -196,8 +196,10 @@ impl<W: Write> Writer<W> {
         for stream in [Stream::Output, Stream::Errors, Stream::Input] {
             let mut held = std::mem::take(self.decoder(stream));
             if held.held() > 0 {
-                self.begin(now_us, stream.code())?;
-                self.carried = held.held() as u64;
+                let length = held.held() as u64;
+                // It is taken by now, and counted where it has no room.
+                self.begin(now_us, stream.code()).inspect_err(|_| self.lost += length)?;
+                self.carried = length;
                 let line = &mut self.line;
                 held.finish(&mut |text| push_escaped(line, text));
                 self.end()?;

@@ -32,7 +32,8 @@ use crate::peer::Peer;
 /// of its own.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The longest that all headers may be together (the HTTP library takes a hundred of them), and the longest that is asked for, in bytes.
+/// The longest that all headers may be together (the HTTP library takes a hundred of them), and the
+/// longest that is asked for, in bytes.
 const LONGEST_HEADERS: usize = 32 << 10;
 const LONGEST_TARGET: usize = 8 << 10;
 

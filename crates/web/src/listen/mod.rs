@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -187,9 +186,7 @@ impl Server {
         });
         // What becomes a WebSocket keeps its place, and is waited for.
         let wire = Wire::new(stream, own_words, place, self.connections.token());
-        let asked = wire.asked();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            asked.store(true, Ordering::Relaxed);
             let door = self.door.clone();
             async move { Ok::<_, Infallible>(door.answer(peer, request.map(Body::new)).await) }
         });

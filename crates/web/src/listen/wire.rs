@@ -4,9 +4,6 @@
 use std::io;
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -33,8 +30,6 @@ pub(crate) type OwnWords = Box<dyn Fn(u16) -> Vec<u8> + Send + Sync>;
 /// A connection.
 pub(crate) struct Wire<S> {
     io: S,
-    /// Whether a request has been understood on it.
-    asked: Arc<AtomicBool>,
     /// Answers in the library's stead.
     own_words: OwnWords,
     /// What is still to be said of that.
@@ -53,18 +48,12 @@ impl<S> Wire<S> {
     ) -> Self {
         Self {
             io,
-            asked: Arc::default(),
             own_words,
             words: None,
             stalled: None,
             lingering: None,
             _counted: (place, token),
         }
-    }
-
-    /// To be set when a request has been understood.
-    pub(crate) fn asked(&self) -> Arc<AtomicBool> {
-        self.asked.clone()
     }
 }
 
@@ -102,10 +91,21 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// The status of an answer that the library makes by itself: a head without anything.
+/// The status of an answer that the library makes by itself: a head without a word of ours, and nothing
+/// behind it.
 fn status_of(buffer: &[u8]) -> Option<u16> {
-    let digits = buffer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|status| (400..500).contains(status))
+    let line = buffer.strip_prefix(b"HTTP/1.1 4")?;
+    let (head, behind) = std::str::from_utf8(line).ok()?.split_once("\r\n\r\n")?;
+    let mut lines = head.split("\r\n");
+    let digits = lines.next()?.get(..2)?;
+    let plain = |line: &str| {
+        let name = line.split(':').next().unwrap_or_default();
+        ["connection", "content-length", "date"]
+            .iter()
+            .any(|known| name.eq_ignore_ascii_case(known))
+    };
+    let is_bare = behind.is_empty() && lines.all(plain);
+    is_bare.then(|| digits.parse().ok()).flatten().map(|rest: u16| 400 + rest)
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
@@ -135,16 +135,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // Nothing of ours is sent before the first request has been understood.
-        if !this.asked.load(Ordering::Relaxed) {
-            if this.words.is_none()
-                && let Some(status) = status_of(buffer)
-            {
-                this.words = Some((this.own_words)(status));
-            }
-            if this.words.is_some() {
-                return this.say_words(cx).map_ok(|()| buffer.len());
-            }
+        if this.words.is_none()
+            && let Some(status) = status_of(buffer)
+        {
+            this.words = Some((this.own_words)(status));
+        }
+        if this.words.is_some() {
+            return this.say_words(cx).map_ok(|()| buffer.len());
         }
         let polled = Pin::new(&mut this.io).poll_write(cx, buffer);
         this.in_time(cx, polled)
@@ -155,9 +152,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.asked.load(Ordering::Relaxed) {
-            let first = buffers.iter().find(|buffer| !buffer.is_empty());
-            return self.poll_write(cx, first.map_or(&[], |buffer| buffer));
+        let mut filled = buffers.iter().filter(|buffer| !buffer.is_empty());
+        if let (Some(only), None) = (filled.next(), filled.next()) {
+            return self.poll_write(cx, only);
         }
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write_vectored(cx, buffers);
@@ -204,6 +201,11 @@ mod tests {
     #[test]
     fn only_heads_of_errors_are_taken_for_the_librarys() {
         assert_eq!(status_of(b"HTTP/1.1 431 Request Header Fields Too Large\r\n\r\n"), Some(431));
+        let bare = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(status_of(bare), Some(400));
+        let ours = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nx-content-type-options: nosniff\r\n\r\n";
+        assert_eq!(status_of(ours), None);
+        assert_eq!(status_of(b"HTTP/1.1 404 Not Found\r\ncontent-length: 1\r\n\r\nx"), None);
         assert_eq!(status_of(b"HTTP/1.1 100 Continue\r\n\r\n"), None);
         assert_eq!(status_of(b"HTTP/1.1 4"), None);
         assert_eq!(status_of(b""), None);

@@ -4,10 +4,12 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::pipe::PipeFlags;
 use sojourn_core::end::EndReason;
 use sojourn_core::lease::Lease;
+use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::MAX_CHANNELS;
@@ -38,6 +40,9 @@ use crate::shim::signals;
 /// Programs that one session may start. Each leaves a recording and a place in the sidecar; forwards
 /// do not, and are as many as channels have numbers.
 const MAX_STARTS: usize = 4096;
+
+/// How long a program may take to take what was sent to it before its channel was closed.
+const LAST_INPUT: Duration = Duration::from_secs(1);
 
 /// What the pipe of a program's output holds: while the last of it is recorded and passed on, the
 /// program goes on.
@@ -198,9 +203,21 @@ impl Session {
     }
 
     fn close(&mut self, number: u16) -> Taken {
-        self.channel(number)?;
-        self.hang_up(number);
+        let by = self.now.after(LAST_INPUT);
+        match self.channel(number)? {
+            Some(channel) if channel.input.waits() => channel.close_by(by),
+            _ => self.hang_up(number),
+        }
         Ok(())
+    }
+
+    /// Hangs up channels that were closed before their programs had taken everything.
+    pub(super) fn hang_up_late(&mut self) {
+        let now = self.now;
+        let due = |channel: &&Channel| channel.is_to_hang_up(now);
+        while let Some(number) = self.channels.iter().find(due).map(|channel| channel.number) {
+            self.hang_up(number);
+        }
     }
 
     /// A channel's client is gone for good.
@@ -302,6 +319,7 @@ impl Session {
             recorder,
             tty: spec.pty.is_some(),
             afterwards: 0,
+            hang_up_by: Mono::NEVER,
             moved: Moved::default(),
         };
         let argv = program::command(&self.assign, &spec.program);

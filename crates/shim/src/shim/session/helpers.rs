@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
+use sojourn_core::time::Mono;
 use sojourn_core::wire::shim::ChannelSpec;
 use sojourn_core::wire::shim::Endpoint;
 use sojourn_core::wire::shim::FromShim;
@@ -56,6 +57,7 @@ impl Session {
             recorder,
             tty: false,
             afterwards: 0,
+            hang_up_by: Mono::NEVER,
             moved: Moved::default(),
         };
         let helper = match &spec.program {

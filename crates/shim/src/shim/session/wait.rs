@@ -105,6 +105,7 @@ impl Session {
         let mut due = self.record.sync_at();
         for channel in &self.channels {
             due = due.min(channel.recorder.as_ref().map_or(Mono::NEVER, |r| r.sync_at()));
+            due = due.min(channel.hang_up_by);
         }
         if let Some(hello_by) = self.gateway.as_ref().and_then(Gateway::hello_by) {
             due = due.min(hello_by);

@@ -110,6 +110,7 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             hung_up: signal(SignalKind::hangup())?,
             drives: false,
             is_terminal,
+            typed: false,
             input_ended: false,
         };
         let left = visit.stay().await;
@@ -175,6 +176,8 @@ struct Visit<'a> {
     /// Whether what is typed here goes to the session.
     drives: bool,
     is_terminal: bool,
+    /// Whether anything was typed here: then it is waited for what comes of it.
+    typed: bool,
     /// Whether standard input has ended, and is no terminal.
     input_ended: bool,
 }
@@ -287,7 +290,10 @@ impl Visit<'_> {
                         socket.close().await;
                         return Ok(Cut::Left(Left::Detached));
                     }
-                    Key::Typed(bytes) if self.drives => socket.input(bytes).await,
+                    Key::Typed(bytes) if self.drives => {
+                        self.typed = true;
+                        socket.input(bytes).await
+                    }
                     Key::Typed(_) => true,
                     Key::Ended => {
                         self.input_ended = self.goes_at_the_end();
@@ -313,9 +319,9 @@ impl Visit<'_> {
     }
 
     /// Whether the end of standard input is the end of the visit: a person at a terminal has Ctrl-] for
-    /// that, and whoever watches types nothing.
+    /// that, whoever watches types nothing, and what was typed has an end that is waited for.
     fn goes_at_the_end(&self) -> bool {
-        !self.is_terminal && !self.wish.watch
+        !self.is_terminal && !self.wish.watch && !self.typed
     }
 
     /// Says how large the terminal is; false when the connection is broken.

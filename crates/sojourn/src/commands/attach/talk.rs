@@ -237,7 +237,9 @@ impl Talk<'_> {
     /// Whether nobody here has more to say, and the agent nothing more to answer.
     fn is_done(&self, typing: bool) -> bool {
         let nobody = !typing && !self.is_terminal && !self.wish.watch;
-        nobody && self.status == WAITING_STATUS && self.queue.is_empty()
+        // What it asks somebody may answer elsewhere, and then it goes on.
+        let waits = self.status == WAITING_STATUS && self.asks.is_empty();
+        nobody && waits && self.queue.is_empty()
     }
 
     /// Takes a message of the gateway's.
