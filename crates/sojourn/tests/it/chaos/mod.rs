@@ -66,11 +66,15 @@ struct Round {
 fn round(seed: u64, size: &Size) -> Round {
     let dice = Dice::new(seed);
     let mut faults = faults::of_round(&mut dice.apart(1000), size);
-    let of_engine = faults::of_engine(&mut dice.apart(1002), size);
+    let mut engine = dice.apart(1002);
+    let of_engine = faults::of_engine(&mut engine, size);
     let mark = format!("{seed}x{}", std::process::id());
     let (mut town, street) = town::build(&mark, !of_engine.is_empty());
     if town.engine.is_some() {
-        faults.extend(of_engine);
+        for fault in of_engine {
+            let at = engine.below(faults.len() as u64 + 1);
+            faults.insert(usize::try_from(at).unwrap(), fault);
+        }
     }
     street.ledger.tell(format!("seed {seed}: {faults:?}"));
     std::thread::scope(|scope| {
