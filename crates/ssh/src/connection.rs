@@ -46,8 +46,9 @@ pub(crate) const WHY: &str = "SOJOURN_WHY";
 /// The longest reason, in characters.
 const LONGEST_WHY: usize = 500;
 
-/// How long the channels of a session that was ended, or whose client is gone, may take to end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long the channels of a session that was ended, or whose client is gone, may take to end: longer
+/// than what was sent to them may take to be taken.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 
 /// How long a client whose session was ended may take to leave by itself. A disconnect that overtakes
 /// the exit status would hide it.

@@ -134,12 +134,16 @@ impl Channel {
     /// Nobody hears it any more; what its program was sent before is still to be taken.
     pub(super) fn close_by(&mut self, at: Mono) {
         self.hang_up_by = self.hang_up_by.min(at);
-        self.credit = None;
+    }
+
+    /// Whether its client closed it and its program has not been told yet.
+    pub(super) fn is_closing(&self) -> bool {
+        self.hang_up_by < Mono::NEVER
     }
 
     /// Whether its program is to be told now that its client is gone.
     pub(super) fn is_to_hang_up(&self, now: Mono) -> bool {
-        self.hang_up_by < Mono::NEVER && (now >= self.hang_up_by || !self.input.waits())
+        self.is_closing() && (now >= self.hang_up_by || !self.input.waits())
     }
 
     /// Closes everything.
@@ -151,7 +155,7 @@ impl Channel {
 
     /// How many bytes of output may be read to be passed on; none: they are only recorded.
     pub(super) fn room(&self) -> Option<usize> {
-        let left = self.credit?.saturating_sub(FRAME_COST);
+        let left = self.credit.filter(|_| !self.is_closing())?.saturating_sub(FRAME_COST);
         Some(usize::try_from(left).unwrap_or(MAX_PAYLOAD).min(MAX_PAYLOAD))
     }
 
@@ -191,7 +195,7 @@ impl Channel {
     /// Spends credit on a frame of output; false when none is to be passed on.
     pub(super) fn spend(&mut self, bytes: usize) -> bool {
         self.credit = self.credit.map(|credit| credit.saturating_sub(cost(bytes)));
-        self.credit.is_some()
+        self.credit.is_some() && !self.is_closing()
     }
 
     /// Whether its program has ended and all of its output has been read.

@@ -27,9 +27,14 @@ const MOST_LINGERED: usize = 4 << 20;
 /// What is answered in the library's stead, by its status.
 pub(crate) type OwnWords = Box<dyn Fn(u16) -> Vec<u8> + Send + Sync>;
 
+/// The longest head that the library makes by itself.
+const LONGEST_BARE: usize = 256;
+
 /// A connection.
 pub(crate) struct Wire<S> {
     io: S,
+    /// Whether what was last to be sent was taken whole; else the rest of it follows.
+    whole: bool,
     /// Answers in the library's stead.
     own_words: OwnWords,
     /// What is still to be said of that.
@@ -48,6 +53,7 @@ impl<S> Wire<S> {
     ) -> Self {
         Self {
             io,
+            whole: true,
             own_words,
             words: None,
             stalled: None,
@@ -75,6 +81,12 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    fn note_whole(&mut self, polled: &Poll<io::Result<usize>>, offered: usize) {
+        if let Poll::Ready(Ok(taken)) = polled {
+            self.whole = *taken == offered;
+        }
+    }
+
     fn say_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(words) = self.words.as_mut().filter(|words| !words.is_empty()) {
             let polled = Pin::new(&mut self.io).poll_write(cx, words);
@@ -94,7 +106,7 @@ impl<S: AsyncWrite + Unpin> Wire<S> {
 /// The status of an answer that the library makes by itself: a head without a word of ours, and nothing
 /// behind it.
 fn status_of(buffer: &[u8]) -> Option<u16> {
-    let line = buffer.strip_prefix(b"HTTP/1.1 4")?;
+    let line = buffer.strip_prefix(b"HTTP/1.1 4").filter(|_| buffer.len() <= LONGEST_BARE)?;
     let (head, behind) = std::str::from_utf8(line).ok()?.split_once("\r\n\r\n")?;
     let mut lines = head.split("\r\n");
     let digits = lines.next()?.get(..2)?;
@@ -136,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.words.is_none()
+            && this.whole
             && let Some(status) = status_of(buffer)
         {
             this.words = Some((this.own_words)(status));
@@ -144,6 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             return this.say_words(cx).map_ok(|()| buffer.len());
         }
         let polled = Pin::new(&mut this.io).poll_write(cx, buffer);
+        this.note_whole(&polled, buffer.len());
         this.in_time(cx, polled)
     }
 
@@ -158,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         }
         let this = self.get_mut();
         let polled = Pin::new(&mut this.io).poll_write_vectored(cx, buffers);
+        this.note_whole(&polled, buffers.iter().map(|buffer| buffer.len()).sum());
         this.in_time(cx, polled)
     }
 

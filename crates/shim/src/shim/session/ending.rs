@@ -66,7 +66,9 @@ impl Session {
         let now = self.now;
         let note = self.record.last_note(reason);
         for channel in &mut self.channels {
-            channel.close_input();
+            if !channel.is_closing() {
+                channel.close_input();
+            }
             if let Some(recorder) = &mut channel.recorder {
                 // It is ending already; a gap here is marked by the recording itself.
                 let _recorded = recorder.note(now, &note);
@@ -78,9 +80,12 @@ impl Session {
         }
     }
 
-    /// The sandbox is gone, or does not keep to the rules.
+    /// The sandbox is gone, or does not keep to the rules. That is how the session ended only where
+    /// something still ran in it.
     pub(super) fn lose_sandbox(&mut self) {
-        self.end(EndReason::RunnerLost, true);
+        let is_idle = self.channels.is_empty() && self.last_exit.is_some();
+        let reason = if is_idle { self.own_reason() } else { EndReason::RunnerLost };
+        self.end(reason, true);
         self.kill();
     }
 

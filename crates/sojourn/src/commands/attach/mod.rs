@@ -297,6 +297,9 @@ impl Visit<'_> {
                     Key::Typed(_) => true,
                     Key::Ended => {
                         self.input_ended = self.goes_at_the_end();
+                        if self.typed && !self.is_terminal {
+                            self.screen.say("input has ended; this goes on until the session does (Ctrl-C leaves)");
+                        }
                         printed = Instant::now();
                         true
                     }
