@@ -263,6 +263,14 @@ async fn changes_of_an_account_end_its_logins(house: House) {
     assert_eq!(how(store, &first).await, Some(LoginEnd::RoleChange), "more than before");
     let second = begun(0, "t2").await;
     role(Role::Admin).await;
+    let less = store.set_role(alice, Role::Auditor, &event(Action::UserRoleChanged)).await;
+    assert!(matches!(less, Err(StoreError::LastAdmin)), "{less:?}");
+    let closed = store.disable_user(alice, &event(Action::UserDisabled)).await;
+    assert!(matches!(closed, Err(StoreError::LastAdmin)), "{closed:?}");
+    assert_eq!(how(store, &second).await, None, "nothing has happened");
+    let other =
+        NewUser { id: UserId::new(), name: "root".into(), role: Role::Admin, ..super::alice() };
+    store.add_user(&other, &event(Action::UserAdded)).await.unwrap();
     role(Role::Auditor).await;
     assert_eq!(how(store, &second).await, None, "less than before");
     store.set_password(alice, None, false, &event(Action::UserPasswordChanged)).await.unwrap();

@@ -97,6 +97,7 @@ async fn a_password_that_is_not_good_enough_changes_nothing() {
 async fn l_11_more_rights_are_signed_in_for_and_fewer_act_at_once() {
     let house = House::new().await;
     let (token, _login) = house.begin().await;
+    house.accounts.add("root", Role::Admin, None, Actor::local(0)).await.unwrap();
     let role = async |role| house.accounts.set_role("alice", role, Actor::local(0)).await.unwrap();
     role(Role::Admin).await;
     assert_eq!(house.found(&token).await, Err(Some(LoginEnd::RoleChange)));
