@@ -78,6 +78,8 @@ export async function scenario(play) {
 /** Signs somebody in who has a password, at whatever address the window is. */
 export async function signIn(page, name, password, code) {
   if (page.url() === "about:blank") await page.goto("/");
+  // The page that somebody signs out of may have fields of such names.
+  await page.getByRole("heading", { name: /^Sign in/ }).waitFor();
   await page.getByLabel("Name").fill(name);
   await page.getByLabel("Password").fill(password);
   await page.getByRole("button", { name: "Sign in" }).click();
