@@ -17,6 +17,7 @@ mod town;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -83,10 +84,35 @@ fn round(seed: u64, size: &Size) -> Round {
         street.calm.store(true, Ordering::Relaxed);
     });
     invariants::hold(&mut town, &street);
+    let breaches = street.ledger.breaches();
+    if !breaches.is_empty() {
+        keep(seed, &town.gateway.data());
+    }
     Round {
-        breaches: street.ledger.breaches(),
+        breaches,
         story: street.ledger.story(),
         log: format!("{}\n--- runner\n{}", town.gateway.log(), town.runner.log()),
+    }
+}
+
+/// Where it is written what came of rounds.
+fn log_dir() -> PathBuf {
+    let to = std::env::var("SOJOURN_CHAOS_LOG").unwrap_or_else(|_| "target/chaos".to_owned());
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(to)
+}
+
+/// Keeps what a round with a breach left on record, as far as that can be had.
+fn keep(seed: u64, data: &Path) {
+    for part in ["audit", "recordings", "sessions"] {
+        for file in crate::files_below(&data.join(part)) {
+            let Ok(within) = file.strip_prefix(data) else { continue };
+            let to = log_dir().join(seed.to_string()).join(within);
+            let _made = to.parent().map(std::fs::create_dir_all);
+            let _kept = std::fs::copy(&file, to);
+        }
+    }
+    for name in ["sojourn.db", "sojourn.db-wal"] {
+        let _kept = std::fs::copy(data.join(name), log_dir().join(seed.to_string()).join(name));
     }
 }
 
@@ -118,8 +144,7 @@ fn rounds_that_are_asked_for_go_well() {
         return;
     }
     let first = asked("SOJOURN_CHAOS_FIRST").unwrap_or(1);
-    let to = std::env::var("SOJOURN_CHAOS_LOG").unwrap_or_else(|_| "target/chaos".to_owned());
-    let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(to);
+    let to = log_dir();
     std::fs::create_dir_all(&to).unwrap();
     let mut table = File::options().create(true).append(true).open(to.join("rounds")).unwrap();
     let mut bad = Vec::new();
