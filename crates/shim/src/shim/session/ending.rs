@@ -66,6 +66,7 @@ impl Session {
         let now = self.now;
         let note = self.record.last_note(reason);
         for channel in &mut self.channels {
+            // What came before its client closed it is still to be taken.
             if !channel.is_closing() {
                 channel.close_input();
             }
