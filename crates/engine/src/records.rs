@@ -120,11 +120,7 @@ impl Records {
             .detail("why", json!(stay.why))
             .detail("runner", json!(new.remote.as_ref().map(|on| &on.name)))
             .detail("limits", json!(crate::view::LimitsView::from(limits)));
-        let kept = async {
-            self.store.add_session(&new).await?;
-            self.store.start_session(id, now, &event).await
-        };
-        if let Err(error) = kept.await {
+        if let Err(error) = self.store.begin_session(&new, now, &event).await {
             // Its program may run meanwhile, and be recorded.
             self.owe(new, event);
             return Err(self.store_failed("a session's start", &error));
@@ -256,7 +252,7 @@ impl Records {
     pub(crate) async fn keep_end(&self, summary: &Summary, by: Option<&EndedBy>) -> bool {
         let id = summary.session;
         if let Some(at) = summary.started_at
-            && let Err(error) = self.keep_start(id, at).await
+            && let Err(error) = self.keep_owed(id, at).await
         {
             self.store_failed("a session's start", &error);
             return false;
@@ -304,24 +300,18 @@ impl Records {
         }
     }
 
-    /// Puts a start on record that is not. Nothing happens where it is; it is not where the store failed
-    /// just then, or the gateway was killed.
-    async fn keep_start(&self, id: SessionId, at: Wall) -> Result<(), StoreError> {
+    /// Puts a start on record that the store did not keep, unless it did and could not say so.
+    async fn keep_owed(&self, id: SessionId, at: Wall) -> Result<(), StoreError> {
         let owed = self.owed().get(&id).cloned();
-        let Some(begun) = owed else {
-            let found = Event::new(self.clock.wall(), Action::SessionStarted, Actor::SYSTEM)
-                .session(id)
-                .detail("found_at_end", true);
-            return self.store.start_session(id, at, &found).await.map(drop);
-        };
-        if self.store.session(id).await?.is_none() {
-            match self.store.add_session(&begun.new).await {
-                // What is refused today is refused for ever: the session's end must not wait for it.
-                Err(StoreError::TooMany { .. } | StoreError::TooLong { .. }) => return Ok(()),
-                added => added?,
-            }
+        let Some(begun) = owed else { return Ok(()) };
+        if self.store.session(id).await?.is_some() {
+            return Ok(());
         }
-        self.store.start_session(id, at, &begun.event).await.map(drop)
+        match self.store.begin_session(&begun.new, at, &begun.event).await {
+            // What is refused today is refused for ever: the session's end must not wait for it.
+            Err(StoreError::TooMany { .. } | StoreError::TooLong { .. }) => Ok(()),
+            begun => begun,
+        }
     }
 
     fn owe(&self, new: NewSession, event: Event) {
@@ -344,11 +334,7 @@ impl Records {
             .session(held.session)
             .detail("profile", held.profile.clone())
             .detail("found_at_start", true);
-        let kept = async {
-            self.store.add_session(&new).await?;
-            self.store.start_session(held.session, now, &event).await
-        };
-        if let Err(error) = kept.await {
+        if let Err(error) = self.store.begin_session(&new, now, &event).await {
             self.store_failed("a session that was found", &error);
         }
     }

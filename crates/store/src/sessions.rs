@@ -145,37 +145,25 @@ pub struct SessionFilter {
 }
 
 impl Store {
-    /// Keeps a session that was admitted.
+    /// Keeps a session that has begun, and tells of it: both or neither, so that none can end whose
+    /// start is not on record.
     ///
     /// # Errors
-    /// When a text is too long.
-    pub async fn add_session(&self, new: &NewSession) -> Result<(), StoreError> {
-        let mut change = self.change().await?;
-        change.add_session(new).await?;
-        change.commit().await
-    }
-
-    /// Its first program started. False when that was known, and nothing is told twice.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn start_session(
+    /// When a text is too long; [`StoreError::Taken`] when it is kept.
+    pub async fn begin_session(
         &self,
-        id: SessionId,
+        new: &NewSession,
         at: Wall,
         event: &Event,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<(), StoreError> {
         let mut change = self.change().await?;
-        let started = change
+        change.add_session(new).await?;
+        change
             .tx
-            .run(sql::START_SESSION, args![id.to_string(), Status::Running.name(), at.0])
+            .run(sql::START_SESSION, args![new.id.to_string(), Status::Running.name(), at.0])
             .await?;
-        if started == 0 {
-            return Ok(false);
-        }
         change.tell(event).await?;
-        change.commit().await?;
-        Ok(true)
+        change.commit().await
     }
 
     /// It stands elsewhere now, and is not over.

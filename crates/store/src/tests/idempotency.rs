@@ -84,7 +84,7 @@ async fn a_session_that_was_started_and_not_answered_for_is_named(house: House) 
         assert_eq!(ask(owner, key, session).await, Asked::Fresh);
     }
     for (id, user) in [(begun, Some(alice)), (anybodys, None)] {
-        store.add_session(&NewSession { id, user, ..stay(None) }).await.unwrap();
+        super::sessions::begin(store, &NewSession { id, user, ..stay(None) }).await;
     }
     assert_eq!(store.drop_unanswered_requests().await.unwrap(), 2);
     assert_eq!(ask(&owner, "k", SessionId::new()).await, Asked::Made(begun));

@@ -11,6 +11,11 @@ on_both! {
     extensions_are_kept_in_order_and_bounded,
 }
 
+/// Keeps a session that has begun.
+pub(super) async fn begin(store: &Store, new: &NewSession) {
+    store.begin_session(new, Wall(4000), &event(Action::SessionStarted)).await.unwrap();
+}
+
 pub(super) fn stay(user: Option<UserId>) -> NewSession {
     NewSession {
         id: SessionId::new(),
@@ -54,11 +59,10 @@ pub(super) fn end(reason: EndReason) -> SessionEnd {
 async fn a_session_goes_from_start_to_one_end(house: House) {
     let (store, id) = (&house.store, with_alice(&house).await);
     let new = stay(Some(id));
-    store.add_session(&new).await.unwrap();
-    let started = event(Action::SessionStarted);
-    assert!(store.start_session(new.id, Wall(4000), &started).await.unwrap());
-    let twice = event(Action::SessionStarted);
-    assert!(!store.start_session(new.id, Wall(4001), &twice).await.unwrap());
+    begin(store, &new).await;
+    let again = event(Action::SessionStarted);
+    let again = store.begin_session(&new, Wall(4001), &again).await.unwrap_err();
+    assert!(matches!(again, StoreError::Taken), "{again}");
     store.set_session_status(new.id, Status::Disconnected).await.unwrap();
     assert_eq!(store.sessions_not_over().await.unwrap().len(), 1);
 
@@ -87,7 +91,7 @@ async fn sessions_are_found_by_what_is_known_of_them(house: House) {
     let (store, id) = (&house.store, with_alice(&house).await);
     let (old, new) = (stay(Some(id)), stay(None));
     for session in [&old, &new] {
-        store.add_session(session).await.unwrap();
+        begin(store, session).await;
     }
     let ids = |sessions: Vec<Session>| sessions.iter().map(|s| s.new.id).collect::<Vec<_>>();
     let all = store.sessions(&SessionFilter::default(), 10).await.unwrap();
@@ -111,11 +115,14 @@ async fn sessions_are_found_by_what_is_known_of_them(house: House) {
 async fn what_is_too_long_is_refused(house: House) {
     let store = &house.store;
     let long = NewSession { why: Some("x".repeat(100_000)), ..stay(None) };
-    let error = store.add_session(&long).await.unwrap_err();
+    let started = event(Action::SessionStarted);
+    let error = store.begin_session(&long, Wall(4000), &started).await.unwrap_err();
     assert!(error.is_refusal(), "{error}");
     let many = (0..=MAX_LABELS).map(|n| (n.to_string(), String::new())).collect();
-    let error = store.add_session(&NewSession { labels: many, ..stay(None) }).await.unwrap_err();
+    let many = NewSession { labels: many, ..stay(None) };
+    let error = store.begin_session(&many, Wall(4000), &started).await.unwrap_err();
     assert!(matches!(error, StoreError::TooMany { limit: MAX_LABELS, .. }));
+    assert!(store.untold(10).await.unwrap().is_empty(), "nothing is told of what is not kept");
 }
 
 async fn what_is_kept_and_removed_is_told_once(house: House) {

@@ -15,7 +15,7 @@ on_both! {
 /// A session that was over then.
 async fn ended(store: &Store, at: Wall) -> SessionId {
     let new = stay(None);
-    store.add_session(&new).await.unwrap();
+    super::sessions::begin(store, &new).await;
     let end = SessionEnd { at, ..end(EndReason::Exited) };
     store.end_session(new.id, &end, &event(Action::SessionEnded)).await.unwrap();
     new.id

@@ -1,5 +1,7 @@
 //! What ends with a login, a password or an account, and what goes on.
 
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
 use sojourn_core::login::LoginEnd;
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Held;
@@ -142,7 +144,8 @@ async fn what_a_login_opened_before_this_gateway_ends_with_the_password_too() {
         created_at: house.engine.clock().wall(),
         remote: None,
     };
-    house.store.add_session(&new).await.unwrap();
+    let started = Event::new(new.created_at, Action::SessionStarted, Actor::local(0)).session(id);
+    house.store.begin_session(&new, new.created_at, &started).await.unwrap();
     // While no gateway ran.
     let password = Some("plum orbit cartwheel nine");
     house.commands().set_password("alice", password, Actor::local(0)).await.unwrap();
