@@ -113,6 +113,8 @@ pub(super) struct Session {
     /// Output on its way, and the gateway's frames; made when the first is needed.
     buffer: Vec<u8>,
     now: Mono,
+    /// A terminal that was given a key is likely to answer before this.
+    answer_by: Mono,
 }
 
 impl Session {
@@ -157,6 +159,7 @@ impl Session {
             timer,
             buffer: Vec::new(),
             now,
+            answer_by: now,
         })
     }
 

@@ -141,6 +141,9 @@ impl Session {
             return Err(OutOfTurn);
         }
         let open = channel.write_input();
+        if channel.tty {
+            self.expect_answer(bytes);
+        }
         if let Some(lease) = &mut self.lease {
             lease.touch_input(now);
         }

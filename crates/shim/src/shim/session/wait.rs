@@ -13,6 +13,7 @@ use sojourn_core::wire::shim::Stream;
 
 use super::Phase;
 use super::Session;
+use crate::clock;
 use crate::shim::gateway::Gateway;
 
 /// How often it is looked whether programs that were told to end have done so.
@@ -34,6 +35,25 @@ pub(super) enum Source {
     InputEnded(usize),
 }
 
+/// How long a terminal's answer to a key is looked for before the shim sleeps. Where everybody sleeps
+/// from key to key, it takes longer to be woken than a terminal takes to answer.
+const ANSWER: Duration = Duration::from_micros(150);
+
+/// More than this at once is no key, in bytes.
+const KEY: usize = 16;
+
+/// Looks until something is ready, but not beyond `by`. Whoever else wants the processor gets it.
+fn look(fds: &mut [PollFd<'_>], by: Mono) -> io::Result<bool> {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    while clock::mono() < by {
+        if rustix::io::retry_on_intr(|| rustix::event::poll(fds, Some(&at_once)))? > 0 {
+            return Ok(true);
+        }
+        rustix::thread::sched_yield();
+    }
+    Ok(false)
+}
+
 impl Session {
     /// Waits until something is ready or due.
     pub(super) fn wait(&mut self) -> io::Result<Vec<Source>> {
@@ -46,7 +66,9 @@ impl Session {
             .into_iter()
             .map(|(source, fd, flags)| (source, PollFd::from_borrowed_fd(fd, flags)))
             .unzip();
-        rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
+        if timeout.is_some() || !look(&mut fds, self.answer_by)? {
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, timeout.as_ref()))?;
+        }
         let ready = sources.into_iter().zip(fds).filter(|(_, fd)| !fd.revents().is_empty());
         let ready = ready.map(|(source, fd)| match source {
             Source::Input(index) if fd.revents().contains(PollFlags::ERR) => {
@@ -54,7 +76,11 @@ impl Session {
             }
             _ => source,
         });
-        Ok(ready.collect())
+        let ready: Vec<_> = ready.collect();
+        if ready.iter().any(|source| matches!(source, Source::Output(..))) {
+            self.answer_by = self.now;
+        }
+        Ok(ready)
     }
 
     /// What is waited for. A descriptor that nothing is wanted of now is left out: poll reports a
@@ -98,6 +124,13 @@ impl Session {
             }
         }
         all
+    }
+
+    /// Input went to a terminal.
+    pub(super) fn expect_answer(&mut self, input: &[u8]) {
+        if input.len() <= KEY {
+            self.answer_by = clock::mono().after(ANSWER);
+        }
     }
 
     /// When something has to be looked at, whether or not anything happens.
