@@ -38,8 +38,50 @@ say(read_until(server, b"\n").decode().strip())
 program = run(client, "trap '' HUP; sleep 0.3; cat >/tmp/said.new; mv /tmp/said.new /tmp/said")
 program.sendall(SAID)
 program.close()
-until = time.monotonic() + 20
-counted = b""
-while not counted.strip() and time.monotonic() < until:
-    counted = read_until(run(client, "cat /tmp/said 2>&- | wc -c | grep -vx 0"), b"\n")
-say("program:", counted.decode().strip())
+
+
+def arrived(path):
+    """How many bytes a file has, as soon as it has all or twenty seconds have passed."""
+    until, size = time.monotonic() + 20, 0
+    while size != len(SAID) and time.monotonic() < until:
+        size = int(read_until(run(client, f"cat {path} 2>&- | wc -c"), b"\n").decode())
+    return size
+
+
+say("program:", arrived("/tmp/said"))
+
+# Neither of these waits for an answer that it can do without.
+upload = run(client, "scp -t /tmp/copied")
+upload.sendall(b"C0644 %d copied\n" % len(SAID) + SAID + b"\0")
+upload.close()
+say("scp:", arrived("/tmp/copied"))
+
+
+def text(of):
+    return len(of).to_bytes(4, "big") + of
+
+
+def packet(kind, *parts):
+    files.sendall(text(bytes([kind]) + b"".join(parts)))
+
+
+def answer():
+    length = int.from_bytes(files.makefile("rb", 0).read(4), "big")
+    return files.makefile("rb", 0).read(length)
+
+
+INIT, OPEN, WRITE, HANDLE = 1, 3, 6, 102
+WRITES_ANEW = (2 | 8 | 16).to_bytes(4, "big")
+NONE = bytes(4)
+PART = 30_000
+files = client.get_transport().open_session()
+files.invoke_subsystem("sftp")
+packet(INIT, (3).to_bytes(4, "big"))
+answer()
+packet(OPEN, NONE, text(b"/tmp/written"), WRITES_ANEW, NONE)
+opened = answer()
+assert opened[0] == HANDLE, opened
+for at in range(0, len(SAID), PART):
+    packet(WRITE, NONE, opened[5:], at.to_bytes(8, "big"), text(SAID[at : at + PART]))
+files.close()
+say("sftp:", arrived("/tmp/written"))

@@ -11,6 +11,7 @@ use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::channel::InputClosed;
 use sojourn_engine::door::ChannelEvent;
 use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 use super::Answers;
 use super::Asking;
@@ -29,6 +30,9 @@ const QUEUE: usize = 4;
 
 /// How long the helper may take to end when it has nothing left to do.
 const ENDING: Duration = Duration::from_secs(1);
+
+/// How long the server may take for what was asked of it before its client left.
+const FINISHING: Duration = Duration::from_secs(1);
 
 /// What is served over the file helper.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,16 +107,20 @@ impl Service {
     ) -> (ServedInput<<G::Session as GateSession>::Input>, ServedOutput) {
         let (give, from) = mpsc::channel(QUEUE);
         let (to, take) = mpsc::channel(QUEUE);
+        let (leave, mut left) = oneshot::channel();
         let client = Client { from, to: to.clone(), rest: Bytes::new(), eof: false };
         let ledger = Ledger::new(connection.clone(), session.clone());
         let helper = input.clone();
         connection.tasks.clone().spawn(async move {
             let mut answers = Answers::new(output);
             let asking = Asking::new(input.clone());
-            let code = tokio::select! {
-                // The line is over, and with it its client.
-                () = to.closed() => None,
-                code = self.run(client, asking, &mut answers, &ledger) => Some(code),
+            let code = {
+                let served = self.run(client, asking, &mut answers, &ledger);
+                tokio::pin!(served);
+                tokio::select! {
+                    code = &mut served => Some(code),
+                    unheard = &mut left => finish(served, unheard.ok()).await,
+                }
             };
             input.eof().await;
             let ended = tokio::time::timeout(ENDING, answers.ended()).await;
@@ -123,7 +131,7 @@ impl Service {
                 let _gone = to.send(ChannelEvent::Exit(Exit::Code(code))).await;
             }
         });
-        (ServedInput { server: give, helper }, ServedOutput(take))
+        (ServedInput { server: give, helper }, ServedOutput { from: take, leave: Some(leave) })
     }
 
     async fn run<G: Gate>(
@@ -138,6 +146,26 @@ impl Service {
             Self::Scp(command) => scp::serve(&command, client, asking, answers, ledger).await,
         }
     }
+}
+
+/// Lets a server finish whose client is gone: what that one asked for before it closed the channel is
+/// done (RFC 4254, 5.3), and nobody hears of it.
+async fn finish(
+    served: impl Future<Output = u32>,
+    unheard: Option<mpsc::Receiver<ChannelEvent>>,
+) -> Option<u32> {
+    let mut unheard = unheard?;
+    let passed_over = async {
+        while unheard.recv().await.is_some() {}
+        std::future::pending().await
+    };
+    let served = async {
+        tokio::select! {
+            code = served => code,
+            code = passed_over => code,
+        }
+    };
+    tokio::time::timeout(FINISHING, served).await.ok()
 }
 
 /// Into a served channel.
@@ -160,7 +188,20 @@ impl<I: GateInput> ServedInput<I> {
 }
 
 /// Out of a served channel.
-pub(crate) struct ServedOutput(mpsc::Receiver<ChannelEvent>);
+pub(crate) struct ServedOutput {
+    from: mpsc::Receiver<ChannelEvent>,
+    /// Tells the server that nobody hears it any more.
+    leave: Option<oneshot::Sender<mpsc::Receiver<ChannelEvent>>>,
+}
+
+impl Drop for ServedOutput {
+    fn drop(&mut self) {
+        let (_to, nothing) = mpsc::channel(1);
+        let from = std::mem::replace(&mut self.from, nothing);
+        // A server that is done has no use for it.
+        let _done = self.leave.take().map(|leave| leave.send(from));
+    }
+}
 
 /// Into a program, or into what is served in place of one.
 #[derive(Clone)]
@@ -206,7 +247,8 @@ impl<I: GateInput> GateInput for EitherInput<I> {
     async fn close(&self) {
         match self {
             Self::Program(input) => input.close().await,
-            Self::Served(input) => input.helper.close().await,
+            // Its server hears of the end once nobody holds this, and ends the helper.
+            Self::Served(_) => {}
         }
     }
 }
@@ -215,7 +257,7 @@ impl<O: GateOutput> GateOutput for EitherOutput<O> {
     async fn next(&mut self) -> Option<ChannelEvent> {
         match self {
             Self::Program(output) => output.next().await,
-            Self::Served(output) => output.0.recv().await,
+            Self::Served(output) => output.from.recv().await,
         }
     }
 }
