@@ -5,6 +5,7 @@
 //!
 //! [`people`] is what goes on, [`faults`] what goes wrong, [`invariants`] what must be true afterwards.
 
+mod crowd;
 mod dice;
 mod faults;
 mod invariants;
