@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+use serde::Serialize;
 use sojourn_core::end::Configured;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Limit;
@@ -24,7 +26,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_WHY: usize = 200;
 
 /// Who ended a session, and why they said they did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndedBy {
     /// Their name.
     pub name: String,

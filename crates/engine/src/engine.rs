@@ -25,6 +25,7 @@ use tokio::sync::broadcast;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -370,8 +371,25 @@ impl Engine {
         self.inner.session(id)
     }
 
-    /// Ends a session in a person's name. Returns whether there was one in motion.
+    /// Ends a session in a person's name. Returns whether there was one in motion; then its end has
+    /// begun, and a gateway that is lost now does not forget it.
     pub async fn end(&self, id: SessionId, by: EndedBy, actor: &Actor) -> bool {
+        match self.begin_end(id, by, actor) {
+            Some(begun) => {
+                let _begun = begun.await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The same, and what is returned is done when its end has begun.
+    pub(crate) fn begin_end(
+        &self,
+        id: SessionId,
+        by: EndedBy,
+        actor: &Actor,
+    ) -> Option<JoinHandle<()>> {
         let Some(session) = self.inner.session(id) else {
             return self.inner.agents.end(id, EndReason::EndedBy, Some(by));
         };
@@ -382,13 +400,12 @@ impl Engine {
         );
         lock(&session.shared.ended_by).get_or_insert(by);
         let inner = self.inner.clone();
-        self.inner.tasks.spawn(async move {
+        Some(self.inner.tasks.spawn(async move {
             // The sidecar is to say who it was, but the end does not wait for that for long.
             let noted = inner.runner.ask(Request::Note { session: id, note });
             let _late = tokio::time::timeout(NOTE, noted).await;
             session.request_end(EndReason::EndedBy).await;
-        });
-        true
+        }))
     }
 
     /// Ids of the sessions in motion.

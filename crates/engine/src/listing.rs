@@ -246,9 +246,12 @@ impl Engine {
                 chosen.retain(|id| there.contains(id) || is_there(*id));
             }
         }
-        let mut ended = 0;
-        for id in chosen {
-            ended += usize::from(self.end(id, by.clone(), actor).await);
+        let begun = chosen.into_iter().filter_map(|id| self.begin_end(id, by.clone(), actor));
+        // All at once, then all are waited for.
+        let begun: Vec<_> = begun.collect();
+        let ended = begun.len();
+        for begun in begun {
+            let _begun = begun.await;
         }
         let event = Event::new(self.clock().wall(), Action::KillSwitch, actor.clone())
             .detail(
@@ -261,7 +264,10 @@ impl Engine {
             )
             .detail("why", serde_json::json!(by.why))
             .detail("ended", ended);
-        self.audit().record_soon(event);
+        if let Err(error) = self.inner.records.store().tell(&event).await {
+            tracing::error!(%error, "the store did not keep that many sessions were ended");
+            self.audit().record_soon(event);
+        }
         Ok(ended)
     }
 

@@ -51,7 +51,7 @@ impl Engine {
                 && !matches!(self.identity().still_stands(&principal).await, Ok(false));
             if !stands {
                 tracing::info!(session = %id, user = principal.name, "the right to stay is gone");
-                self.inner.agents.end(id, EndReason::LoginEnded, None);
+                let _kept_later = self.inner.agents.end(id, EndReason::LoginEnded, None);
             }
         }
     }

@@ -368,6 +368,29 @@ impl Store {
         Ok(moved)
     }
 
+    /// A person changes a message, or takes it back; that is told. False when there is none.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn change_input(
+        &self,
+        session: SessionId,
+        client_msg_id: &str,
+        state: InputState,
+        content: Option<&str>,
+        event: &AuditEvent,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let code = None::<&str>;
+        let args = args![session.to_string(), client_msg_id, state.name(), content, code];
+        if change.tx.run(sql::MOVE_INPUT, args).await? == 0 {
+            return Ok(false);
+        }
+        change.tell(event).await?;
+        change.commit().await?;
+        Ok(true)
+    }
+
     /// A message by its id.
     ///
     /// # Errors

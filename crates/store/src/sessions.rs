@@ -269,12 +269,18 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn sessions_not_over(&self) -> Result<Vec<Session>, StoreError> {
-        self.read()
-            .all(sql::SESSIONS_NOT_OVER, args![i64::from(MAX_ROWS)])
-            .await?
-            .iter()
-            .map(session)
-            .collect()
+        let mut all: Vec<Session> = Vec::new();
+        loop {
+            let after = all.last().map(|last| last.new.id.to_string()).unwrap_or_default();
+            let args = args![after, i64::from(MAX_ROWS)];
+            let page = self.read().all(sql::SESSIONS_NOT_OVER, args).await?;
+            for row in &page {
+                all.push(session(row)?);
+            }
+            if page.len() < usize::try_from(MAX_ROWS).unwrap_or(usize::MAX) {
+                return Ok(all);
+            }
+        }
     }
 }
 

@@ -65,7 +65,8 @@ statements! {
         ORDER BY id DESC LIMIT $6";
     SESSIONS_ENDING_IN = "SELECT * FROM sessions WHERE REPLACE(id, '-', '') LIKE $1
         ORDER BY id DESC LIMIT $2";
-    SESSIONS_NOT_OVER = "SELECT * FROM sessions WHERE ended_at IS NULL ORDER BY id LIMIT $1";
+    SESSIONS_NOT_OVER = "SELECT * FROM sessions WHERE ended_at IS NULL AND id > $1
+        ORDER BY id LIMIT $2";
 
     REMAINS = "SELECT * FROM remains WHERE session_id = $1";
     KEEP_FILES = "INSERT INTO remains (session_id, files_name, files_entries, files_bytes,

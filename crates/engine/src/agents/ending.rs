@@ -16,6 +16,7 @@ use sojourn_core::wire::relay::Command;
 use sojourn_core::wire::relay::Person as By;
 use sojourn_core::wire::relay::Receipt;
 use sojourn_store::Session as Kept;
+use tokio::task::JoinHandle;
 
 use super::Agents;
 use super::answering::by;
@@ -56,9 +57,14 @@ impl Agents {
     }
 
     /// Ends a session. The first wish counts; one whose runner is out of reach ends when it comes
-    /// again. False when there is none.
-    pub(crate) fn end(&self, id: SessionId, reason: EndReason, by: Option<EndedBy>) -> bool {
-        let Some(agent) = self.held(id) else { return false };
+    /// again. None when there is none; else what is done once the wish is kept.
+    pub(crate) fn end(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        by: Option<EndedBy>,
+    ) -> Option<JoinHandle<()>> {
+        let agent = self.held(id)?;
         let ending = Ending { reason, by };
         let (first, at_rest, linked) = agent.show(|shown, _| {
             let first = shown.ending.is_none();
@@ -66,18 +72,34 @@ impl Agents {
             (first, shown.standing.phase.is_at_rest(), shown.linked)
         });
         if !first {
-            return true;
+            return Some(self.kit.tasks.spawn(async {}));
         }
         tracing::info!(session = %id, reason = reason.name(), event = "session_end_requested",
             "an agent's session is being ended");
-        let agents = self.clone();
-        if at_rest {
-            // Nothing of it runs.
-            self.kit.tasks.spawn(async move { agents.give_up(&agent, ending, None).await });
-        } else if linked {
+        if linked && !at_rest {
+            let (agents, agent, ending) = (self.clone(), agent.clone(), ending.clone());
             self.kit.tasks.spawn(async move { agents.send_end(&agent, ending).await });
         }
-        true
+        let agents = self.clone();
+        Some(self.kit.tasks.spawn(async move {
+            match at_rest {
+                // Nothing of it runs.
+                true => agents.give_up(&agent, ending, None).await,
+                false => agents.keep_wish(&agent, ending).await,
+            }
+        }))
+    }
+
+    /// Keeps that an end is wished for: its runner may come back to another gateway.
+    async fn keep_wish(&self, agent: &Arc<Agent>, ending: Ending) {
+        let mut work = Work::on(agent.clone()).await;
+        if work.is_closed() || work.standing().0.phase.is_at_rest() {
+            return;
+        }
+        work.standing().0.wished = Some(ending);
+        if let Err(error) = self.keep(vec![work]).await {
+            tracing::error!(session = %agent.id, %error, "the wish for a session's end is not kept");
+        }
     }
 
     /// Ends a session that no runner will ever speak of again. What was wished before is why.

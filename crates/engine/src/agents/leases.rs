@@ -2,6 +2,7 @@
 //! it should have ended and has not, is ended from here a moment later. What no runner can end, because
 //! nothing of it runs, is ended here at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sojourn_core::end::EndReason;
@@ -11,6 +12,7 @@ use sojourn_core::time::Mono;
 
 use super::Agents;
 use super::ending::REMOVED;
+use super::session::Agent;
 use super::session::Ending;
 use super::state::Phase;
 
@@ -51,6 +53,7 @@ impl Agents {
     fn look_at_limits(&self) {
         let now = self.kit.clock.mono();
         for agent in self.all() {
+            self.end_again(&agent);
             let removed = self.kit.remote.is_removed(agent.runner);
             let due = {
                 let mut shown = agent.shown();
@@ -127,8 +130,23 @@ impl Agents {
                     agents.give_up(&agent, failed, Some(message)).await;
                 });
             } else {
-                self.end(agent.id, reason, None);
+                let _kept_later = self.end(agent.id, reason, None);
             }
+        }
+    }
+}
+
+impl Agents {
+    /// Ends a session of which nothing runs, where that was wished and could not be kept.
+    fn end_again(&self, agent: &Arc<Agent>) {
+        let wished = {
+            let shown = agent.shown();
+            let is_due = shown.ended.is_none() && shown.standing.phase.is_at_rest();
+            shown.ending.clone().filter(|_| is_due)
+        };
+        if let Some(ending) = wished {
+            let (agents, agent) = (self.clone(), agent.clone());
+            self.kit.tasks.spawn(async move { agents.give_up(&agent, ending, None).await });
         }
     }
 }

@@ -190,6 +190,17 @@ impl Agents {
         client_msg_id: &str,
         content: Option<String>,
     ) -> Result<(), Cannot> {
+        if !self.kit.audit.is_writable() {
+            return Err(Cannot::Audit);
+        }
+        let event = Event::new(self.kit.clock.wall(), Action::InputSent, person.actor.clone())
+            .session(agent.id)
+            .detail("client_msg_id", client_msg_id);
+        let event = match &content {
+            Some(content) => event.detail("edited", records::digest(content)),
+            None => event.detail("cancelled", true),
+        };
+        let store = self.kit.records.store();
         // Not while it is on its way.
         let _in_turn = agent.delivering.lock().await;
         let found =
@@ -208,13 +219,13 @@ impl Agents {
                 Ok(Receipt::Accepted | Receipt::Duplicate) => {}
                 Ok(Receipt::Rejected { .. }) | Err(_) => return Err(Cannot::NotWaiting),
             }
+            store.tell(&event).await.map_err(gone)?;
         } else {
             let (kept, state) = match content {
                 Some(_) => (InputState::Kept, MessageState::Queued),
                 None => (InputState::Cancelled, MessageState::Cancelled),
             };
-            let store = self.kit.records.store();
-            let moved = store.move_input(agent.id, &id, kept, content.as_deref(), None).await;
+            let moved = store.change_input(agent.id, &id, kept, content.as_deref(), &event).await;
             if !moved.map_err(gone)? {
                 return Err(Cannot::NotWaiting);
             }
@@ -224,13 +235,6 @@ impl Agents {
                 told.push(Told::Message { client_msg_id, state, content, code: None });
             });
         }
-        let event = Event::new(self.kit.clock.wall(), Action::InputSent, person.actor.clone())
-            .session(agent.id)
-            .detail("client_msg_id", id);
-        self.kit.audit.record_soon(match &content {
-            Some(content) => event.detail("edited", records::digest(content)),
-            None => event.detail("cancelled", true),
-        });
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 
+use serde::Deserialize;
+use serde::Serialize;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
@@ -105,7 +107,7 @@ pub(crate) struct Slots {
 }
 
 /// An end that somebody, or something here, has asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Ending {
     pub(crate) reason: EndReason,
     pub(crate) by: Option<EndedBy>,
@@ -322,7 +324,7 @@ impl Agent {
             starting_since: None,
             away_since: None,
             spent_since: None,
-            ending: None,
+            ending: standing.wished.clone(),
             started_at,
             ended: held.ended,
             slots: held.slots,

@@ -136,7 +136,7 @@ impl Engine {
         agent.await?;
         // Their right to stay may have gone meanwhile.
         if let Ok(false) = self.identity().still_stands(&principal).await {
-            inner.agents.end(id, EndReason::LoginEnded, None);
+            let _kept_later = inner.agents.end(id, EndReason::LoginEnded, None);
             return Err(Refusal::Account);
         }
         Ok(id)
@@ -445,6 +445,7 @@ impl Agents {
                 .detail("epoch", epoch)
                 .detail("agent_session_id", recovery.agent_session_id.clone()),
         );
+        work.standing().0.wished = None;
         let launch = self.again(&kept.new, person, (limits, used, epoch, head), recovery);
         {
             let mut shown = agent.shown();

@@ -34,6 +34,8 @@ use sojourn_core::wire::relay::Seq;
 use sojourn_core::wire::relay::Sequenced;
 use sojourn_core::wire::relay::Usage;
 
+use super::session::Ending;
+
 #[cfg(test)]
 mod tests;
 
@@ -94,6 +96,9 @@ pub(crate) struct Standing {
     /// Which of its recordings is written, and the last event before that one.
     pub(crate) channel: u16,
     pub(crate) channel_after: Seq,
+    /// An end that was asked for and has not come: it is wished for also after a crash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wished: Option<Ending>,
 }
 
 /// Something that follows from an event.
@@ -242,6 +247,7 @@ impl Standing {
             return;
         }
         self.phase = if reason == EndReason::Failed { Phase::Failed } else { Phase::Ended };
+        self.wished = None;
         effects.push(Effect::Over {
             reason,
             exit: exit.cloned(),
@@ -253,6 +259,7 @@ impl Standing {
     /// It is ended without a word of its runner: there is nothing of it that could say one.
     pub(crate) fn give_up(&mut self, reason: EndReason, message: Option<String>) -> Vec<Effect> {
         let mut effects = vec![Effect::AllLost];
+        self.wished = None;
         self.phase = if reason == EndReason::Failed { Phase::Failed } else { Phase::Ended };
         effects.push(Effect::Over { reason, exit: None, output: self.output, message });
         effects

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::AtFlags;
 use rustix::fs::Mode;
@@ -26,6 +27,10 @@ use crate::directories::as_path;
 use crate::requests::Requests;
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS);
+
+/// A recording without a sidecar is of a session on another machine that is not over, whoever knows of
+/// it now; one that has not changed for so long was left behind.
+const LEFT_BEHIND: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The longest sidecar that is read.
 const LONGEST_SIDECAR: u64 = 16 << 20;
@@ -95,7 +100,7 @@ pub(super) fn look(requests: &Requests) -> io::Result<Due<Recording>> {
                 since,
                 keep_for: retention.recordings_for,
                 bytes: found.bytes,
-                is_free: !requests.holds(session),
+                is_free: !requests.holds(session) && found.is_over(now),
             });
         }
     }
@@ -104,9 +109,17 @@ pub(super) fn look(requests: &Requests) -> io::Result<Due<Recording>> {
 }
 
 /// The files of one session on one day.
+#[derive(Clone, Copy)]
 struct Found {
     bytes: u64,
     changed: Wall,
+    has_sidecar: bool,
+}
+
+impl Found {
+    fn is_over(self, now: Wall) -> bool {
+        self.has_sidecar || self.changed.after(LEFT_BEHIND) <= now
+    }
 }
 
 fn sessions(day: &OwnedFd) -> io::Result<BTreeMap<SessionId, Found>> {
@@ -119,7 +132,9 @@ fn sessions(day: &OwnedFd) -> io::Result<BTreeMap<SessionId, Found>> {
         let Ok(metadata) = entry.metadata() else { continue };
         let since = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let changed = Wall(0).after(since);
-        let all = found.entry(session).or_insert(Found { bytes: 0, changed });
+        let new = Found { bytes: 0, changed, has_sidecar: false };
+        let all = found.entry(session).or_insert(new);
+        all.has_sidecar |= name.as_encoded_bytes().ends_with(b".json");
         all.bytes = all.bytes.saturating_add(metadata.len());
         all.changed = all.changed.max(changed);
     }

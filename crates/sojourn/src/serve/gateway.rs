@@ -140,8 +140,9 @@ async fn serve(
     // Without this a closed terminal would kill the gateway, and its sessions would not be told.
     let hup = signal(SignalKind::hangup()).map_err(no_signals)?;
     let running = async {
-        take_up(engine).await?;
+        // Before anything is found that nobody was told of: it is no answer to a request.
         engine.settle_requests().await;
+        take_up(engine).await?;
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
         first_admin::welcome(&listening, admin, source.is_roots);

@@ -1,15 +1,23 @@
 //! The last of a terminal: what was printed, how it ended, and its recording sealed.
 
+use std::time::Duration;
+
 use sojourn_core::end::Exit;
 use sojourn_core::wire::relay::Stored;
 use sojourn_core::wire::runner::Sealing;
 use sojourn_core::wire::shim::FromShim;
+use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::Summary;
 
 use super::Gone;
 use super::Phase;
 use super::StandIn;
+
+/// How often it is tried to seal a recording, and how long it is waited in between: a runner that is
+/// gone comes back, and a full disk may be emptied.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl StandIn {
     /// Tells the end, when all that was printed is told.
@@ -38,13 +46,7 @@ impl StandIn {
             ..self.parts.sealing.clone()
         };
         let started_at = sealing.started_at;
-        let recordings = match self.parts.recordings.seal(sealing).await {
-            Ok(facts) => facts.into_iter().collect(),
-            Err(error) => {
-                tracing::error!(session = %self.parts.id, %error, "a recording is not sealed");
-                Vec::new()
-            }
-        };
+        let recordings = self.seal(sealing).await;
         let summary = Summary {
             session: self.parts.id,
             reason,
@@ -58,5 +60,21 @@ impl StandIn {
         let (seq, offset) = (self.parts.book.seq(), self.parts.book.printed());
         self.owed = Some(Stored { session: self.parts.id, seq, offset });
         self.send(&FromShim::Ended(Box::new(summary))).await
+    }
+
+    async fn seal(&self, sealing: Sealing) -> Vec<RecordingFacts> {
+        for left in (0..TRIES).rev() {
+            match self.parts.recordings.seal(sealing.clone()).await {
+                Ok(facts) => return facts.into_iter().collect(),
+                Err(error) if left > 0 => {
+                    tracing::warn!(session = %self.parts.id, %error, "a recording is not sealed yet");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(error) => {
+                    tracing::error!(session = %self.parts.id, %error, "a recording is not sealed");
+                }
+            }
+        }
+        Vec::new()
     }
 }
