@@ -138,12 +138,17 @@ impl Limit {
     }
 }
 
+/// What is left, in the seconds that everybody is told: rounded up, for nobody should be told less than
+/// what is left, nor "0 s".
+#[must_use]
+pub fn seconds_left(left: Duration) -> u64 {
+    (left.as_secs() + u64::from(left.subsec_nanos() > 0)).max(1)
+}
+
 /// The line a person in a terminal reads beforehand.
 #[must_use]
 pub fn warning(left: Duration) -> String {
-    // Rounded up: nobody should be told less than what is left, nor "0 s".
-    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-    format!("Session ends in {} s", seconds.max(1))
+    format!("Session ends in {} s", seconds_left(left))
 }
 
 /// The line a person in a terminal reads when a limit ended the session. `configured` is in seconds

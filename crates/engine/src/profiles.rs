@@ -15,6 +15,10 @@ use crate::identity::Principal;
 /// The profile of a session that names none.
 pub const DEFAULT: &str = "default";
 
+/// The profile on record of a session on a runner elsewhere that names none: it runs on that machine
+/// itself, in no sandbox.
+pub const HOST: &str = "host";
+
 /// The most variables a client may set.
 const MAX_VARIABLES: usize = 128;
 

@@ -17,6 +17,7 @@ use sojourn_core::audit::Event;
 use sojourn_core::end::EndReason;
 use sojourn_core::end::Exit;
 use sojourn_core::end::Limit;
+use sojourn_core::end::seconds_left;
 use sojourn_core::ids::SessionId;
 use sojourn_core::limits::Limits;
 use sojourn_core::time::Wall;
@@ -38,6 +39,8 @@ use crate::ending::EndedBy;
 use crate::extend::Extended;
 use crate::extend::Extension;
 use crate::identity::How;
+use crate::profiles::DEFAULT;
+use crate::profiles::HOST;
 use crate::roster::Guest;
 
 /// What runs in a session that is no agent's.
@@ -86,7 +89,8 @@ impl Records {
         stay: &Stay,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        let profile = stay.profile.clone().unwrap_or_else(|| crate::profiles::DEFAULT.to_owned());
+        let unnamed = if stay.on.is_some() { HOST } else { DEFAULT };
+        let profile = stay.profile.clone().unwrap_or_else(|| unnamed.to_owned());
         let now = self.clock.wall();
         let user = stay.who.user();
         let new = NewSession {
@@ -210,12 +214,12 @@ impl Records {
     /// A limit comes near.
     pub(crate) fn limit_warned(&self, id: SessionId, limit: Limit, left: Duration) {
         tracing::info!(
-            session = %id, ?limit, seconds = left.as_secs(), event = "limit_warned", "limit warned"
+            session = %id, ?limit, seconds = seconds_left(left), event = "limit_warned", "limit warned"
         );
         let event = Event::new(self.clock.wall(), Action::LimitWarned, Actor::SYSTEM)
             .session(id)
             .detail("limit", json!(limit))
-            .detail("seconds", left.as_secs());
+            .detail("seconds", seconds_left(left));
         self.audit.record_soon(event);
     }
 

@@ -21,7 +21,8 @@ use sojourn_core::units::Span;
     version,
     max_term_width = 100,
     after_help = "Start with \"sojourn serve\"; it says how to come in.",
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    arg_required_else_help = true
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -398,7 +399,10 @@ pub(crate) enum User {
         /// admin, member or auditor
         role: Role,
     },
-    /// Close an account for now, and end its sessions
+    /// Close an account for now, and end what it began by password or in a browser
+    #[command(
+        after_help = "What came by a key or a token goes on: sojourn session end-all --user NAME"
+    )]
     Disable {
         /// Whose
         name: String,

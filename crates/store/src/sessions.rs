@@ -28,7 +28,7 @@ pub const MAX_LABELS: usize = 32;
 /// The longest of each text that comes from outside.
 const LONGEST_TEXT: usize = 4096;
 /// The most rows of one answer.
-const MAX_ROWS: u32 = 1000;
+pub(crate) const MAX_ROWS: u32 = 1000;
 
 /// A session to keep.
 #[derive(Clone, Debug)]

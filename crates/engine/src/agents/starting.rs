@@ -43,6 +43,7 @@ use crate::engine::Engine;
 use crate::identity::Principal;
 use crate::metrics::Meter;
 use crate::profiles::DEFAULT;
+use crate::profiles::HOST;
 use crate::remote::NoSlot;
 use crate::remote::RunnerView;
 use crate::repeats;
@@ -258,7 +259,7 @@ impl Agents {
             user_name: Some(principal.name.clone()),
             door: Door::Web.name().to_owned(),
             harness: wish.harness.clone(),
-            profile: wish.profile.clone().unwrap_or_else(|| DEFAULT.to_owned()),
+            profile: wish.profile.clone().unwrap_or_else(|| HOST.to_owned()),
             cwd: wish.cwd.clone(),
             why: wish.why,
             labels: wish.labels,
@@ -507,7 +508,7 @@ impl Agents {
         let permission_mode = remote.and_then(|remote| remote.permission_mode.as_deref());
         Launch {
             harness: new.harness.clone(),
-            profile: Some(new.profile.clone()).filter(|profile| profile != DEFAULT),
+            profile: Some(new.profile.clone()).filter(|profile| profile != HOST),
             cwd: Some(recovery.cwd),
             model: remote.and_then(|remote| remote.model.clone()),
             permission_mode: permission_mode.map_or(PermissionMode::Relay, read_mode),

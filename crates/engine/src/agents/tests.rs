@@ -21,6 +21,7 @@ use sojourn_core::wire::relay::Usage;
 
 use super::*;
 use crate::door::Refusal;
+use crate::ending::EndedBy;
 use desk::Desk;
 use desk::ended;
 use desk::prompt;
@@ -396,6 +397,28 @@ async fn case_05_a_gateway_that_was_lost_knows_what_it_knew() {
     peer.say(id, ended(EndReason::Exited)).await;
     desk.until(async || desk.view(id).await.status == Status::Ended).await;
     assert_eq!(desk.recorded(id, 0).len(), 4, "each event once, whoever wrote it");
+}
+
+#[tokio::test]
+async fn an_end_asked_for_while_its_runner_was_away_outlives_the_gateway() {
+    let desk = Desk::new().await;
+    let mut peer = desk.runner("laptop").await;
+    let id = desk.start(desk.wish()).await.unwrap();
+    peer.launched().await;
+    peer.say(id, started()).await;
+    assert_eq!(peer.acked(id).await, 1);
+    let peer = peer.gone();
+    desk.until(async || desk.view(id).await.status == Status::Disconnected).await;
+    let by = EndedBy::new("alice", Some("enough"));
+    desk.agents().end(id, EndReason::EndedBy, Some(by)).unwrap().await.unwrap();
+    let desk = desk.again().await;
+    let mut peer = peer.back(&desk, &[(id, 1, Status::Running, vec![])]).await;
+    let Command::End { reason, by, why } = peer.asked(id).await else { panic!("no end") };
+    assert_eq!((reason, by.unwrap().user), (EndReason::EndedBy, "alice".to_owned()));
+    assert_eq!(why.as_deref(), Some("enough"));
+    peer.say(id, ended(EndReason::EndedBy)).await;
+    desk.until(async || desk.view(id).await.status == Status::Ended).await;
+    assert_eq!(desk.view(id).await.ended_by.as_deref(), Some("alice"));
 }
 
 #[tokio::test]

@@ -171,10 +171,13 @@ fn hold_against(checker: &mut ChainChecker, path: &Path, found: &mut Findings) -
     let mut any = false;
     for (number, line) in lines {
         any = true;
-        let held = Checkpoint::from_kept(line)
-            .ok_or(Fault::BadCheckpoint("not a checkpoint, nor an audit line of one"))
-            .and_then(|checkpoint| checker.hold_against(checkpoint));
-        if let Err(fault) = held {
+        let Some(checkpoint) = Checkpoint::from_kept(line) else {
+            // The rest of such a file is none either.
+            let fault = Fault::BadCheckpoint("not a checkpoint, nor an audit line of one");
+            found.add(path.to_owned(), Some(number), fault);
+            break;
+        };
+        if let Err(fault) = checker.hold_against(checkpoint) {
             found.add(path.to_owned(), Some(number), fault);
         }
     }

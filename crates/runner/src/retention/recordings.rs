@@ -192,6 +192,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_has_no_sidecar_goes_on_unless_it_was_left_behind() {
+        let now = Wall(0).after(2 * LEFT_BEHIND);
+        let of = |has_sidecar, changed| Found { bytes: 1, changed, has_sidecar }.is_over(now);
+        assert!(of(true, now));
+        assert!(!of(false, now) && !of(false, Wall(1).after(LEFT_BEHIND)));
+        assert!(of(false, Wall(0).after(LEFT_BEHIND)));
+    }
+
+    #[test]
     fn only_our_files_are_anybodys() {
         let id = "01932b5e-7c1a-7f00-8000-00003f2a91c0";
         for ending in ["cast", "12.cast", "json"] {

@@ -1,10 +1,12 @@
 //! Sessions, and what is kept of them.
 
 use super::*;
+use crate::sessions::MAX_ROWS;
 
 on_both! {
     a_session_goes_from_start_to_one_end,
     sessions_are_found_by_what_is_known_of_them,
+    all_that_are_not_over_are_found_however_many,
     what_is_too_long_is_refused,
     what_is_kept_and_removed_is_told_once,
     a_conversation_goes_with_its_recording,
@@ -110,6 +112,17 @@ async fn sessions_are_found_by_what_is_known_of_them(house: House) {
     for typed in ["", "%", "%%%%", "zzzz", &short[5..]] {
         assert!(store.sessions_ending_in(typed, 2).await.unwrap().is_empty(), "{typed:?}");
     }
+}
+
+async fn all_that_are_not_over_are_found_however_many(house: House) {
+    let store = &house.store;
+    let many = usize::try_from(MAX_ROWS).unwrap() + 1;
+    for _ in 0..many {
+        begin(store, &stay(None)).await;
+    }
+    let found = store.sessions_not_over().await.unwrap();
+    let ids: std::collections::BTreeSet<_> = found.iter().map(|it| it.new.id.to_string()).collect();
+    assert_eq!((found.len(), ids.len()), (many, many));
 }
 
 async fn what_is_too_long_is_refused(house: House) {

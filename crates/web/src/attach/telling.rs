@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::ws::Message;
 use futures_util::SinkExt;
+use sojourn_core::end::seconds_left;
 use sojourn_core::status::Status;
 use sojourn_core::wire::shim::WindowSize;
 use sojourn_engine::door::ChannelEvent;
@@ -429,7 +430,7 @@ impl Telling<'_> {
     async fn tell_news(&mut self, now: News) -> Result<(), Over> {
         let before = std::mem::replace(&mut self.told, now.clone());
         if let Some((limit, left)) = now.warned.filter(|_| now.warnings > before.warnings) {
-            self.send(Tell::LimitWarned { limit, seconds: left.as_secs() }.message()).await?;
+            self.send(Tell::LimitWarned { limit, seconds: seconds_left(left) }.message()).await?;
         }
         if now.leases > before.leases {
             self.tell_lease(false).await?;

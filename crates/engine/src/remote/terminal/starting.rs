@@ -50,6 +50,7 @@ use crate::identity::Principal;
 use crate::metrics::Meter;
 use crate::opening::Arrival;
 use crate::profiles::DEFAULT;
+use crate::profiles::HOST;
 use crate::records;
 use crate::remote::NoSlot;
 use crate::remote::RunnerView;
@@ -220,7 +221,7 @@ impl Engine {
             address: Some(stay.peer.ip().to_string()),
         };
         let launch = launch(&limits, wish.profile.clone(), wish.cwd.clone(), wish.size, by);
-        let profile = stay.profile.clone().unwrap_or_else(|| DEFAULT.to_owned());
+        let profile = stay.profile.clone().unwrap_or_else(|| HOST.to_owned());
         let subject = Subject {
             id,
             created: stay.connected_at,

@@ -109,6 +109,9 @@ pub(super) fn attach(client: Client, session: &SessionView, wish: Wish) -> Outco
             told_to_go: signal(SignalKind::terminate())?,
             hung_up: signal(SignalKind::hangup())?,
             drives: false,
+            drove: false,
+            owes_size: false,
+            hinted: false,
             is_terminal,
             typed: false,
             input_ended: false,
@@ -175,6 +178,12 @@ struct Visit<'a> {
     hung_up: Signal,
     /// Whether what is typed here goes to the session.
     drives: bool,
+    /// Whether the gateway has said so on this connection.
+    drove: bool,
+    /// The gateway is to hear how large the terminal is.
+    owes_size: bool,
+    /// Whoever types has been told that it goes nowhere.
+    hinted: bool,
     is_terminal: bool,
     /// Whether anything was typed here: then it is waited for what comes of it.
     typed: bool,
@@ -256,14 +265,11 @@ impl Visit<'_> {
 
     /// One connection.
     async fn visit(&mut self, mut socket: Socket) -> Result<Cut, Failure> {
-        self.drives = !self.wish.watch;
+        (self.drives, self.drove) = (!self.wish.watch, false);
         let mut ended = None;
         let mut heard = Instant::now();
         let mut ping = tokio::time::interval_at(heard + PING, PING);
         if self.wish.take && !socket.say(&json!({"type": "take_over"})).await {
-            return Ok(Cut::Broken);
-        }
-        if !self.resize(&mut socket).await {
             return Ok(Cut::Broken);
         }
         let mut printed = heard;
@@ -279,7 +285,8 @@ impl Visit<'_> {
                         Frame::Output(seq, bytes) => { self.screen.output(seq, &bytes)?; true }
                         Frame::Text(message) => {
                             self.heed(&message, &mut ended)?;
-                            true
+                            let owed = std::mem::take(&mut self.owes_size);
+                            !owed || self.resize(&mut socket).await
                         }
                         Frame::Alive => true,
                         Frame::Closed(code) => return self.closed(code, ended).await,
@@ -294,7 +301,12 @@ impl Visit<'_> {
                         self.typed = true;
                         socket.input(bytes).await
                     }
-                    Key::Typed(_) => true,
+                    Key::Typed(_) => {
+                        if !self.wish.watch && !std::mem::replace(&mut self.hinted, true) {
+                            self.screen.say("you look on here; what you type goes nowhere (see --take-over)");
+                        }
+                        true
+                    }
                     Key::Ended => {
                         self.input_ended = self.goes_at_the_end();
                         if self.typed && !self.is_terminal {
@@ -378,10 +390,14 @@ impl Visit<'_> {
 
     /// Somebody has the keyboard.
     fn driver(&mut self, message: &Json) {
-        let was = self.drives;
+        let (was, drove) = (self.drives, self.drove);
         self.drives = !self.wish.watch && message["you"].as_bool().unwrap_or(true);
-        // Where nobody has it, its program is over, which is told in a moment.
-        let other = message["user"].as_str().filter(|_| was && !self.drives && !self.wish.watch);
+        self.drove |= self.drives;
+        self.owes_size |= self.drives && !(was && drove);
+        // Whoever takes over hears first who has it; where nobody has, its program may be over, which is
+        // told in a moment.
+        let is_news = was && !self.drives && !self.wish.watch && (drove || !self.wish.take);
+        let other = message["user"].as_str().filter(|_| is_news);
         if let Some(name) = other.map(output::foreign) {
             self.screen.say(&format!("{name} has the keyboard; you watch (see --take-over)"));
         }

@@ -25,7 +25,7 @@ fn a_gateway_killed_as_a_crowd_comes_has_one_start_and_one_end_of_each() {
     let kills = if crate::is_long_run() { 60 } else { 4 };
     let mut gateway = gateway(&Options::default());
     for _ in 0..kills {
-        let shape = |one: usize| if one % 2 == 0 { "-tt" } else { "-T" };
+        let shape = |one: usize| if one.is_multiple_of(2) { "-tt" } else { "-T" };
         let crowd: Vec<_> = (0..CROWD)
             .map(|one| gateway.alice().with(shape(one)).start(&["echo up; sleep 0.2; exit 7"]))
             .collect();
