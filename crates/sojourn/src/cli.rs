@@ -399,7 +399,7 @@ pub(crate) enum User {
         /// admin, member or auditor
         role: Role,
     },
-    /// Close an account for now, and end what it began by password or in a browser
+    /// Close an account for now, and end what it began by password
     #[command(
         after_help = "What came by a key or a token goes on: sojourn session end-all --user NAME"
     )]

@@ -72,9 +72,13 @@ pub trait Gate: Clone + Send + Sync + 'static {
     /// A session in motion.
     type Session: GateSession;
 
-    /// Whether a key that somebody offers would do, were it proved. Costs a look-up, decides nothing.
-    fn takes_key(&self, caller: Caller<'_>, fingerprint: &str)
-    -> impl Future<Output = bool> + Send;
+    /// Whether a key that somebody offers would do, were it proved, or why not, for the record. Costs a
+    /// look-up, decides nothing.
+    fn takes_key(
+        &self,
+        caller: Caller<'_>,
+        fingerprint: &str,
+    ) -> impl Future<Output = Result<(), &'static str>> + Send;
 
     /// Whether a password lets somebody in. The attempt is on record when this returns.
     fn password(

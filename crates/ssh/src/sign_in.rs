@@ -215,10 +215,10 @@ impl<G: Gate> SignIn<G> {
         }
         let wish = Wish::parse(user);
         let fingerprint = offer.public_key.fingerprint(HashAlg::Sha256).to_string();
-        if self.connection.gate.takes_key(self.caller(&wish), &fingerprint).await {
-            return Auth::Accept;
+        match self.connection.gate.takes_key(self.caller(&wish), &fingerprint).await {
+            Ok(()) => return Auth::Accept,
+            Err(why) => self.record_refused(&wish, "publickey", &fingerprint, why),
         }
-        self.record_refused(&wish, "publickey", &fingerprint, "unknown key");
         self.settle(wish, "publickey", Some(fingerprint), None)
     }
 

@@ -334,8 +334,14 @@ impl Identity {
     }
 
     /// Whether a key is worth a signature: it is one of `name`'s. Not an attempt yet.
-    pub async fn knows_key(&self, name: &str, fingerprint: &str) -> bool {
-        matches!(self.user_with_key(name, fingerprint).await, Ok(Ok(_)))
+    ///
+    /// # Errors
+    /// Why it is not, for the record alone.
+    pub async fn knows_key(&self, name: &str, fingerprint: &str) -> Result<(), &'static str> {
+        match self.user_with_key(name, fingerprint).await {
+            Ok(known) => known.map(drop),
+            Err(_) => Err("the store does not answer"),
+        }
     }
 
     /// Somebody has proved that they hold this key, and claims to be `name`. Also for a key that was

@@ -220,8 +220,8 @@ async fn a_key_gets_in_only_its_own_user() {
     house.accounts.add("bob", Role::Admin, None, Actor::local(0)).await.unwrap();
     let key = house.accounts.add_key("alice", KEY, Actor::local(0)).await.unwrap();
     let fingerprint = key.fingerprint.as_str();
-    assert!(house.identity.knows_key("alice", fingerprint).await);
-    assert!(!house.identity.knows_key("bob", fingerprint).await);
+    assert_eq!(house.identity.knows_key("alice", fingerprint).await, Ok(()));
+    assert!(house.identity.knows_key("bob", fingerprint).await.is_err());
     let verdict = house.identity.public_key("alice", fingerprint, &peer()).await;
     let Verdict::Accepted(alice) = verdict else { panic!("{verdict:?}") };
     assert_eq!((alice.how, alice.fingerprint.as_deref()), (How::Key, Some(fingerprint)));
@@ -231,7 +231,7 @@ async fn a_key_gets_in_only_its_own_user() {
         assert_eq!(verdict, Verdict::Refused, "{name} {fingerprint}");
     }
     house.accounts.disable("alice", Actor::local(0)).await.unwrap();
-    assert!(!house.identity.knows_key("alice", fingerprint).await);
+    assert!(house.identity.knows_key("alice", fingerprint).await.is_err());
     let verdict = house.identity.public_key("alice", fingerprint, &peer()).await;
     assert_eq!(verdict, Verdict::Refused);
     let entries = house.entries().await;

@@ -7,6 +7,7 @@ use crate::cli::Common;
 use crate::cli::Config as Command;
 use crate::config;
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::failure::Outcome;
 use crate::failure::complain;
 use crate::output;
@@ -21,8 +22,17 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
 
 fn check(common: &Common, file: Option<&Path>) -> Outcome {
     let loaded = match file {
-        Some(file) => config::check_file(file)?,
-        None => super::load(common)?,
+        Some(file) => config::check_file(file).map_err(Failure::from),
+        None => super::load(common),
+    };
+    let loaded = match loaded {
+        Err(failure @ Failure::Config(_)) if common.json => {
+            let text = failure.to_string();
+            let mistakes: Vec<&str> = text.lines().collect();
+            output::json(&serde_json::json!({"ok": false, "mistakes": mistakes}))?;
+            return Err(failure);
+        }
+        loaded => loaded?,
     };
     if common.json {
         let file = loaded.file.map(|file| file.display().to_string());
@@ -42,7 +52,7 @@ fn show(common: &Common) -> Outcome {
     if common.json {
         return output::json(&table);
     }
-    let text = toml::to_string_pretty(&table).map_err(crate::failure::Failure::refused)?;
+    let text = toml::to_string_pretty(&table).map_err(Failure::refused)?;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }

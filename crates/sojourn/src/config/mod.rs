@@ -49,6 +49,7 @@ pub(crate) use sections::Ssh;
 pub(crate) use sections::Web;
 pub(crate) use source::ConfigError;
 pub(crate) use source::check_file;
+pub(crate) use source::is_standard;
 pub(crate) use source::load;
 pub(crate) use source::load_again;
 pub(crate) use value::Laid;

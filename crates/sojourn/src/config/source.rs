@@ -146,6 +146,11 @@ fn is_override(name: &str) -> bool {
     key.is_some_and(|key| key == "DATA_DIR" || key.contains("__"))
 }
 
+/// Whether commands read this file when none is named.
+pub(crate) fn is_standard(file: &Path) -> bool {
+    standard_file().as_deref() == Some(file)
+}
+
 fn standard_file() -> Option<PathBuf> {
     if is_root() {
         return Some(PathBuf::from(SYSTEM_FILE));

@@ -13,6 +13,7 @@ use sojourn_engine::identity::ensure_first_admin;
 use sojourn_store::Store;
 
 use super::doors::Listening;
+use super::gateway::Source;
 use crate::failure::Failure;
 
 /// Makes the first account when there is none. Its password goes to the terminal, where there is one,
@@ -35,7 +36,10 @@ pub(super) async fn ensure(
 }
 
 /// Says how to come in.
-pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>, has_sandboxes: bool) {
+pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>, source: &Source) {
+    let has_sandboxes = source.is_roots;
+    let named = source.file.as_deref().filter(|file| !crate::config::is_standard(file));
+    let with = named.map(|file| format!(" --config {}", file.display())).unwrap_or_default();
     let mut out = io::stdout().lock();
     let on_terminal = out.is_terminal();
     // Nobody may be reading; the gateway runs all the same.
@@ -63,7 +67,7 @@ pub(super) fn welcome(listening: &Listening, admin: Option<FirstAdmin>, has_sand
             )?;
             writeln!(out, "                 sojourn runner --gateway {url} --token-file FILE")?;
         }
-        writeln!(out, "look around:     sojourn session ls   sojourn audit tail -f")?;
+        writeln!(out, "look around:     sojourn session ls{with}   sojourn audit tail -f{with}")?;
         out.flush()
     })();
 }

@@ -145,7 +145,7 @@ async fn serve(
         take_up(engine).await?;
         let admin = first_admin::ensure(store, &config.data_dir.0, clock).await?;
         let listening = doors::open(config, engine, &doors).await?;
-        first_admin::welcome(&listening, admin, source.is_roots);
+        first_admin::welcome(&listening, admin, &source);
         systemd::tell(systemd::READY);
         let reloader = Reloader {
             source,

@@ -37,7 +37,7 @@ use super::GateSession;
 impl Gate for Engine {
     type Session = Session;
 
-    async fn takes_key(&self, caller: Caller<'_>, fingerprint: &str) -> bool {
+    async fn takes_key(&self, caller: Caller<'_>, fingerprint: &str) -> Result<(), &'static str> {
         self.identity().knows_key(caller.user, fingerprint).await
     }
 

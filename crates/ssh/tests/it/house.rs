@@ -210,10 +210,11 @@ fn principal(name: &str) -> Principal {
 impl Gate for TestGate {
     type Session = TestSession;
 
-    async fn takes_key(&self, caller: Caller<'_>, fingerprint: &str) -> bool {
+    async fn takes_key(&self, caller: Caller<'_>, fingerprint: &str) -> Result<(), &'static str> {
         let mut inner = self.inner();
         inner.looked_up += 1;
-        caller.user == "alice" && inner.keys.iter().any(|key| key == fingerprint)
+        let is_hers = caller.user == "alice" && inner.keys.iter().any(|key| key == fingerprint);
+        is_hers.then_some(()).ok_or("unknown key")
     }
 
     async fn password(&self, caller: Caller<'_>, password: &str) -> Option<Principal> {
