@@ -74,7 +74,7 @@ impl Who {
         match self {
             Self::User(principal) => &principal.name,
             Self::Visitor(visitor) => &visitor.name,
-            Self::Local => "local",
+            Self::Local => "root",
         }
     }
 

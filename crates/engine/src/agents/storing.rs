@@ -215,8 +215,11 @@ impl Agents {
             });
             following.push(Some(follow));
         }
-        if !batches.is_empty() {
-            self.kit.records.store().keep_events(&batches).await.map_err(io::Error::other)?;
+        if !batches.is_empty()
+            && let Err(error) = self.kit.records.store().keep_events(&batches).await
+            && !self.is_kept(&mut works, &batches).await
+        {
+            return Err(io::Error::other(error));
         }
         let mut heard = Vec::new();
         for (work, follow) in works.into_iter().zip(following) {
@@ -230,6 +233,29 @@ impl Agents {
             }
         }
         Ok(heard)
+    }
+
+    /// Whether what the store did not answer for is there all the same: a server may have lost its
+    /// connection behind the commit. Where something else is there than is known here, that counts from
+    /// now on; else no event of its runner's would ever follow on what is kept.
+    async fn is_kept(&self, works: &mut [Work], batches: &[AgentBatch]) -> bool {
+        let mut all = true;
+        for batch in batches {
+            let kept = self.kit.records.store().agent(batch.session).await.ok().flatten();
+            let work = works.iter_mut().find(|work| work.agent.id == batch.session);
+            let (Some((head, state)), Some(work)) = (kept, work) else { return false };
+            if state == batch.state && work.standing != work.book.standing {
+                continue;
+            }
+            all = false;
+            if head != work.book.standing.head
+                && let Ok(standing) = serde_json::from_str::<Standing>(&state)
+            {
+                tracing::warn!(session = %batch.session, head, "events were kept unanswered");
+                work.book.standing = Standing { head, ..standing };
+            }
+        }
+        all
     }
 
     /// A session's end is on record: its runner need not keep anything of it. One that does not hear

@@ -422,6 +422,34 @@ async fn an_end_asked_for_while_its_runner_was_away_outlives_the_gateway() {
 }
 
 #[tokio::test]
+async fn events_that_were_kept_and_not_answered_for_hold_up_no_runner() {
+    let desk = Desk::new().await;
+    let mut peer = desk.runner("laptop").await;
+    let id = desk.start(desk.wish()).await.unwrap();
+    peer.launched().await;
+    peer.say(id, started()).await;
+    assert_eq!(peer.acked(id).await, 1);
+    // A server commits, and its answer is lost.
+    let store = desk.engine.inner.records.store();
+    let (before, state) = store.agent(id).await.unwrap().unwrap();
+    let event = serde_json::to_string(&update("kept")).unwrap();
+    let events = vec![sojourn_store::AgentEvent {
+        seq: 2,
+        epoch: 1,
+        at: sojourn_core::time::Wall(1),
+        event,
+    }];
+    let batch = sojourn_store::AgentBatch { session: id, before, events, state, changes: vec![] };
+    store.keep_events(&[batch]).await.unwrap();
+    peer.say(id, update("kept")).await;
+    desk.until(async || desk.view(id).await.status == Status::Disconnected).await;
+    let mut peer = peer.gone().back(&desk, &[(id, 2, Status::Running, vec![])]).await;
+    assert_eq!(peer.have, [(id, 2)]);
+    peer.say(id, update("goes on")).await;
+    assert_eq!(peer.acked(id).await, 3);
+}
+
+#[tokio::test]
 async fn what_a_rule_settles_is_on_record_as_that() {
     let desk = Desk::new().await;
     let mut peer = desk.runner("laptop").await;
