@@ -9,6 +9,7 @@ use crate::door::Stay;
 use crate::door::Who;
 use crate::engine::Engine;
 use crate::identity::Principal;
+use crate::profiles::DEFAULT;
 use crate::profiles::Forward;
 use crate::records;
 use crate::session::Session;
@@ -73,7 +74,9 @@ impl Engine {
     fn to_come_back_to(&self, principal: &Principal) -> Vec<Session> {
         let theirs = self.inner.theirs(principal.id).into_iter();
         let allowed = theirs.filter(|(session, profile)| {
-            session.is_going_on() && self.inner.profiles.usable(profile, principal).is_some()
+            // What another machine calls its profile is that machine's affair.
+            let name = if session.shared.remote.is_some() { DEFAULT } else { profile };
+            session.is_going_on() && self.inner.profiles.usable(name, principal).is_some()
         });
         allowed.map(|(session, _)| session).collect()
     }

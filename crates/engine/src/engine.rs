@@ -73,6 +73,9 @@ const BEAT: Duration = Duration::from_secs(5);
 /// How long the runner may take to hear the last requests.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// How long whoever ends a session waits until that has begun. What is stuck begins later.
+pub(crate) const BEGINNING: Duration = Duration::from_secs(5);
+
 /// How long the end of a session waits until its shim knows who ended it.
 const NOTE: Duration = Duration::from_millis(250);
 
@@ -376,7 +379,7 @@ impl Engine {
     pub async fn end(&self, id: SessionId, by: EndedBy, actor: &Actor) -> bool {
         match self.begin_end(id, by, actor) {
             Some(begun) => {
-                let _begun = begun.await;
+                let _late = tokio::time::timeout(BEGINNING, begun).await;
                 true
             }
             None => false,

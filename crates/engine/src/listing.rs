@@ -21,6 +21,7 @@ use sojourn_store::SessionFilter;
 use sojourn_store::StoreError;
 
 use crate::ending::EndedBy;
+use crate::engine::BEGINNING;
 use crate::engine::Engine;
 use crate::records::SHELL;
 use crate::session::Session;
@@ -247,12 +248,9 @@ impl Engine {
             }
         }
         let begun = chosen.into_iter().filter_map(|id| self.begin_end(id, by.clone(), actor));
-        // All at once, then all are waited for.
+        // All at once; on record before any is waited for.
         let begun: Vec<_> = begun.collect();
         let ended = begun.len();
-        for begun in begun {
-            let _begun = begun.await;
-        }
         let event = Event::new(self.clock().wall(), Action::KillSwitch, actor.clone())
             .detail(
                 "whose",
@@ -268,6 +266,12 @@ impl Engine {
             tracing::error!(%error, "the store did not keep that many sessions were ended");
             self.audit().record_soon(event);
         }
+        let all = async {
+            for begun in begun {
+                let _begun = begun.await;
+            }
+        };
+        let _late = tokio::time::timeout(BEGINNING, all).await;
         Ok(ended)
     }
 

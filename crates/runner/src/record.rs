@@ -96,6 +96,8 @@ fn note(day: &OwnedFd, session: SessionId, channel: u16, recording: &str) -> io:
     }
     let recording = recording.to_owned();
     sidecar.channels.push(sidecar::Channel { n, recording, ..sidecar::Channel::default() });
+    // It is not over any more, and nothing of it is old.
+    sidecar.ended_at = None;
     let name = format!("{session}.json");
     files::replace(day.as_fd(), &name, &sidecar.to_json()?, files::Durability::Power)
 }

@@ -82,21 +82,25 @@ impl Agents {
         }
         let agents = self.clone();
         Some(self.kit.tasks.spawn(async move {
-            match at_rest {
-                // Nothing of it runs.
-                true => agents.give_up(&agent, ending, None).await,
-                false => agents.keep_wish(&agent, ending).await,
-            }
+            agents.keep_wish(&agent, ending).await;
         }))
     }
 
-    /// Keeps that an end is wished for: its runner may come back to another gateway.
-    async fn keep_wish(&self, agent: &Arc<Agent>, ending: Ending) {
+    /// Keeps that an end is wished for: its runner may come back to another gateway. Where nothing of it
+    /// runs, that is its end.
+    pub(super) async fn keep_wish(&self, agent: &Arc<Agent>, ending: Ending) {
         let mut work = Work::on(agent.clone()).await;
-        if work.is_closed() || work.standing().0.phase.is_at_rest() {
+        // It may have been taken up again meanwhile.
+        if work.is_closed() || agent.shown().ending.as_ref() != Some(&ending) {
             return;
         }
-        work.standing().0.wished = Some(ending);
+        let (standing, effects) = work.standing();
+        if standing.phase.is_at_rest() {
+            effects.extend(standing.give_up(ending.reason, None));
+            work.ending = Some(ending);
+        } else {
+            standing.wished = Some(ending);
+        }
         if let Err(error) = self.keep(vec![work]).await {
             tracing::error!(session = %agent.id, %error, "the wish for a session's end is not kept");
         }

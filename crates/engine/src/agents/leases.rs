@@ -137,16 +137,16 @@ impl Agents {
 }
 
 impl Agents {
-    /// Ends a session of which nothing runs, where that was wished and could not be kept.
+    /// Does once more what a wished end needs here and the store did not keep.
     fn end_again(&self, agent: &Arc<Agent>) {
         let wished = {
             let shown = agent.shown();
-            let is_due = shown.ended.is_none() && shown.standing.phase.is_at_rest();
-            shown.ending.clone().filter(|_| is_due)
+            let is_owed = shown.standing.phase.is_at_rest() || shown.standing.wished.is_none();
+            shown.ending.clone().filter(|_| shown.ended.is_none() && is_owed)
         };
         if let Some(ending) = wished {
             let (agents, agent) = (self.clone(), agent.clone());
-            self.kit.tasks.spawn(async move { agents.give_up(&agent, ending, None).await });
+            self.kit.tasks.spawn(async move { agents.keep_wish(&agent, ending).await });
         }
     }
 }

@@ -219,7 +219,10 @@ impl Agents {
                 Ok(Receipt::Accepted | Receipt::Duplicate) => {}
                 Ok(Receipt::Rejected { .. }) | Err(_) => return Err(Cannot::NotWaiting),
             }
-            store.tell(&event).await.map_err(gone)?;
+            if let Err(error) = store.tell(&event).await {
+                tracing::error!(%error, "the store did not keep that a message was changed");
+                self.kit.audit.record_soon(event);
+            }
         } else {
             let (kept, state) = match content {
                 Some(_) => (InputState::Kept, MessageState::Queued),

@@ -508,7 +508,8 @@ impl Agents {
         let permission_mode = remote.and_then(|remote| remote.permission_mode.as_deref());
         Launch {
             harness: new.harness.clone(),
-            profile: Some(new.profile.clone()).filter(|profile| profile != HOST),
+            profile: Some(new.profile.clone())
+                .filter(|profile| ![HOST, DEFAULT].contains(&profile.as_str())),
             cwd: Some(recovery.cwd),
             model: remote.and_then(|remote| remote.model.clone()),
             permission_mode: permission_mode.map_or(PermissionMode::Relay, read_mode),

@@ -139,6 +139,21 @@ impl Work {
         Ok(())
     }
 
+    /// Leaves out the events behind this one.
+    fn stop_at(&mut self, head: Seq) {
+        self.standing = self.book.standing.clone();
+        (self.effects, self.asked, self.gap) = (Vec::new(), BTreeMap::new(), false);
+        for kept in std::mem::take(&mut self.events) {
+            let AgentEvent { seq, epoch, at, event } = kept;
+            let event = serde_json::from_str(&event).ok().filter(|_| seq <= head);
+            if let Some(event) = event {
+                let session = self.agent.id;
+                // It was written as JSON before.
+                let _written = self.take(Sequenced { session, epoch, seq, at, event });
+            }
+        }
+    }
+
     /// What is asked under this id: in these events, or before.
     fn ask(&self, request: RequestId) -> Option<(Seq, Ask)> {
         let new = self.asked.iter().find(|(_, ask)| ask.request == request);
@@ -217,8 +232,9 @@ impl Agents {
         }
         if !batches.is_empty()
             && let Err(error) = self.kit.records.store().keep_events(&batches).await
-            && !self.is_kept(&mut works, &batches).await
+            && !self.is_kept(&works, &batches).await
         {
+            self.take_up_kept(works).await;
             return Err(io::Error::other(error));
         }
         let mut heard = Vec::new();
@@ -236,26 +252,36 @@ impl Agents {
     }
 
     /// Whether what the store did not answer for is there all the same: a server may have lost its
-    /// connection behind the commit. Where something else is there than is known here, that counts from
-    /// now on; else no event of its runner's would ever follow on what is kept.
-    async fn is_kept(&self, works: &mut [Work], batches: &[AgentBatch]) -> bool {
-        let mut all = true;
+    /// connection behind the commit.
+    async fn is_kept(&self, works: &[Work], batches: &[AgentBatch]) -> bool {
         for batch in batches {
             let kept = self.kit.records.store().agent(batch.session).await.ok().flatten();
-            let work = works.iter_mut().find(|work| work.agent.id == batch.session);
-            let (Some((head, state)), Some(work)) = (kept, work) else { return false };
-            if state == batch.state && work.standing != work.book.standing {
-                continue;
-            }
-            all = false;
-            if head != work.book.standing.head
-                && let Ok(standing) = serde_json::from_str::<Standing>(&state)
-            {
-                tracing::warn!(session = %batch.session, head, "events were kept unanswered");
-                work.book.standing = Standing { head, ..standing };
+            let work = works.iter().find(|work| work.agent.id == batch.session);
+            let (Some((_, state)), Some(work)) = (kept, work) else { return false };
+            // What changes nothing of the state cannot be told from what was not kept.
+            if state != batch.state || work.standing == work.book.standing {
+                return false;
             }
         }
-        all
+        true
+    }
+
+    /// Takes up what is kept beyond what is known here, as far as these events say what it is: else
+    /// nothing of its runner's would ever follow on it.
+    async fn take_up_kept(&self, works: Vec<Work>) {
+        for mut work in works {
+            let id = work.agent.id;
+            let Ok(Some((head, _))) = self.kit.records.store().agent(id).await else { continue };
+            if head <= work.book.standing.head || head > work.standing.head {
+                continue;
+            }
+            tracing::warn!(session = %id, head, "events were kept unanswered");
+            work.stop_at(head);
+            match self.follow(&mut work).await {
+                Ok(follow) => self.publish(work, follow),
+                Err(error) => tracing::error!(session = %id, %error, "what is kept is not shown"),
+            }
+        }
     }
 
     /// A session's end is on record: its runner need not keep anything of it. One that does not hear

@@ -432,19 +432,25 @@ async fn events_that_were_kept_and_not_answered_for_hold_up_no_runner() {
     // A server commits, and its answer is lost.
     let store = desk.engine.inner.records.store();
     let (before, state) = store.agent(id).await.unwrap().unwrap();
-    let event = serde_json::to_string(&update("kept")).unwrap();
+    let (request, prompt) = prompt("make", false);
+    let event = serde_json::to_string(&prompt).unwrap();
+    let asked =
+        sojourn_store::AgentChange::Asked { request: request.0.to_string(), seq: 2, epoch: 1 };
     let events = vec![sojourn_store::AgentEvent {
         seq: 2,
         epoch: 1,
         at: sojourn_core::time::Wall(1),
         event,
     }];
-    let batch = sojourn_store::AgentBatch { session: id, before, events, state, changes: vec![] };
+    let batch =
+        sojourn_store::AgentBatch { session: id, before, events, state, changes: vec![asked] };
     store.keep_events(&[batch]).await.unwrap();
-    peer.say(id, update("kept")).await;
+    peer.say(id, prompt).await;
     desk.until(async || desk.view(id).await.status == Status::Disconnected).await;
-    let mut peer = peer.gone().back(&desk, &[(id, 2, Status::Running, vec![])]).await;
+    let mut peer = peer.gone().back(&desk, &[(id, 2, Status::Running, vec![request])]).await;
     assert_eq!(peer.have, [(id, 2)]);
+    desk.answer(id, request, &desk::hash("make"), true).await.unwrap();
+    assert!(matches!(peer.asked(id).await, Command::Answer(_)));
     peer.say(id, update("goes on")).await;
     assert_eq!(peer.acked(id).await, 3);
 }

@@ -107,7 +107,7 @@ impl Service {
     ) -> (ServedInput<<G::Session as GateSession>::Input>, ServedOutput) {
         let (give, from) = mpsc::channel(QUEUE);
         let (to, take) = mpsc::channel(QUEUE);
-        let (leave, mut left) = oneshot::channel();
+        let (leave, left) = oneshot::channel();
         let client = Client { from, to: to.clone(), rest: Bytes::new(), eof: false };
         let ledger = Ledger::new(connection.clone(), session.clone());
         let helper = input.clone();
@@ -115,6 +115,8 @@ impl Service {
             let mut answers = Answers::new(output);
             let asking = Asking::new(input.clone());
             let code = {
+                // It goes with this block: a door that leaves later closes its queue.
+                let mut left = left;
                 let served = self.run(client, asking, &mut answers, &ledger);
                 tokio::pin!(served);
                 tokio::select! {

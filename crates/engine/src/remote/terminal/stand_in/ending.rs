@@ -9,14 +9,15 @@ use sojourn_core::wire::shim::FromShim;
 use sojourn_core::wire::shim::RecordingFacts;
 use sojourn_core::wire::shim::Stream;
 use sojourn_core::wire::shim::Summary;
+use tokio::time::Instant;
 
 use super::Gone;
 use super::Phase;
 use super::StandIn;
 
-/// How often it is tried to seal a recording, and how long it is waited in between: a runner that is
+/// For how long it is tried to seal a recording, and how long it is waited in between: a runner that is
 /// gone comes back, and a full disk may be emptied.
-const TRIES: u32 = 10;
+const SEALED_WITHIN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl StandIn {
@@ -63,18 +64,19 @@ impl StandIn {
     }
 
     async fn seal(&self, sealing: Sealing) -> Vec<RecordingFacts> {
-        for left in (0..TRIES).rev() {
+        let until = Instant::now() + SEALED_WITHIN;
+        loop {
             match self.parts.recordings.seal(sealing.clone()).await {
                 Ok(facts) => return facts.into_iter().collect(),
-                Err(error) if left > 0 => {
+                Err(error) if Instant::now() < until => {
                     tracing::warn!(session = %self.parts.id, %error, "a recording is not sealed yet");
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
                     tracing::error!(session = %self.parts.id, %error, "a recording is not sealed");
+                    return Vec::new();
                 }
             }
         }
-        Vec::new()
     }
 }
