@@ -13,11 +13,11 @@ use std::os::fd::RawFd;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::process::Pid;
-use rustix::process::Signal;
 
 use crate::error::At;
 use crate::error::BuildError;
 use crate::error::Stage;
+use crate::kernel;
 use crate::layers::Layers;
 use crate::sandbox::Deadline;
 use crate::seqpacket;
@@ -82,11 +82,7 @@ pub(crate) fn spawn(
 fn settle(shim: Pid) -> Result<(), BuildError> {
     let stage = Stage::Prepare;
     rustix::process::setpgid(None, None).at(stage, "own process group")?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).at(stage, "prctl")?;
-    if rustix::process::getppid() != Some(shim) {
-        return Err(BuildError { stage, message: "the shim is gone".to_owned() });
-    }
-    Ok(())
+    kernel::end_with(shim).at(stage, "its shim")
 }
 
 /// A copy of a descriptor that is needed after [`inherit`].

@@ -228,10 +228,7 @@ fn confine(
         }
     }
     // After the change of user, which clears it.
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-    if rustix::process::getppid() != Some(parent) {
-        return Err(io::ErrorKind::BrokenPipe.into());
-    }
+    kernel::end_with(parent)?;
     // The root directory is the working directory: a relative path stays in it.
     rustix::fs::accessat(CWD, ".", rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty())?;
     match user {

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 
+use rustix::process::Pid;
 use rustix::process::Signal;
 
 /// Whether this process has one thread.
@@ -65,6 +66,19 @@ pub(crate) fn take_signals(fd: BorrowedFd<'_>, signal: Signal) -> bool {
         }
     }
     seen
+}
+
+/// Has the system kill this process as soon as `parent` has ended, which forked it. A change of user
+/// undoes it.
+///
+/// # Errors
+/// `BrokenPipe` when that one has ended already.
+pub(crate) fn end_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    match rustix::process::getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::BrokenPipe, "whoever started this is gone")),
+    }
 }
 
 /// Ignores these signals.

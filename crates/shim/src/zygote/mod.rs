@@ -16,11 +16,13 @@
 //! |---|---|---|
 //! | A | gateway, zygote | to the zygote: the gateway is gone, no runner is restarted any more; to the gateway: no runner will follow |
 //! | R | gateway, runner | to either: the other is gone. Made by the zygote for each runner; the zygote keeps no end |
-//! | Z | runner, zygote | to the zygote: this runner wants no more; to the runner: no more shims |
+//! | Z | runner, zygote | to the zygote: this runner wants no more; to the runner: nothing, it is dead by then |
 //!
 //! The gateway's death takes nobody along: the runner stays as long as it has sessions, shims stay
 //! anyway. A runner that dies while the gateway lives is started anew, later each time it dies soon;
-//! one that leaves with status 0 meant to. The zygote leaves when gateway and runner are both gone.
+//! one that leaves with status 0 meant to. The zygote leaves when gateway and runner are both gone; if
+//! it is killed, the system kills its runner: without a zygote that one could make no sandbox and read
+//! nothing of what sessions left, and the next gateway would find it there. Shims stay.
 //! It ignores TERM, INT and HUP, which service managers and terminals send to everybody: whoever
 //! gets them on purpose tells it by leaving.
 //!
@@ -300,12 +302,16 @@ impl<'a> Zygote<'a> {
         let (gateway, gateway_of_runner) = seqpacket::pair()?;
         let (zygote, zygote_of_runner) = seqpacket::pair()?;
         seqpacket::set_nonblocking(&zygote)?;
+        let own = rustix::process::getpid();
         let pid = fork(move || {
             let mut keep = self.plan.keep.to_vec();
             keep.extend([gateway_of_runner.as_fd(), zygote_of_runner.as_fd()]);
             // SAFETY: this child never returns, and uses none of the values it inherited but these.
             let closed = unsafe { kernel::close_all_but(&keep) };
-            if closed.and_then(|()| kernel::reset_signals(&NOT_OURS)).is_err() {
+            let settled = closed
+                .and_then(|()| kernel::reset_signals(&NOT_OURS))
+                .and_then(|()| kernel::end_with(own));
+            if settled.is_err() {
                 return 1;
             }
             let _named = rustix::thread::set_name(c"sojourn-runner");

@@ -208,6 +208,25 @@ fn a_killed_zygote_stops_the_gateway_and_leaves_the_sessions() {
 }
 
 #[test]
+fn a_killed_zygote_takes_its_runner_along_and_the_next_gateway_has_both() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let mut scene = Scene::set("");
+    let [runner, zygote] =
+        ["sojourn-runner", "sojourn-zygote"].map(|name| child_named(&scene.gateway, name));
+    scene.gateway.kill();
+    kill(zygote);
+    until("the runner's end", PATIENCE, || (!crate::pids().any(|pid| pid == runner)).then_some(()));
+    scene.gateway.launch();
+    assert_eq!(scene.gateway.alice().run("exit 3").code, 3, "it makes sandboxes");
+    let sessions = scene.gateway.sessions();
+    assert!(sessions.iter().any(|session| session["status"] == "running"), "{sessions:#?}");
+    end_all(&scene.gateway);
+    all_is_well(scene.gateway, &scene.parent);
+}
+
+#[test]
 fn a_killed_gateway_is_followed_by_one_that_knows_what_ran() {
     if can_make_sandboxes() {
         a_killed_gateway_is_followed(&Options::default());
