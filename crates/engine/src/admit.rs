@@ -20,9 +20,12 @@ const MOST_MEANT: u32 = 20;
 /// Why somebody does not get at a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAdmitted {
-    /// There is none, or none that they may know of.
+    /// There is none.
     #[error("there is no such session")]
     Unknown,
+    /// There is one, and they are told that there is none.
+    #[error("there is no such session")]
+    Hidden,
     /// They may know of it, and not do that.
     #[error("you may not do this to that session")]
     Forbidden,
@@ -47,13 +50,16 @@ impl Engine {
         typed: &str,
     ) -> Result<SessionView, NotAdmitted> {
         let meant = self.meant(typed).await?;
+        let is_any = !meant.is_empty();
         let known: Vec<Kept> = meant
             .into_iter()
             .filter(|session| may(asker, Deed::Read, ownership(session)) != Answer::Hidden)
             .collect();
         let session = match <[Kept; 1]>::try_from(known) {
             Ok([session]) => session,
-            Err(none) if none.is_empty() => return Err(NotAdmitted::Unknown),
+            Err(none) if none.is_empty() => {
+                return Err(if is_any { NotAdmitted::Hidden } else { NotAdmitted::Unknown });
+            }
             Err(many) => {
                 let ids = many.into_iter().map(|session| session.new.id).collect();
                 return Err(NotAdmitted::Ambiguous(ids));
@@ -62,7 +68,7 @@ impl Engine {
         match may(asker, deed, ownership(&session)) {
             Answer::Allowed => Ok(self.view(session).await),
             Answer::Forbidden => Err(NotAdmitted::Forbidden),
-            Answer::Hidden => Err(NotAdmitted::Unknown),
+            Answer::Hidden => Err(NotAdmitted::Hidden),
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) enum Refused {
     ReauthRequired,
     /// There is no such thing.
     NotFound(String),
+    /// There is, and the caller may not know of it: answered as if there were none.
+    Hidden(String),
     /// The method is not one of this path.
     MethodNotAllowed,
     /// More than one session is meant.
@@ -121,7 +123,7 @@ impl Refused {
             Self::CrossOrigin => Code::CrossOrigin,
             Self::CsrfToken => Code::CsrfToken,
             Self::ReauthRequired => Code::ReauthRequired,
-            Self::NotFound(_) => Code::NotFound,
+            Self::NotFound(_) | Self::Hidden(_) => Code::NotFound,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
             Self::Ambiguous(_) | Self::Conflict(_) | Self::Answered { .. } => Code::Conflict,
             Self::Gone(_) => Code::Gone,
@@ -159,7 +161,7 @@ impl Refused {
                 "confirm your password first: this needs a proof not older than 10 minutes"
                     .to_owned()
             }
-            Self::NotFound(what) | Self::Audit(what) => what.clone(),
+            Self::NotFound(what) | Self::Hidden(what) | Self::Audit(what) => what.clone(),
             Self::Conflict(why) | Self::Gone(why) | Self::Runner(why) => why.clone(),
             Self::Answered { by, decision } => format!("{by} was first: {decision}"),
             Self::MethodNotAllowed => "this path has no such method".to_owned(),
@@ -287,6 +289,7 @@ impl From<NotAdmitted> for Refused {
         let line = not.to_string();
         match not {
             NotAdmitted::Unknown => Self::NotFound(line),
+            NotAdmitted::Hidden => Self::Hidden(line),
             NotAdmitted::Forbidden => Self::Forbidden("you may not do this to that session"),
             NotAdmitted::Ambiguous(ids) => Self::Ambiguous(ids),
             NotAdmitted::Store(_) => Self::Store,
@@ -340,10 +343,42 @@ impl Refused {
     }
 }
 
+/// How somebody was kept from what is not theirs. It goes along with the answer, to be put on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// They were told so.
+    Forbidden,
+    /// They were told that there is no such thing.
+    Hidden,
+}
+
+impl Denied {
+    /// A stable word for the audit log and metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Hidden => "hidden",
+        }
+    }
+}
+
+impl Refused {
+    fn denied(&self) -> Option<Denied> {
+        match self {
+            Self::Forbidden(_) => Some(Denied::Forbidden),
+            Self::Hidden(_) => Some(Denied::Hidden),
+            _ => None,
+        }
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.code().status()).unwrap_or_default();
         let mut response = (status, Json(self.body())).into_response();
+        if let Some(denied) = self.denied() {
+            response.extensions_mut().insert(denied);
+        }
         let wait = match self {
             Self::RateLimited { retry_after } => Some(whole_seconds(retry_after)),
             Self::Overloaded => Some(A_MOMENT),

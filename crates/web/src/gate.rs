@@ -19,10 +19,13 @@ use sojourn_engine::login::Logins;
 use sojourn_engine::tokens::Tokens;
 use sojourn_engine::view::SessionView;
 
+use crate::answer::Denied;
 use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::ONLY_A_PERSON;
 use crate::caller::Who;
+use crate::denials::Denials;
+use crate::denials::Wanted;
 use crate::notices::Notices;
 use crate::notices::Why;
 use crate::origin::Origin;
@@ -44,6 +47,7 @@ struct Inner {
     recordings: PathBuf,
     settings: RwLock<Arc<Settings>>,
     notices: Notices,
+    denials: Denials,
     push: OnceLock<Push>,
 }
 
@@ -57,6 +61,7 @@ impl Gate {
             recordings,
             settings: RwLock::new(Arc::new(settings)),
             notices: Notices::default(),
+            denials: Denials::default(),
             push: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -89,6 +94,11 @@ impl Gate {
     /// Something was refused before anybody was known.
     pub(crate) fn note(&self, why: Why, client: &Client) {
         self.inner.notices.note(why, client, &self.inner.engine);
+    }
+
+    /// Somebody known asked for what they may not have.
+    pub(crate) fn note_denied(&self, caller: &Caller, wanted: Wanted<'_>, how: Denied) {
+        self.inner.denials.note(caller, wanted, how, &self.inner.engine);
     }
 
     /// Sessions, accounts, the audit log.

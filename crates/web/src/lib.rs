@@ -19,6 +19,7 @@ mod auth;
 mod bench;
 mod caller;
 mod cookie;
+mod denials;
 mod files;
 mod follow;
 mod forwarded;

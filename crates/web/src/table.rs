@@ -56,7 +56,7 @@ pub(crate) fn router(gate: &Gate, routes: Vec<Route>) -> Router {
     let mut router = Router::new();
     for route in routes {
         let meter = gate.engine().metrics().route(route.path);
-        let guard = guards::Guard { gate: gate.clone(), rule: route.rule, meter };
+        let guard = guards::Guard { gate: gate.clone(), path: route.path, rule: route.rule, meter };
         let guarded = route
             .handler
             .route_layer(DefaultBodyLimit::max(route.rule.longest_body))

@@ -178,6 +178,9 @@ actions! {
     CsrfRefused = "csrf_refused",
     /// A request carried two login cookies, which counted as none: `{code, count}`.
     CookieRefused = "cookie_refused",
+    /// Somebody known asked for what is not theirs, and was told so or that there is none:
+    /// `{code, method, route, count}`.
+    AccessRefused = "access_refused",
     /// What a session left in its sandbox is kept: `{name, files, bytes, truncated}`.
     FilesKept = "files_kept",
     /// What a session left was removed, its time or room being over.

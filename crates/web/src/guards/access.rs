@@ -16,37 +16,32 @@ use crate::route::Access;
 /// The header that proves that our own page sent a request.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
-/// Lets somebody in, or nobody where nobody has to be known.
-pub(crate) fn admit(
-    gate: &Gate,
-    access: Access,
-    asking: Asking,
-) -> Result<Option<Caller>, Refused> {
-    let caller = match (asking, access) {
-        (Asking::Known(caller), _) => caller,
+/// Who asks, or nobody where nobody has to be known.
+pub(crate) fn known(access: Access, asking: Asking) -> Result<Option<Caller>, Refused> {
+    match (asking, access) {
+        (Asking::Known(caller), _) => Ok(Some(caller)),
         // A dead cookie, or a store that is gone, never stands between a person and the way in.
-        (_, Access::Public | Access::SignIn) => return Ok(None),
-        (Asking::Nobody, _) => return Err(Refused::LoginRequired),
-        (Asking::Ended(why), _) => return Err(ended(why)),
-        (Asking::BadToken, _) => {
-            return Err(Refused::InvalidCredentials("this token is not valid"));
-        }
-        (Asking::Unavailable, _) => return Err(Refused::Store),
-    };
-    match access {
-        Access::Public | Access::SignIn => {}
-        Access::Login => person(&caller)?,
-        Access::Fresh => {
-            gate.fresh(&caller)?;
-        }
-        Access::Scope(scope) => in_scope(&caller, scope)?,
-        Access::Role(scope, deed) => {
-            in_scope(&caller, scope)?;
-            gate.admit_in_general(&caller, deed)?;
-        }
-        Access::Runner => runner(&caller)?,
+        (_, Access::Public | Access::SignIn) => Ok(None),
+        (Asking::Nobody, _) => Err(Refused::LoginRequired),
+        (Asking::Ended(why), _) => Err(ended(why)),
+        (Asking::BadToken, _) => Err(Refused::InvalidCredentials("this token is not valid")),
+        (Asking::Unavailable, _) => Err(Refused::Store),
     }
-    Ok(Some(caller))
+}
+
+/// Lets somebody known in.
+pub(crate) fn admit(gate: &Gate, access: Access, caller: &Caller) -> Result<(), Refused> {
+    match access {
+        Access::Public | Access::SignIn => Ok(()),
+        Access::Login => person(caller),
+        Access::Fresh => gate.fresh(caller).map(|_| ()),
+        Access::Scope(scope) => in_scope(caller, scope),
+        Access::Role(scope, deed) => {
+            in_scope(caller, scope)?;
+            gate.admit_in_general(caller, deed)
+        }
+        Access::Runner => runner(caller),
+    }
 }
 
 fn person(caller: &Caller) -> Result<(), Refused> {

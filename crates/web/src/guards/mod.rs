@@ -34,6 +34,7 @@ use tokio::time::Instant;
 use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::Who;
+use crate::denials::Wanted;
 use crate::gate::Gate;
 use crate::notices::Why;
 use crate::once;
@@ -46,6 +47,8 @@ use rates::Tried;
 /// What guards a route.
 pub(crate) struct Guard {
     pub(crate) gate: Gate,
+    /// The route's template.
+    pub(crate) path: &'static str,
     pub(crate) rule: Rule,
     pub(crate) meter: RouteMeter,
 }
@@ -71,23 +74,31 @@ pub(crate) async fn pass(
 ) -> Response {
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
-    let method = parts.method.clone();
-    let response = match guard.caller(&parts).await {
-        Ok(caller) => {
-            let Rule { creates, longest_body, .. } = guard.rule;
-            if let Some(caller) = &caller {
-                parts.extensions.insert(caller.clone());
-            }
-            let request = Request::from_parts(parts, body);
-            match caller.filter(|_| creates) {
-                Some(caller) => {
-                    once::run(guard.gate.engine(), &caller, request, longest_body, next).await
+    let (method, uri) = (parts.method.clone(), parts.uri.clone());
+    let (caller, response) = match guard.caller(&parts).await {
+        Ok(caller) => match guard.admit(&parts, caller.as_ref()) {
+            Ok(()) => {
+                let Rule { creates, longest_body, .. } = guard.rule;
+                if let Some(caller) = &caller {
+                    parts.extensions.insert(caller.clone());
                 }
-                None => next.run(request).await,
+                let request = Request::from_parts(parts, body);
+                let response = match caller.as_ref().filter(|_| creates) {
+                    Some(caller) => {
+                        once::run(guard.gate.engine(), caller, request, longest_body, next).await
+                    }
+                    None => next.run(request).await,
+                };
+                (caller, response)
             }
-        }
-        Err(refused) => refused.into_response(),
+            Err(refused) => (caller, refused.into_response()),
+        },
+        Err(refused) => (None, refused.into_response()),
     };
+    if let (Some(caller), Some(how)) = (&caller, response.extensions().get()) {
+        let wanted = Wanted { method: &method, route: guard.path, path: uri.path() };
+        guard.gate.note_denied(caller, wanted, *how);
+    }
     guard.meter.answered(method.as_str(), response.status().as_u16(), began.elapsed());
     response
 }
@@ -127,17 +138,23 @@ impl Guard {
             client,
         };
         rates::check(gate.engine().rates(), &tried)?;
-        let caller = access::admit(gate, rule.access, asking)?;
-        let login = caller.as_ref().map(Caller::who);
-        if let Some(Who::Login(login)) = login {
-            if changes {
-                access::check_csrf_token(rule.access, login, headers)
-                    .inspect_err(|_| gate.note(Why::CsrfToken, client))?;
+        access::known(rule.access, asking)
+    }
+
+    /// Lets somebody pass who is known, or nobody where that is enough.
+    fn admit(&self, parts: &Parts, caller: Option<&Caller>) -> Result<(), Refused> {
+        let Self { gate, rule, .. } = self;
+        let Some(caller) = caller else { return Ok(()) };
+        access::admit(gate, rule.access, caller)?;
+        if let Who::Login(login) = caller.who() {
+            if is_unsafe(&parts.method) {
+                access::check_csrf_token(rule.access, login, &parts.headers)
+                    .inspect_err(|_| gate.note(Why::CsrfToken, caller.client()))?;
             }
             if rule.activity == Activity::Counts && !is_by_itself(parts) {
                 gate.logins().touch(login);
             }
         }
-        Ok(caller)
+        Ok(())
     }
 }

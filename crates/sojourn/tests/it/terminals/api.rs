@@ -102,6 +102,23 @@ fn a_session_is_listed_steered_read_and_on_record() {
     alice.delete(&format!("/api/sessions/{hers}")).expect(202);
 
     alice.get("/api/audit").refused(403, "FORBIDDEN");
+    for (who, code, route, session) in [
+        ("alice", "forbidden", "/api/audit", None),
+        ("alice", "hidden", "/api/sessions/{id}/recording", Some(&his)),
+        ("bob", "hidden", "/api/sessions/{id}/interrupt", Some(&hers)),
+        ("root1", "forbidden", "/api/sessions/{id}/interrupt", Some(&hers)),
+    ] {
+        let denied = gateway.wait_for_audit("who was kept from what", |line| {
+            line["action"] == "access_refused"
+                && line["actor"]["user"] == who
+                && line["details"]["route"] == route
+        });
+        assert_eq!(
+            (&denied["details"]["code"], &denied["details"]["count"]),
+            (&code.into(), &1.into())
+        );
+        assert_eq!(denied["session_id"].as_str(), session.map(String::as_str), "{denied}");
+    }
     let page = admin.get(&format!("/api/audit?session={hers}&limit=2")).expect(200);
     let items = page["items"].as_array().unwrap();
     let seqs: Vec<u64> = items.iter().map(|item| item["seq"].as_u64().unwrap()).collect();
