@@ -25,13 +25,14 @@ use sojourn_engine::identity::ResetLink;
 use sojourn_store::Store;
 use sojourn_store::User as Account;
 use sojourn_store::UserKey;
+use sojourn_web::Origin;
 
 use super::logins::logins;
 use crate::cli::Common;
 use crate::cli::Key;
 use crate::cli::User as Command;
 use crate::client::is_remote;
-use crate::config::Database;
+use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::failure::Outcome;
@@ -60,7 +61,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         .build()
         .map_err(Failure::refused)?;
     runtime.block_on(async {
-        let office = Office::open(&data, &config.store.url, actor).await?;
+        let office = Office::open(&data, &config, actor).await?;
         let outcome = office.run(common, todo, input).await;
         office.close().await;
         outcome
@@ -149,18 +150,22 @@ struct Office {
     clock: Arc<dyn Clock>,
     options: AuditOptions,
     actor: Actor,
+    /// Where the page is; none while its port is not known.
+    page: Option<Origin>,
 }
 
 impl Office {
-    async fn open(data: &DataDir, database: &Database, actor: Actor) -> Result<Self, Failure> {
-        let store = Store::open_at(database.location(data.path()))
+    async fn open(data: &DataDir, config: &Config, actor: Actor) -> Result<Self, Failure> {
+        let store = Store::open_at(config.store.url.location(data.path()))
             .await
             .map_err(|error| Failure::caused(&error))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let data_dir = data.path().to_owned();
         let accounts = Accounts::new(store.clone(), clock.clone(), data_dir.clone());
         let options = AuditOptions { data_dir, on_failure: OnFailure::Refuse };
-        Ok(Self { store, accounts, clock, options, actor })
+        let (web, port) = (&config.web, config.web.listen.0.port());
+        let page = (port != 0 || web.public_url.0.is_some()).then(|| web.origin(port));
+        Ok(Self { store, accounts, clock, options, actor, page })
     }
 
     /// Leaves the log in order: a gateway that runs fetches what was done here, else it is written.
@@ -184,7 +189,7 @@ impl Office {
                 accounts.add(&name, role, password.as_deref(), actor.clone()).await?;
                 if how.link {
                     let link = accounts.issue_reset(&name, actor).await?;
-                    return show_reset(common, &name, &link, "");
+                    return self.show_reset(common, &name, &link, "");
                 }
                 done(&name, "added")?;
                 if password.is_none() && !common.json {
@@ -222,11 +227,37 @@ impl Office {
             }
             Command::Reset { name } => {
                 let link = accounts.issue_reset(&name, actor).await?;
-                show_reset(common, &name, &link, "; until then the old one is good")
+                self.show_reset(common, &name, &link, "; until then the old one is good")
             }
             // The gateway is asked for these.
             Command::Logins { .. } => Ok(()),
         }
+    }
+
+    /// The token alone on standard output, so that it can be piped to where its owner finds it.
+    fn show_reset(
+        &self,
+        common: &Common,
+        name: &str,
+        link: &ResetLink,
+        meanwhile: &str,
+    ) -> Outcome {
+        let (token, expires_at) = (link.token.expose(), link.expires_at);
+        let url = self.page.as_ref().map(|page| format!("{page}/reset#{token}"));
+        if common.json {
+            return output::json(&json!({
+                "user": name,
+                "token": token,
+                "url": url,
+                "expires_at": expires_at.to_rfc3339(),
+            }));
+        }
+        let place = url.map(|url| format!(": {url}")).unwrap_or_default();
+        complain(format_args!(
+            "note: {name} sets a password with this once, until {}{meanwhile}{place}",
+            output::time(expires_at)
+        ));
+        output::say(format_args!("{token}"))
     }
 }
 
@@ -244,23 +275,6 @@ fn show_role(common: &Common, name: &str, role: Role) -> Outcome {
     }
     let article = if role == Role::Member { "a" } else { "an" };
     output::say(format_args!("{name} is {article} {role} now"))
-}
-
-/// The token alone on standard output, so that it can be piped to where its owner finds it.
-fn show_reset(common: &Common, name: &str, link: &ResetLink, meanwhile: &str) -> Outcome {
-    let (token, expires_at) = (link.token.expose(), link.expires_at);
-    if common.json {
-        return output::json(&json!({
-            "user": name,
-            "token": token,
-            "expires_at": expires_at.to_rfc3339(),
-        }));
-    }
-    complain(format_args!(
-        "note: {name} sets a password with this once, until {}{meanwhile}",
-        output::time(expires_at)
-    ));
-    output::say(format_args!("{token}"))
 }
 
 /// An account as the API has it.

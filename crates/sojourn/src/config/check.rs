@@ -18,7 +18,6 @@ use super::profile::Profile;
 use super::profile::SandboxKind;
 use super::profile::Share;
 use super::report::Report;
-use super::sections::Ssh;
 use super::sections::Web;
 use super::value::Laid;
 
@@ -37,7 +36,7 @@ const USERS_KEYS: [&str; 2] = ["trusted_user_ca", "connects_per_minute"];
 
 /// Reports values that are fine alone and wrong together.
 pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
-    listeners(&config.ssh, root, report);
+    listeners(config, root, report);
     web(&config.web, root, report);
     let first = u64::from(config.sandbox.uid_base);
     let end = first + u64::from(config.sandbox.uid_count) * UIDS_A_SANDBOX;
@@ -63,16 +62,23 @@ pub(crate) fn relations(config: &Config, root: &Node, report: &mut Report) {
     }
 }
 
-fn listeners(ssh: &[Ssh], root: &Node, report: &mut Report) {
-    let mut taken = BTreeMap::new();
-    for (index, listener) in ssh.iter().enumerate() {
+fn listeners(config: &Config, root: &Node, report: &mut Report) {
+    let mut taken = BTreeMap::from([(config.web.listen.0, "web".to_owned())]);
+    if let Some(address) = config.metrics.listen.0
+        && let Some(other) = taken.insert(address, "metrics".to_owned())
+        && address.port() != 0
+    {
+        let node = place(root, &["metrics", "listen"]).unwrap_or(root);
+        report.problem(node, format_args!("{other} listens on {address} already"));
+    }
+    for (index, listener) in config.ssh.iter().enumerate() {
         let Some(node) = root.get("ssh").and_then(|list| list.item(index)) else { continue };
         let address = listener.listen.0;
-        if let Some(other) = taken.insert(address, index)
+        if let Some(other) = taken.insert(address, format!("ssh[{index}]"))
             && address.port() != 0
         {
             let node = node.get("listen").unwrap_or(node);
-            report.problem(node, format_args!("ssh[{other}] listens on {address} already"));
+            report.problem(node, format_args!("{other} listens on {address} already"));
         }
         let (others, mode) = match listener.mode {
             Mode::Users => (&HONEYPOT_KEYS[..], "honeypot"),

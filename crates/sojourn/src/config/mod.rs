@@ -27,7 +27,6 @@ use sojourn_core::limits::Limits;
 
 pub(crate) use report::nearest;
 
-pub(crate) use database::Database;
 pub(crate) use profile::Network;
 pub(crate) use profile::Profile;
 pub(crate) use profile::SandboxKind;

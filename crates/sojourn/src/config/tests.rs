@@ -226,6 +226,10 @@ fn an_overlay_is_a_directory_or_bait() {
 fn keys_that_do_not_fit_together_are_refused() {
     let twice = "[[ssh]]\nlisten = \"127.0.0.1:1\"\n[[ssh]]\nlisten = \"127.0.0.1:1\"";
     assert_eq!(errors(twice), ["s.toml:4: ssh[1].listen: ssh[0] listens on 127.0.0.1:1 already"]);
+    let both = "[web]\nlisten = \"127.0.0.1:1\"\n[[ssh]]\nlisten = \"127.0.0.1:1\"";
+    assert_eq!(errors(both), ["s.toml:4: ssh[0].listen: web listens on 127.0.0.1:1 already"]);
+    let numbers = "[web]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:1\"";
+    assert_eq!(errors(numbers), ["s.toml:4: metrics.listen: web listens on 127.0.0.1:1 already"]);
     assert_eq!(
         errors("[[ssh]]\nmax_sessions = 50"),
         ["s.toml:2: ssh[0].max_sessions: only a listener with mode = \"honeypot\" has this key"]
