@@ -65,7 +65,10 @@ impl Denials {
             .detail("method", wanted.method.as_str())
             .detail("route", wanted.route)
             .detail("count", count);
-        let session = wanted.path.split('/').find_map(|part| part.parse::<SessionId>().ok());
+        let is_sessions = wanted.route.starts_with("/api/sessions/{id}");
+        // Nothing, "api", "sessions", and the id; of an ending of one it is not known whose it is.
+        let named = wanted.path.split('/').nth(3).filter(|_| is_sessions);
+        let session = named.and_then(|named| named.parse::<SessionId>().ok());
         engine.audit().record_soon(match session {
             Some(session) => event.session(session),
             None => event,

@@ -125,7 +125,10 @@ async fn open(
         .detail("name", left.name.clone())
         .detail("form", form);
     // Root reads the files whether or not the log can be written.
-    if gate.engine().audit().record(event).await.is_err() {
+    if let Err(error) = gate.engine().audit().record(event).await {
+        if caller.user().is_some() {
+            return Err(Refused::Audit(error.to_string()));
+        }
         tracing::warn!(session = %session.id, "files were read and that is not on record");
     }
     Ok((session, left))

@@ -95,7 +95,10 @@ async fn read(
                 None => engine.agents().over(id).await,
             }
         };
-        let body = follow::follow(file, end);
+        let gone = async move {
+            gate.ended(&caller).await;
+        };
+        let body = follow::follow(file, end, gone);
         return Ok(([(CONTENT_TYPE, "application/x-asciicast")], body).into_response());
     }
     let file = tokio::fs::File::from_std(file).take(length);

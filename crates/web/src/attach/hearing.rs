@@ -113,7 +113,8 @@ impl Visit {
                 engine.interrupt(&self.person, self.id, self.channel).await;
             }
             Said::End { reason } => {
-                if !engine.may_now(self.caller.asker(), Deed::End, self.id).is_allowed() {
+                let may = engine.may_now(self.caller.asker(), Deed::End, self.id);
+                if !may.is_allowed() || self.is_reader() {
                     return Err(forbidden("you may not end this session"));
                 }
                 let by = self.caller.ended_by(reason.as_deref());

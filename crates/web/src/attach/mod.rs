@@ -227,13 +227,18 @@ impl Visit {
         out.last_words(over).await;
     }
 
+    /// Whether it is a program whose token lets it read, and no more.
+    fn is_reader(&self) -> bool {
+        matches!(self.caller.who(), Who::Token(token) if !token.has(Scope::Sessions))
+    }
+
     /// Whether they may type, and what there is to it.
     fn may_type(&self) -> Answer {
         let may = |deed| self.gate.engine().may_now(self.caller.asker(), deed, self.id);
-        match (self.caller.who(), may(Deed::Drive), may(Deed::TakeOver)) {
-            (Who::Token(token), ..) if !token.has(Scope::Sessions) => Answer::Forbidden,
-            (_, Answer::Allowed, _) | (_, _, Answer::Allowed) => Answer::Allowed,
-            (_, answer, _) => answer,
+        match (may(Deed::Drive), may(Deed::TakeOver)) {
+            _ if self.is_reader() => Answer::Forbidden,
+            (Answer::Allowed, _) | (_, Answer::Allowed) => Answer::Allowed,
+            (answer, _) => answer,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The API of sessions, without a socket.
 
+use sojourn_testkit::Ask;
+
 use super::*;
 
 #[test]
@@ -135,4 +137,33 @@ fn a_session_is_listed_steered_read_and_on_record() {
     admin.get("/api/audit?since=yesterday").refused(422, "INVALID");
     let ended = admin.post("/api/sessions/end-all", &json!({"user": "bob"})).expect(202);
     assert_eq!(ended["ended"], 1);
+}
+
+#[test]
+fn who_may_read_ends_nothing_and_reads_no_longer_than_their_login() {
+    let Some(gateway) = house(&Options::default()) else { return };
+    let mut alice = gateway.signed_in("alice", PASSWORD);
+    let id = start(&mut alice, &json!({}));
+    let asked = json!({"name": "reader", "scopes": ["read"]});
+    let made = alice.post("/api/me/tokens", &asked).expect(201);
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let path = format!("/api/sessions/{id}/attach?mode=watch");
+    let reader = gateway.browser();
+    let mut socket = match reader.try_socket(&Ask::new("GET", &path).bearer(&token)) {
+        Ok(socket) => socket,
+        Err(answer) => panic!("{answer:?}"),
+    };
+    socket.wait_for("snapshot");
+    socket.json(&json!({"type": "end"})).expect("a living socket");
+    assert_eq!(socket.wait_for("error")["code"], "FORBIDDEN");
+    assert_eq!(show(&mut alice, &id)["status"], "running");
+
+    let mut following = gateway.signed_in("alice", PASSWORD);
+    let path = format!("/api/sessions/{id}/recording?follow=1");
+    let reading = std::thread::spawn(move || following.try_once(&Ask::new("GET", &path)));
+    gateway.wait_for_audit("the reading", |line| line["action"] == "recording_read");
+    gateway.cli(&["user", "logins", "alice", "--end"]);
+    let broken = reading.join().expect("no panic").expect_err("it breaks off, and is not complete");
+    assert_eq!(broken.kind(), std::io::ErrorKind::UnexpectedEof, "{broken}");
+    gateway.cli(&["session", "end-all", "--all"]);
 }
