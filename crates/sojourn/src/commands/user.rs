@@ -252,7 +252,9 @@ impl Office {
                 "expires_at": expires_at.to_rfc3339(),
             }));
         }
-        let place = url.map(|url| format!(": {url}")).unwrap_or_default();
+        // Without the token: what is said on standard error ends up in logs.
+        let place = self.page.as_ref().map(|page| format!("; it goes behind {page}/reset#"));
+        let place = place.unwrap_or_default();
         complain(format_args!(
             "note: {name} sets a password with this once, until {}{meanwhile}{place}",
             output::time(expires_at)
