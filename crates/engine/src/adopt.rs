@@ -12,7 +12,10 @@ use sojourn_core::wire::runner::Reply;
 use sojourn_core::wire::runner::Request;
 use sojourn_core::wire::shim::Summary;
 use sojourn_store::NewSession;
+use sojourn_store::Session as Kept;
+use sojourn_store::StoreError;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::door::Door;
 use crate::engine::Engine;
@@ -22,8 +25,10 @@ use crate::identity::Principal;
 use crate::metrics::Meter;
 use crate::opening::Arrival;
 use crate::profiles::DEFAULT;
+use crate::profiles::ProfilePolicy;
 use crate::records;
 use crate::runner_link::RunnerError;
+use crate::unheld::Unheld;
 
 /// How long a shim that was found may take to say what there is.
 const GREETING: Duration = Duration::from_secs(5);
@@ -41,29 +46,37 @@ pub struct Adopted {
     pub ended: usize,
 }
 
+/// Why not everything could be taken up. Nothing is ended for it: it is to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Unadopted {
+    /// The runner does not say what it holds, or went meanwhile.
+    #[error(transparent)]
+    Runner(#[from] RunnerError),
+    /// The store does not say what is on record.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 impl Engine {
-    /// Takes up what the runner holds, and closes the record of what is no more. To be called once,
-    /// before any door is open.
+    /// Takes up what the runner holds, and closes the record of what is no more. To be called before
+    /// any door is open, and again after an error: what was taken up stays so.
     ///
     /// # Errors
-    /// When the runner does not answer.
-    pub async fn adopt(&self) -> Result<Adopted, RunnerError> {
-        if let Err(error) = self.inner.agents.load().await {
-            tracing::error!(%error, "what agents did cannot be read");
-            return Err(RunnerError::Silent);
-        }
+    /// When the runner or the store does not answer.
+    pub async fn adopt(&self) -> Result<Adopted, Unadopted> {
+        self.inner.agents.load().await?;
         let mut adopted = Adopted::default();
         let mut held_ids = HashSet::new();
         for held in self.held().await? {
             held_ids.insert(held.session);
-            if self.adopt_one(&held).await {
+            if self.adopt_one(&held).await? {
                 adopted.running += 1;
             } else {
                 adopted.ended += 1;
             }
         }
-        adopted.running += self.adopt_terminals().await;
-        adopted.ended += self.close_records(&held_ids).await;
+        adopted.running += self.adopt_terminals().await?;
+        adopted.ended += self.close_records(&held_ids).await?;
         if adopted != Adopted::default() {
             tracing::info!(
                 running = adopted.running,
@@ -75,20 +88,57 @@ impl Engine {
         Ok(adopted)
     }
 
+    /// Catches up, however often a runner that has much to do must be asked.
+    pub(crate) async fn catch_up_at_last(&self) {
+        while let Err(error) = self.catch_up().await {
+            tracing::warn!(%error, "the runner does not say what became of its sessions");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Asks a runner that has just come what became of the sessions in motion: one may have ended while
     /// there was none to tell.
-    pub(crate) async fn catch_up(&self) -> Result<(), RunnerError> {
+    async fn catch_up(&self) -> Result<(), RunnerError> {
         lock(&self.inner.parting).clear();
         for held in self.held().await? {
-            let Some(summary) = held.ended else { continue };
+            let Some(summary) = &held.ended else { continue };
             if self.session(held.session).is_some() {
-                self.inner.released(held.session, Some(summary));
-            } else if self.inner.records.keep_end(&summary, None).await {
+                self.inner.released(held.session, Some(summary.clone()));
+            } else if self.keep_end_of(&held, summary).await {
                 // Its end is on record, and the runner before this one had no time to forget it.
                 let _gone = self.inner.runner.ask(Request::Forget { session: held.session }).await;
+            } else {
+                Unheld::disown(&self.inner, held.session);
             }
         }
         Ok(())
+    }
+
+    /// Puts the end of a session on record that nobody holds, with its start where that is not. False
+    /// when it could not be kept.
+    pub(crate) async fn keep_end_of(&self, held: &Held, summary: &Summary) -> bool {
+        let records = &self.inner.records;
+        // One that never started has nothing to be put on record.
+        if summary.started_at.is_some() && !records.is_owed(held.session) {
+            match records.store().session(held.session).await {
+                Ok(None) => self.found(held).await,
+                Ok(Some(_)) => {}
+                Err(_) => return false,
+            }
+        }
+        records.keep_end(summary, None).await
+    }
+
+    /// Puts on record that there is a session which the store does not know.
+    async fn found(&self, held: &Held) {
+        if let Some(policy) = self.policy_of(&held.profile) {
+            self.inner.records.found(held, &policy.limits).await;
+        }
+    }
+
+    /// The rules of a session that is found: those of its profile, as long as there is one.
+    fn policy_of(&self, profile: &str) -> Option<ProfilePolicy> {
+        self.inner.profiles.get(profile).or_else(|| self.inner.profiles.get(DEFAULT))
     }
 
     /// Every session the runner holds: no more than it has ranges of user ids, and those that ended
@@ -111,26 +161,23 @@ impl Engine {
     }
 
     /// Whether the session goes on.
-    async fn adopt_one(&self, held: &Held) -> bool {
+    async fn adopt_one(&self, held: &Held) -> Result<bool, Unadopted> {
         let id = held.session;
         if self.session(id).is_some() {
-            return true;
+            return Ok(true);
         }
-        let read = self.inner.records.store().session(id).await;
+        let kept = self.inner.records.store().session(id).await?;
         // Nobody was told of it, and nobody would ever come back to it.
-        let is_nobodys = matches!(read, Ok(None)) && held.about.door == Door::Web.name();
-        let kept = read.ok().flatten();
-        let policy =
-            self.inner.profiles.get(&held.profile).or_else(|| self.inner.profiles.get(DEFAULT));
-        if let (None, Some(policy)) = (&kept, &policy) {
-            self.inner.records.found(held, &policy.limits).await;
+        let is_nobodys = kept.is_none() && held.about.door == Door::Web.name();
+        if kept.is_none() {
+            self.found(held).await;
         }
         if is_nobodys && held.ended.is_none() {
             self.inner.kill(id).await;
         } else if held.ended.is_none()
-            && let Some(policy) = policy
-            && let Ok((Reply::Attached, Some(fd))) =
-                self.inner.runner.ask(Request::Attach { session: id }).await
+            && let Some(policy) = self.policy_of(&held.profile)
+            && let (Reply::Attached, Some(fd)) =
+                self.inner.runner.ask(Request::Attach { session: id }).await?
         {
             // Whose it is says our own record alone: a honeypot's visitor may have given any name.
             let came_by = kept.as_ref().map(|session| session.new.door == Door::Web.name());
@@ -157,12 +204,12 @@ impl Engine {
                 let mut progress = session.shared.progress.clone();
                 let greeted = progress.wait_for(|p| p.greeted || p.over);
                 let _late = tokio::time::timeout(GREETING, greeted).await;
-                return true;
+                return Ok(true);
             }
         }
         let ended = match &held.ended {
             Some(summary) => Some(summary.clone()),
-            None => self.end_of(id).await,
+            None => self.end_of(id).await?,
         };
         let summary = ended
             .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
@@ -170,46 +217,37 @@ impl Engine {
             self.inner.metrics.ended_unseen(&held.about.door, records::SHELL, &summary);
             let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
         }
-        false
+        Ok(false)
     }
 
     /// What became of a session that cannot be reached. It may have ended while it was asked for, and then
     /// its shim has left word how; else it must not go on unseen.
-    async fn end_of(&self, id: SessionId) -> Option<Summary> {
+    async fn end_of(&self, id: SessionId) -> Result<Option<Summary>, RunnerError> {
         for is_over in [true, false] {
             if !is_over {
-                self.inner.kill(id).await;
+                self.inner.runner.ask(Request::Kill { session: id }).await?;
             }
-            let known = async {
-                loop {
-                    let held = self.held().await.ok()?;
-                    let held = held.into_iter().find(|held| held.session == id)?;
-                    if held.ended.is_some() {
-                        return held.ended;
-                    }
-                    tokio::time::sleep(LOOK).await;
+            let deadline = Instant::now() + LAST_WORD;
+            while Instant::now() < deadline {
+                let held = self.held().await?.into_iter().find(|held| held.session == id);
+                let Some(held) = held else { return Ok(None) };
+                if held.ended.is_some() {
+                    return Ok(held.ended);
                 }
-            };
-            if let Ok(known) = tokio::time::timeout(LAST_WORD, known).await {
-                return known;
+                tokio::time::sleep(LOOK).await;
             }
         }
-        None
+        Ok(None)
     }
 
     /// Ends on record what the store thinks is running and nobody holds.
-    async fn close_records(&self, held: &HashSet<SessionId>) -> usize {
-        let kept = match self.inner.records.store().sessions_not_over().await {
-            Ok(kept) => kept,
-            Err(error) => {
-                tracing::error!(%error, "sessions that are not over cannot be read");
-                return 0;
-            }
-        };
+    async fn close_records(&self, held: &HashSet<SessionId>) -> Result<usize, StoreError> {
+        let kept = self.not_over().await?;
         let mut closed = 0;
-        // Those on other machines go on without us.
+        // Those on other machines go on without us, and what was taken up tells of its end itself.
         let here = kept.into_iter().filter(|session| session.new.remote.is_none());
-        for session in here.filter(|session| !held.contains(&session.new.id)) {
+        let lost = |id: &SessionId| !held.contains(id) && self.session(*id).is_none();
+        for session in here.filter(|session| lost(&session.new.id)) {
             let summary =
                 records::lost(session.new.id, EndReason::Shutdown, self.inner.clock.as_ref());
             if self.inner.records.ended(&summary, None).await {
@@ -218,7 +256,12 @@ impl Engine {
                 closed += 1;
             }
         }
-        closed
+        Ok(closed)
+    }
+
+    /// What the store thinks is running.
+    pub(crate) async fn not_over(&self) -> Result<Vec<Kept>, StoreError> {
+        self.inner.records.store().sessions_not_over().await
     }
 }
 

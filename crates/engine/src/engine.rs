@@ -323,12 +323,7 @@ impl Engine {
         tokio::pin!(served);
         let ended = tokio::select! {
             ended = &mut served => ended,
-            caught_up = self.catch_up() => {
-                if let Err(error) = caught_up {
-                    tracing::error!(%error, "the runner does not say what became of its sessions");
-                }
-                served.await
-            }
+            () = self.catch_up_at_last() => served.await,
         };
         match ended {
             Ok(()) if inner.shutdown.is_cancelled() => tracing::info!("runner disconnected"),

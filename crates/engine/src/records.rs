@@ -318,6 +318,11 @@ impl Records {
         }
     }
 
+    /// Whether the session's start goes on record with its end.
+    pub(crate) fn is_owed(&self, id: SessionId) -> bool {
+        self.owed().contains_key(&id)
+    }
+
     fn owe(&self, new: NewSession, event: Event) {
         let mut owed = self.owed();
         if owed.len() < MOST_OWED {
@@ -338,8 +343,12 @@ impl Records {
             .session(held.session)
             .detail("profile", held.profile.clone())
             .detail("found_at_start", true);
-        if let Err(error) = self.store.begin_session(&new, now, &event).await {
-            self.store_failed("a session that was found", &error);
+        match self.store.begin_session(&new, now, &event).await {
+            // Taken: somebody else found it too.
+            Ok(()) | Err(StoreError::Taken) => {}
+            Err(error) => {
+                self.store_failed("a session that was found", &error);
+            }
         }
     }
 

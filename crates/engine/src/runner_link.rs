@@ -45,6 +45,13 @@ pub enum RunnerError {
     TooLarge,
 }
 
+impl RunnerError {
+    /// The one behind this error, if there is one.
+    pub(crate) fn behind(error: &io::Error) -> Option<&Self> {
+        error.get_ref().and_then(|error| error.downcast_ref())
+    }
+}
+
 /// Requests to the runner. It survives the runner: the next one takes its place.
 #[derive(Clone, Debug)]
 pub struct RunnerLink {

@@ -53,11 +53,11 @@ impl Engine {
         loop {
             if let Ok(held) = self.held().await {
                 let found = held.into_iter().find(|held| held.session == session);
-                match found.map(|held| held.ended) {
-                    None => return,
-                    Some(None) => self.inner.kill(session).await,
-                    Some(Some(summary)) => {
-                        if self.inner.records.keep_end(&summary, None).await {
+                let Some(held) = found else { return };
+                match &held.ended {
+                    None => self.inner.kill(session).await,
+                    Some(summary) => {
+                        if self.keep_end_of(&held, summary).await {
                             let _gone = self.inner.runner.ask(Request::Forget { session }).await;
                             return;
                         }

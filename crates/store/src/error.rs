@@ -148,6 +148,8 @@ pub(crate) fn of_file(error: sqlx::Error) -> StoreError {
     };
     // The low byte of an extended result code is the primary one: sqlite.org/rescode.html.
     match code.map(|code: u32| code & 0xff) {
+        // The index of the write-ahead log cannot grow: said so where the disk has no room for it.
+        Some(10) if code == Some(4874) => StoreError::Full,
         Some(5 | 6) => StoreError::Locked,
         Some(8) => StoreError::ReadOnly,
         Some(11 | 26) => StoreError::NotADatabase,

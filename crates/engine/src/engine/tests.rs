@@ -1,5 +1,6 @@
 //! Sessions in motion, with a runner and shims that are the test.
 
+mod adopting;
 mod house;
 mod kept_frames;
 mod standing;

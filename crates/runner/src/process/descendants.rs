@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::Pid;
 use rustix::process::PidfdFlags;
@@ -15,6 +16,12 @@ pub(crate) const TAG: &str = "SOJOURN_SESSION";
 
 /// The longest environment that is looked at, in bytes.
 const LONGEST_ENVIRONMENT: u64 = 4 << 20;
+
+/// How often a process that seems to have no environment is looked at.
+const LOOKS: u32 = 20;
+
+/// Between two such looks.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(200);
 
 /// A process, told from others that have its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,15 +83,32 @@ pub(super) fn of(ancestor: i32) -> Vec<Process> {
 /// Everything alive whose environment, as it was at its start, names the session of this tag. Only
 /// what is this user's can be seen.
 pub(crate) fn tagged(tag: &str) -> Vec<Process> {
-    use std::io::Read;
     let line = format!("{TAG}={tag}");
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let is_tagged = |pid: &i32| {
-        let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { return false };
-        let mut environment = Vec::new();
-        let _cut = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
+        let environment = environment(*pid);
         environment.split(|byte| *byte == 0).any(|variable| variable == line.as_bytes())
     };
     let found = pids().into_iter().filter(|pid| *pid != own).filter(is_tagged);
     found.filter_map(Process::read).filter(|process| !process.zombie).collect()
+}
+
+/// A process's environment as it was at its start; none where it cannot be read.
+///
+/// Whoever is just becoming another program has none for a moment, so a process that seems to have
+/// none is looked at again. What never has one, as the kernel's own, is passed over after a while.
+fn environment(pid: i32) -> Vec<u8> {
+    use std::io::Read;
+    let mut environment = Vec::new();
+    for _ in 0..LOOKS {
+        let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { break };
+        let _cut = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
+        // The kernel's own hang below the second process, or are it.
+        let has_one = |process: Process| pid != 2 && process.parent != 2 && !process.zombie;
+        if !environment.is_empty() || !Process::read(pid).is_some_and(has_one) {
+            break;
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+    }
+    environment
 }

@@ -40,6 +40,9 @@ use crate::failure::Outcome;
 /// How long a runner may take to come at the start.
 const RUNNER: Duration = Duration::from_secs(60);
 
+/// Between two tries to take up what is left.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// Beyond the longest grace: what an ending session may still need.
 const SLACK: Duration = Duration::from_secs(20);
 
@@ -195,12 +198,15 @@ async fn serve(
 async fn take_up(engine: &Engine) -> Outcome {
     let taken = async {
         while let Err(error) = engine.adopt().await {
-            tracing::warn!(%error, "waiting for a runner");
+            tracing::warn!(%error, "what the gateway before this one left waits");
+            tokio::time::sleep(AGAIN).await;
         }
     };
-    tokio::time::timeout(RUNNER, taken)
-        .await
-        .map_err(|_| Failure::refused("no runner came; see the log for why"))
+    tokio::time::timeout(RUNNER, taken).await.map_err(|_| {
+        Failure::refused(
+            "what the gateway before this one left cannot be taken up; see the log for why",
+        )
+    })
 }
 
 /// The first of the signals that stop the gateway, by name.

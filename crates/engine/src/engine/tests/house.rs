@@ -1,5 +1,7 @@
 //! An engine to try things with: whatever it talks to is the test.
 
+use sojourn_core::wire::runner::Held;
+
 use super::*;
 
 /// An engine whose runner and shims are the test.
@@ -21,6 +23,14 @@ pub(super) struct Shim {
 pub(super) fn pair() -> (OwnedFd, OwnedFd) {
     let (unix, seqpacket) = (AddressFamily::UNIX, SocketType::SEQPACKET);
     rustix::net::socketpair(unix, seqpacket, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+/// The runner's end of a new connection.
+fn connect(engine: &Engine) -> Arc<SeqPacket> {
+    let (ours, theirs) = pair();
+    let served = engine.clone();
+    tokio::spawn(async move { served.serve_runner(ours).await });
+    Arc::new(SeqPacket::new(theirs).unwrap())
 }
 
 impl House {
@@ -78,10 +88,7 @@ impl House {
             recordings: dir.path().to_owned(),
             build: "test".to_owned(),
         });
-        let (ours, theirs) = pair();
-        let served = engine.clone();
-        tokio::spawn(async move { served.serve_runner(ours).await });
-        let runner = Arc::new(SeqPacket::new(theirs).unwrap());
+        let runner = connect(&engine);
         let principal = Principal {
             id: user.id,
             name: "alice".to_owned(),
@@ -92,14 +99,30 @@ impl House {
             login: None,
         };
         let house = Self { engine, clock: manual, runner, store, principal, dir };
-        let hello = house.request().await;
+        house.greet(Vec::new()).await;
+        house
+    }
+
+    /// The runner dies, and the next one comes, which holds these.
+    pub(super) async fn next_runner(&mut self, held: Vec<Held>) {
+        self.runner = connect(&self.engine);
+        self.greet(held).await;
+    }
+
+    /// Says what a runner says at first.
+    async fn greet(&self, held: Vec<Held>) {
+        let hello = self.request().await;
         assert!(matches!(hello.body, Request::Hello { .. }));
         let body = Reply::Hello { version: 1, build: "test".to_owned(), epoch: 1, pid: 1 };
-        house.reply(hello.id, body, None).await;
-        let caught_up = house.request().await;
-        assert!(matches!(caught_up.body, Request::List { after: None }));
-        house.reply(caught_up.id, Reply::Sessions { items: Vec::new(), more: false }, None).await;
-        house
+        self.reply(hello.id, body, None).await;
+        self.list(held).await;
+    }
+
+    /// Says which sessions the runner holds.
+    pub(super) async fn list(&self, held: Vec<Held>) {
+        let asked = self.request().await;
+        assert!(matches!(asked.body, Request::List { after: None }), "{:?}", asked.body);
+        self.reply(asked.id, Reply::Sessions { items: held, more: false }, None).await;
     }
 
     pub(super) async fn request(&self) -> Numbered<Request> {

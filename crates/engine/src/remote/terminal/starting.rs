@@ -36,6 +36,7 @@ use super::book::Book;
 use super::book::Found;
 use super::stand_in::Parts;
 use super::stand_in::StandIn;
+use crate::adopt::Unadopted;
 use crate::adopt::opener;
 use crate::agents::no_slot;
 use crate::agents::recording::Recordings;
@@ -55,6 +56,7 @@ use crate::records;
 use crate::remote::NoSlot;
 use crate::remote::RunnerView;
 use crate::repeats;
+use crate::runner_link::RunnerError;
 use crate::screens;
 use crate::seqpacket::SeqPacket;
 use crate::session::Session;
@@ -366,22 +368,15 @@ impl Engine {
 
     /// Takes up terminals on other machines that the gateway before this one had. Their runners come
     /// by themselves.
-    pub(crate) async fn adopt_terminals(&self) -> usize {
-        let kept = match self.inner.records.store().sessions_not_over().await {
-            Ok(kept) => kept,
-            Err(error) => {
-                tracing::error!(%error, "sessions that are not over cannot be read");
-                return 0;
-            }
-        };
+    pub(crate) async fn adopt_terminals(&self) -> Result<usize, Unadopted> {
         let mut taken_up = 0;
-        for Kept { new, .. } in kept {
+        for Kept { new, .. } in self.not_over().await? {
             let remote = new.remote.as_ref().and_then(|on| on.runner.parse::<RunnerId>().ok());
             let Some(runner) = remote.filter(|_| new.harness == records::SHELL) else { continue };
             if self.session(new.id).is_some() {
                 continue;
             }
-            match self.adopt_terminal(&new, runner).await {
+            match self.adopt_terminal(&new, runner).await? {
                 Ok(()) => taken_up += 1,
                 Err(error) => {
                     tracing::error!(session = %new.id, error, "a terminal is not taken up again");
@@ -391,12 +386,19 @@ impl Engine {
                 }
             }
         }
-        taken_up
+        Ok(taken_up)
     }
 
-    async fn adopt_terminal(&self, new: &NewSession, runner: RunnerId) -> Result<(), String> {
+    /// The inner error is one of this terminal, for good.
+    async fn adopt_terminal(
+        &self,
+        new: &NewSession,
+        runner: RunnerId,
+    ) -> Result<Result<(), String>, RunnerError> {
         let inner = &self.inner;
-        let policy = inner.profiles.get(DEFAULT).ok_or("there is no default profile")?;
+        let Some(policy) = inner.profiles.get(DEFAULT) else {
+            return Ok(Err("there is no default profile".to_owned()));
+        };
         let by = relay::Person { user: new.user_name.clone().unwrap_or_default(), address: None };
         let size = WindowSize { cols: 80, rows: 24, ..WindowSize::default() };
         let subject = Subject {
@@ -418,7 +420,14 @@ impl Engine {
             slot: inner.remote.keep_slot(runner, new.id),
             adopted: true,
         };
-        let fd = self.stand_in(subject).await.map_err(|error| error.to_string())?;
+        let fd = match self.stand_in(subject).await {
+            Ok(fd) => fd,
+            Err(error) => {
+                return RunnerError::behind(&error).map_or(Ok(Err(error.to_string())), |gone| {
+                    Err(gone.clone())
+                });
+            }
+        };
         let is_from_web = new.door == Door::Web.name();
         let arrival = Arrival {
             id: new.id,
@@ -436,7 +445,7 @@ impl Engine {
         let (_recorded, is_recorded) = watch::channel(Some(Ok(())));
         let held = inner.hold(arrival, fd, is_recorded).await;
         inner.remote.look_for(runner).await;
-        held.map(drop).map_err(|refusal| refusal.to_string())
+        Ok(held.map(drop).map_err(|refusal| refusal.to_string()))
     }
 }
 
