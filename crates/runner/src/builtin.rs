@@ -13,6 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
 use rustix::process::Resource;
 use rustix::process::Rlimit;
 use sojourn_sandbox::bait;
@@ -91,16 +94,26 @@ pub struct RunnerConfig {
 /// Runs a runner to its end. The process has one thread. Returns its exit status: 0 means that it
 /// meant to leave.
 pub fn run(seed: RunnerSeed, config: RunnerConfig) -> u8 {
-    run_with(seed, config, &[])
+    run_with(seed, config, Orphaned::Keeps)
 }
 
 /// The same for one whose gateway is told to end by signals that go to all that is around it: what
-/// becomes of its sessions is its gateway's to say.
+/// becomes of its sessions is its gateway's to say. Without that one nobody would hold them to their
+/// limits, and nobody comes after it: they end.
 pub(crate) fn run_below(seed: RunnerSeed, config: RunnerConfig) -> u8 {
-    run_with(seed, config, &[SignalKind::hangup(), SignalKind::terminate()])
+    run_with(seed, config, Orphaned::Ends)
 }
 
-fn run_with(seed: RunnerSeed, config: RunnerConfig, unheeded: &[SignalKind]) -> u8 {
+/// What a runner does with its sessions when its gateway is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphaned {
+    /// They go on until the next gateway comes.
+    Keeps,
+    /// It kills them.
+    Ends,
+}
+
+fn run_with(seed: RunnerSeed, config: RunnerConfig, orphaned: Orphaned) -> u8 {
     raise_descriptors();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,11 +128,13 @@ fn run_with(seed: RunnerSeed, config: RunnerConfig, unheeded: &[SignalKind]) -> 
         }
     };
     let lived = runtime.block_on(async {
-        for kind in unheeded {
-            // From here on it does not end the process; nobody listens to it.
-            let _unheard = signal(*kind)?;
+        if orphaned == Orphaned::Ends {
+            for kind in [SignalKind::hangup(), SignalKind::terminate()] {
+                // From here on it does not end the process; nobody listens to it.
+                let _unheard = signal(kind)?;
+            }
         }
-        live(seed, config).await
+        live(seed, config, orphaned).await
     });
     match lived {
         Ok(()) => 0,
@@ -140,7 +155,7 @@ fn raise_descriptors() {
     }
 }
 
-async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
+async fn live(seed: RunnerSeed, config: RunnerConfig, orphaned: Orphaned) -> io::Result<()> {
     let dirs = Arc::new(Directories::open(&config.data_dir)?);
     let _lock = lock(&dirs).await?;
     #[expect(
@@ -148,6 +163,12 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
         reason = "the new way is unsafe for a type that may lose its descriptor; this one owns it"
     )]
     let listener = AsyncFd::with_interest(nonblocking(dirs.listen()?)?, Interest::READABLE)?;
+    if has_hung_up(&seed.gateway) {
+        // The next one may have looked before there was anybody to be found, and have a runner of its
+        // own that waits for the lock.
+        dirs.unlisten();
+        return Ok(());
+    }
     let requests = Arc::new(prepare(&seed_forge(seed.zygote)?, config, &dirs)?);
     take_up(&requests).await;
     let _for_ever = tokio::spawn(retention::run(requests.clone()));
@@ -164,17 +185,20 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
         let events = requests.events.subscribe();
         tokio::spawn(requests.clone().tell_again());
         match gateway::serve(socket, &requests, events).await {
-            Parting::Gone => {
+            Parting::Gone if orphaned == Orphaned::Keeps => {
                 tracing::warn!("the gateway is gone: sessions go on");
                 requests.drain_pools();
             }
             Parting::OtherBuild | Parting::Shutdown(true) => break,
+            Parting::Gone => {
+                requests.sessions.shims().iter().for_each(|shim| shim.kill());
+                requests.wait_for_the_last().await;
+                break;
+            }
             Parting::Shutdown(false) => {
-                requests.drain_pools();
-                let over = requests.sessions.all_closed();
-                if tokio::time::timeout(FAREWELL, over).await.is_err() {
-                    requests.give_up_keeping().await;
-                }
+                // Those that the gateway had not taken up when it was stopped.
+                requests.sessions.shims().iter().for_each(|shim| shim.end());
+                requests.wait_for_the_last().await;
                 break;
             }
         }
@@ -184,6 +208,25 @@ async fn live(seed: RunnerSeed, config: RunnerConfig) -> io::Result<()> {
     drop(listener);
     leave(&requests).await;
     Ok(())
+}
+
+impl Requests {
+    /// Waits until all sessions are closed, and not for ever for what is read of them.
+    async fn wait_for_the_last(&self) {
+        self.drain_pools();
+        if tokio::time::timeout(FAREWELL, self.sessions.all_closed()).await.is_err() {
+            self.give_up_keeping().await;
+        }
+    }
+}
+
+/// Whether nobody is at the other end any more.
+fn has_hung_up(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let looked = rustix::event::poll(&mut fds, Some(&at_once));
+    let [fd] = fds;
+    looked.is_ok() && fd.revents().contains(PollFlags::HUP)
 }
 
 /// Waits for a runner of this data directory that is just leaving.
@@ -299,7 +342,12 @@ async fn take_up(requests: &Arc<Requests>) {
                 requests.sessions.insert(session, entry);
                 requests.watch(session);
             }
-            Ok(Found::Over(entry)) => requests.sessions.insert(session, entry),
+            Ok(Found::Over { entry, is_unheld }) => {
+                requests.sessions.insert(session, entry);
+                if is_unheld {
+                    requests.lose_unheld(session).await;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 tracing::warn!(%session, "a session's directory without a state: removed");
                 let _left = requests.dirs.remove(session);

@@ -7,6 +7,7 @@
 //! Nobody waits for the keeping: the session has ended before. A shim stays until its sandbox's files
 //! are read, so that this runner may die in between.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,10 +27,12 @@ use sojourn_sandbox::left::Report;
 use sojourn_sandbox::left::Totals;
 use sojourn_sandbox::left::errand;
 use sojourn_sandbox::prepared::ShimProcess;
+use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::ids_of;
 use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_sandbox::tether::Tether;
 use sojourn_shim::cgroup;
+use sojourn_shim::clock;
 use sojourn_shim::joined;
 use sojourn_shim::layers::Layers;
 use sojourn_shim::native::IdRange;
@@ -53,6 +56,17 @@ const HOME: Duration = Duration::from_secs(10);
 
 /// Of a profile that is not there any more, so much is read.
 const UNKNOWN_DISK: u64 = 256 << 20;
+
+/// Between two tries to meet a shim that has much to do.
+const MEET_AGAIN: Duration = Duration::from_secs(1);
+
+/// The most characters of why something could not be kept.
+const LONGEST_WHY: usize = 1000;
+
+/// Why what a session left is lost: its shim went before there was a runner to hold it, or its sandbox
+/// was shared, of which the runner alone holds the layers.
+const UNHELD: &str = "its shim was killed before the next runner came";
+const UNSHARED: &str = "the runner that held the sandbox its sessions shared was killed";
 
 /// How many sessions are being closed.
 #[derive(Debug)]
@@ -81,6 +95,14 @@ pub(crate) struct Held {
     since: Wall,
 }
 
+/// What became of a sandbox when one of its sessions was over.
+pub(crate) struct Cleaned {
+    /// Whether that was the last one in it.
+    is_last: bool,
+    /// What is held of one that was shared.
+    held: Option<Held>,
+}
+
 impl Requests {
     /// Waits for a session's end, tells it, and closes the session.
     pub(crate) fn watch(self: &Arc<Self>, session: SessionId) {
@@ -93,7 +115,7 @@ impl Requests {
             Some((shim, entry.directory.clone(), entry.sandbox.clone()))
         });
         let Some((shim, directory, sandbox)) = seen.flatten() else { return };
-        let (tether, is_over) = self.tether(session).await.unzip();
+        let (tether, is_over) = self.tether(session, &shim).await.unzip();
         if is_over != Some(true) {
             until_over(&shim, tether.as_deref()).await;
         }
@@ -102,7 +124,8 @@ impl Requests {
         let found =
             tokio::task::spawn_blocking(move || recovery::after_shim(&dirs, &state_of)).await;
         let shared = self.sessions.with(session, |entry| entry.shared.take()).flatten();
-        let room = self.clean_up(&sandbox, shared).await;
+        let was_placed = shared.is_some();
+        let cleaned = self.clean_up(&sandbox, shared).await;
         let summary = match found {
             Ok(Ok(summary)) => summary,
             Ok(Err(error)) => {
@@ -115,8 +138,17 @@ impl Requests {
             }
         };
         self.released(session, summary);
-        if let Some(left) = self.left(session, &sandbox, &directory, room) {
+        let why = match joined::parts(&sandbox).1 {
+            Some(_) if !was_placed && cleaned.is_last => Some(UNSHARED),
+            None if tether.is_none() => Some(UNHELD),
+            _ => None,
+        };
+        if let Some(left) = self.left(session, &sandbox, &directory, cleaned.held) {
             self.keep(session, left).await;
+        } else if let Some(why) = why
+            && self.writes_files(session)
+        {
+            self.lose(session, why.to_owned()).await;
         }
         if let Some(tether) = tether {
             tether.dismiss().await;
@@ -140,32 +172,51 @@ impl Requests {
     }
 
     /// The way to a session's shim, and whether its session is known to be over. A shim of the runner
-    /// before this one is met first, and gives what it holds of its sandbox.
-    async fn tether(&self, session: SessionId) -> Option<(Arc<Tether>, bool)> {
+    /// before this one is met first, and gives what it holds of its sandbox; none when it went before it
+    /// could be met.
+    async fn tether(
+        &self,
+        session: SessionId,
+        shim: &ShimProcess,
+    ) -> Option<(Arc<Tether>, bool)> {
         let (known, directory) =
             self.sessions.with(session, |entry| (entry.tether.clone(), entry.directory.clone()))?;
         if let Some(known) = known {
             return Some((known, false));
         }
-        let met = match come_back(directory) {
-            Ok(socket) => Tether::meet(socket).await,
-            Err(error) => Err(error),
-        };
-        match met {
-            Ok(found) => {
-                let tether = Arc::new(found.tether);
-                let layers = found.layers.map(Arc::new);
-                self.sessions.with(session, |entry| {
-                    entry.tether = Some(tether.clone());
-                    entry.layers = layers;
-                });
-                Some((tether, found.is_over))
+        let mut is_told = false;
+        loop {
+            let met = match come_back(&*directory) {
+                Ok(socket) => Tether::meet(socket).await,
+                Err(error) => Err(error),
+            };
+            let error = match met {
+                Ok(found) => {
+                    let tether = Arc::new(found.tether);
+                    let layers = found.layers.map(Arc::new);
+                    self.sessions.with(session, |entry| {
+                        entry.tether = Some(tether.clone());
+                        entry.layers = layers;
+                    });
+                    return Some((tether, found.is_over));
+                }
+                Err(error) => error,
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(%session, %error, "a shim cannot be met yet");
             }
-            Err(error) => {
-                tracing::warn!(%session, %error, "a shim cannot be met: what it leaves is lost");
-                None
+            tokio::select! {
+                () = shim.gone() => return None,
+                () = tokio::time::sleep(MEET_AGAIN) => {}
             }
         }
+    }
+
+    /// Whether a session's sandbox has files of its own, which are read when it is over.
+    fn writes_files(&self, session: SessionId) -> bool {
+        let profile = self.sessions.with(session, |entry| entry.profile.clone());
+        let profile = profile.and_then(|name| self.profiles.get(&name));
+        profile.is_some_and(|profile| matches!(profile.kind, Kind::Native))
     }
 
     /// Reads what a session left, and keeps it.
@@ -189,13 +240,45 @@ impl Requests {
                 let own = self.clone();
                 tokio::spawn(async move { own.tell_kept(name, totals).await });
             }
-            Err(error) => {
-                tracing::error!(%session, error, "what a session left cannot be kept");
-                let why = format!("could not be kept: {error}");
-                let event = Event::Removed { session, what: Removed::Files, why };
-                let own = self.clone();
-                tokio::spawn(async move { own.tellings.tell(event).await });
-            }
+            Err(error) => self.lose(session, error).await,
+        }
+    }
+
+    /// The same of a session whose shim and runner are both gone. Of one that shares its sandbox the
+    /// last one tells.
+    pub(crate) async fn lose_unheld(self: &Arc<Self>, session: SessionId) {
+        let sandbox = self.sessions.with(session, |entry| entry.sandbox.clone());
+        let is_alone = sandbox.is_some_and(|sandbox| joined::parts(&sandbox).1.is_none());
+        if is_alone && self.writes_files(session) {
+            self.lose(session, UNHELD.to_owned()).await;
+        }
+    }
+
+    /// What a session left cannot be kept: that is to be on record, whoever dies meanwhile.
+    pub(crate) async fn lose(self: &Arc<Self>, session: SessionId, error: String) {
+        tracing::error!(%session, error, "what a session left cannot be kept");
+        let why: String = format!("could not be kept: {error}").chars().take(LONGEST_WHY).collect();
+        let (kept, noted) = (self.kept.clone(), why.clone());
+        let marked = tokio::task::spawn_blocking(move || {
+            let name = kept.name_for(session)?;
+            kept.lost(&name, &noted).map(|()| name)
+        });
+        let marked = marked.await.map_err(io::Error::other).flatten();
+        if let Err(error) = &marked {
+            tracing::error!(%session, %error, "that it cannot be kept cannot be noted");
+        }
+        let name = marked.unwrap_or_else(|_| Name { at: clock::wall(), session });
+        let own = self.clone();
+        tokio::spawn(async move { own.tell_lost(name, why).await });
+    }
+
+    /// Has it put on record that what a session left could not be kept.
+    async fn tell_lost(&self, name: Name, why: String) {
+        let event = Event::Removed { session: name.session, what: Removed::Files, why };
+        if self.tellings.tell(event).await
+            && let Err(error) = self.kept.told(&name.write())
+        {
+            tracing::error!(name = name.write(), %error, "what was told is told again");
         }
     }
 
@@ -274,8 +357,10 @@ impl Requests {
             Err(error) => return tracing::error!(%error, "what is kept cannot be listed"),
         };
         for name in names {
-            // Without it its keeper is still at it.
-            if let Some(about) = self.kept.about(&name) {
+            if let Some(why) = self.kept.why_lost(&name) {
+                self.tell_lost(name, why).await;
+            } else if let Some(about) = self.kept.about(&name) {
+                // Without it its keeper is still at it.
                 self.tell_kept(name, about.totals).await;
             }
         }
@@ -295,7 +380,7 @@ impl Requests {
         &self,
         sandbox: &str,
         shared: Option<Arc<SharedSandbox>>,
-    ) -> Option<Held> {
+    ) -> Cleaned {
         let (whole, place) = joined::parts(sandbox);
         if let Some(place) = place {
             self.clean_cgroup(&format!("{}/{whole}", self.cgroup), place).await;
@@ -313,7 +398,7 @@ impl Requests {
         if is_last {
             self.clean_cgroup(&self.cgroup, whole).await;
         }
-        held
+        Cleaned { is_last, held }
     }
 
     async fn clean_cgroup(&self, parent: &str, sandbox: &str) {

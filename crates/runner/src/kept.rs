@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -31,6 +32,9 @@ const MOST_UPLOADS: usize = 100;
 
 /// The most of an [`ABOUT`] that is read.
 const LONGEST_ABOUT: u64 = 64 << 10;
+
+/// The longest reason that is read.
+const LONGEST_WHY: u64 = 4 << 10;
 
 /// The length of a session's id as text.
 const ID: usize = 36;
@@ -153,7 +157,7 @@ impl Kept {
     /// What a directory holds, if all of it is there.
     pub(crate) fn about(&self, name: &Name) -> Option<About> {
         let directory = self.below(&name.write()).ok()?;
-        let bytes = files::read(std::os::fd::AsFd::as_fd(&directory), ABOUT, LONGEST_ABOUT).ok()?;
+        let bytes = files::read(directory.as_fd(), ABOUT, LONGEST_ABOUT).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
@@ -187,6 +191,20 @@ impl Kept {
         empty(&directory)?;
         rustix::fs::unlinkat(&self.directory, &name, AtFlags::REMOVEDIR)?;
         self.told(&name)
+    }
+
+    /// Notes that what a session left could not be kept, until the audit log has it.
+    pub(crate) fn lost(&self, name: &Name, why: &str) -> io::Result<()> {
+        make(&self.directory, UNTOLD)?;
+        let untold = self.below(UNTOLD)?;
+        files::replace(untold.as_fd(), &name.write(), why.as_bytes(), files::Durability::Power)
+    }
+
+    /// Why what a session left could not be kept, where that is what is untold of it.
+    pub(crate) fn why_lost(&self, name: &Name) -> Option<String> {
+        let untold = self.below(UNTOLD).ok()?;
+        let why = files::read(untold.as_fd(), &name.write(), LONGEST_WHY).ok()?;
+        String::from_utf8(why).ok().filter(|why| !why.is_empty())
     }
 
     /// The directories that the audit log may not have.
@@ -251,6 +269,22 @@ mod tests {
         for other in ["", ".untold", "01932b5e-7c1a-7f00-8000-00003f2a91c0", "lost+found"] {
             assert_eq!(Name::read(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_lost_is_told_until_it_is_known() {
+        let (path, kept) = kept("lost");
+        let name = kept.name_for(SessionId::new()).unwrap().write();
+        let name = Name::read(&name).unwrap();
+        assert_eq!(kept.untold().unwrap(), []);
+        kept.lost(&name, "could not be kept: the disk is full").unwrap();
+        assert_eq!(kept.untold().unwrap(), [name.clone()]);
+        assert_eq!(kept.why_lost(&name).as_deref(), Some("could not be kept: the disk is full"));
+        assert_eq!(kept.names().unwrap(), [], "there is no directory of it");
+        kept.told(&name.write()).unwrap();
+        assert_eq!(kept.untold().unwrap(), []);
+        assert_eq!(kept.why_lost(&name), None);
+        fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

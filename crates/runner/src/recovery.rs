@@ -50,7 +50,12 @@ pub(crate) enum Found {
     /// Its shim lives.
     Running(Entry),
     /// It is over, and its end is not known to be on record.
-    Over(Entry),
+    Over {
+        /// What is known of it.
+        entry: Entry,
+        /// Whether nobody was there any more to hold what it left.
+        is_unheld: bool,
+    },
 }
 
 /// Looks at a session that the runner before this one had.
@@ -96,9 +101,11 @@ pub(crate) fn find(
         closed: false,
     };
     if over {
+        // A shim that has said its last word stays until what there is has been read.
+        let is_unheld = state.phase != Phase::Over && state.started_at.is_some();
         entry.ended = Some(close(dirs, &entry.directory, state)?);
         entry.closed = true;
-        return Ok(Found::Over(entry));
+        return Ok(Found::Over { entry, is_unheld });
     }
     Ok(Found::Running(entry))
 }

@@ -135,6 +135,12 @@ impl Sessions {
         self.lock().contains_key(&id)
     }
 
+    /// The shims of those that run.
+    pub(crate) fn shims(&self) -> Vec<Arc<ShimProcess>> {
+        let entries = self.lock();
+        entries.values().filter(|e| e.ended.is_none()).filter_map(|e| e.shim.clone()).collect()
+    }
+
     /// The ways to the shims that are still there.
     pub(crate) fn tethers(&self) -> Vec<Arc<Tether>> {
         let entries = self.lock();

@@ -91,6 +91,12 @@ impl ShimProcess {
         rustix::event::poll(&mut fds, Some(&at_once)) == Ok(0)
     }
 
+    /// Has it end its session as the gateway's end does, with the time that its programs are given.
+    pub fn end(&self) {
+        // The one error there is: it is gone already.
+        let _gone = rustix::process::pidfd_send_signal(self.pidfd.get_ref(), Signal::TERM);
+    }
+
     /// Kills it, and so its sandbox: process 1 of it ends with its socket.
     pub fn kill(&self) {
         // The one error there is: it is gone already.

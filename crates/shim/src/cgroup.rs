@@ -337,6 +337,9 @@ fn children(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Kills and removes the groups below `parent` whose sandbox is not alive; says how many there were.
+///
+/// # Errors
+/// When one is left, or they cannot be looked for.
 pub fn clean_orphans(parent: &str, is_alive: impl Fn(&str) -> bool) -> io::Result<usize> {
     let mut orphans: Vec<String> = hierarchies()?
         .iter()
@@ -349,12 +352,22 @@ pub fn clean_orphans(parent: &str, is_alive: impl Fn(&str) -> bool) -> io::Resul
         .collect();
     orphans.sort_unstable();
     orphans.dedup();
+    // All are killed before one is waited for, and one that cannot go keeps no other.
+    let mut groups = Vec::new();
+    let mut failed = None;
     for id in &orphans {
-        let mut group = Cgroup::find(parent, id)?;
-        group.kill();
-        group.remove()?;
+        match Cgroup::find(parent, id) {
+            Ok(group) => {
+                group.kill();
+                groups.push(group);
+            }
+            Err(error) => failed = Some(error),
+        }
     }
-    Ok(orphans.len())
+    for group in &mut groups {
+        failed = group.remove().err().or(failed);
+    }
+    failed.map_or(Ok(orphans.len()), Err)
 }
 
 /// Removes the group that held all sandboxes. The last of these may still be on its way out.

@@ -16,7 +16,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// next start.
 const TRIES: u32 = 20;
 
-/// After a failure the engine may still be at work on what it was asked for: it is looked again.
+/// The engine may still be at work on what a making that failed, or a runner before this one, asked it
+/// for: it is looked again.
 const AGAIN: [Duration; 3] = [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(60)];
 
 impl Docker {
@@ -83,20 +84,27 @@ impl Docker {
     pub fn sweep(self: &Arc<Self>) {
         let own = self.clone();
         tokio::spawn(async move {
-            let mut pause = PAUSES.0;
-            loop {
-                match own.try_sweep().await {
-                    Ok(0) => return,
-                    Ok(orphans) => {
-                        tracing::info!(orphans, "orphaned containers removed");
-                        return;
-                    }
-                    Err(failure) => tracing::debug!(%failure, "orphaned containers stay for now"),
-                }
+            for pause in AGAIN {
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
+                let orphans = own.sweep_once().await;
+                if orphans > 0 {
+                    tracing::info!(orphans, "orphaned containers removed");
+                }
             }
         });
+    }
+
+    /// Tries until the engine answers.
+    async fn sweep_once(&self) -> usize {
+        let mut pause = PAUSES.0;
+        loop {
+            match self.try_sweep().await {
+                Ok(orphans) => return orphans,
+                Err(failure) => tracing::debug!(%failure, "orphaned containers stay for now"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        }
     }
 
     async fn try_sweep(&self) -> Result<usize, Failure> {

@@ -171,8 +171,16 @@ fn named(mark: &str) -> String {
     format!("{mark}-{}", std::process::id())
 }
 
+/// Waits until it is on record that what a session left is lost.
+pub(crate) fn is_lost(gateway: &Gateway, id: &str) {
+    let lost = gateway.wait_for_audit("files_removed", |line| {
+        line["action"] == "files_removed" && line["session_id"] == id
+    });
+    assert!(lost.to_string().contains("could not be kept"), "{lost}");
+}
+
 /// The runner that the gateway speaks to, which may be older than itself.
-fn runner(gateway: &Gateway) -> u32 {
+pub(crate) fn runner(gateway: &Gateway) -> u32 {
     let lines = gateway.log_lines();
     let line = lines.iter().rfind(|line| line["message"] == "runner connected");
     line.and_then(|line| line["pid"].as_u64()?.try_into().ok()).expect("a runner")
@@ -242,9 +250,28 @@ fn what_a_session_left_survives_whoever_is_killed() {
     shell.finish(PATIENCE);
     gateway.launch();
     holds(&gateway, &id, "both-killed");
+
+    // All that could hold it: then it is said that it is lost, and why.
+    let (shell, id) = begin(&gateway, "all-killed");
+    let sleeper = crate::the_process(&named("all-killed"));
+    let shim = crate::parent_of(crate::parent_of(sleeper));
+    let runner = self::runner(&gateway);
+    gateway.kill();
+    kill(runner);
+    kill(shim);
+    shell.finish(PATIENCE);
+    gateway.launch();
+    is_lost(&gateway, &id);
+    let (_, _, told) = gateway.try_cli(&["session", "files", &id], "");
+    assert!(told.contains("could not be kept: its shim was killed"), "{told}");
+
     let lines = gateway.audit_with(5, "files_kept");
     let kept = lines.iter().filter(|line| line["action"] == "files_kept");
     assert_eq!(kept.count(), 5, "each is on record once");
+    until("what is lost is known", PATIENCE, || {
+        let untold = fs::read_dir(gateway.data().join("kept/.untold")).unwrap().count();
+        (untold == 0).then_some(())
+    });
     gateway.stop();
     until("nothing is left", PATIENCE, || gateway.leftovers().is_empty().then_some(()));
     let untold = fs::read_dir(gateway.data().join("kept/.untold")).unwrap().count();

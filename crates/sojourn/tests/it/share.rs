@@ -111,6 +111,22 @@ fn a_killed_shim_ends_its_session_alone() {
 }
 
 /// Whether a process has a session's directory open.
+#[test]
+fn what_a_shared_sandbox_held_goes_with_a_killed_runner_and_that_is_said() {
+    if !can_make_sandboxes() {
+        return;
+    }
+    let gateway = team();
+    let mut first = alice(&gateway).start(&["echo here >/root/note; echo up; read line"]);
+    first.expect("up");
+    let id = crate::left::newest(&gateway);
+    kill(crate::left::runner(&gateway));
+    until("a new runner", PATIENCE, || (gateway.alice().run("exit 3").code == 3).then_some(()));
+    first.write(b"on\n");
+    assert_eq!(first.finish(PATIENCE).code, 0, "it went on");
+    crate::left::is_lost(&gateway, &id);
+}
+
 fn holds_session(pid: u32, data: &Path) -> bool {
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     let targets = fds.filter_map(Result::ok).filter_map(|fd| fs::read_link(fd.path()).ok());

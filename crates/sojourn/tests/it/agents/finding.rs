@@ -82,6 +82,24 @@ fn whoever_does_not_look_is_told_what_an_agent_asks() {
 }
 
 #[test]
+fn a_browser_that_makes_room_for_an_eleventh_is_on_record() {
+    let service = PushService::open();
+    let gateway = with_push(&service);
+    let mut mia = gateway.signed_in("mia", PASSWORD);
+    let first = add(&mut mia, &service.subscribe("0"));
+    for name in 1..=10 {
+        add(&mut mia, &service.subscribe(&name.to_string()));
+    }
+    // The same browser again makes nobody go.
+    add(&mut mia, &service.subscribe("10"));
+    let gone = gateway.audit_with(1, "push_removed");
+    assert_eq!(gone.len(), 1, "{gone:?}");
+    assert_eq!(gone[0]["details"]["push_id"], first["id"]);
+    let listed = mia.get("/api/me/push").expect(200);
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(10), "{listed}");
+}
+
+#[test]
 fn a_login_that_timed_out_is_told_less_and_one_that_was_ended_nothing() {
     let service = PushService::open();
     let gateway = with_push(&service);
