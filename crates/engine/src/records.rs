@@ -143,7 +143,7 @@ impl Records {
             .detail("reason", refusal.to_string())
             .detail("profile", json!(stay.profile));
         // The refusal stands whether or not it can be written.
-        self.audit.record_soon(event);
+        self.audit.record_few(event, self.clock.mono());
     }
 
     /// Somebody came back to a session. Durable when it returns.

@@ -198,7 +198,7 @@ impl Engine {
         let event = Event::new(self.clock().wall(), Action::InterruptSent, person.actor.clone())
             .session(id)
             .detail("channel", number);
-        self.audit().record_soon(event);
+        self.audit().record_few(event, self.clock().mono());
         let interrupt = ToShim::Signal(number, "INT".to_owned());
         session.tell_shim(&interrupt).await.is_ok()
     }

@@ -174,11 +174,7 @@ impl Requests {
     /// The way to a session's shim, and whether its session is known to be over. A shim of the runner
     /// before this one is met first, and gives what it holds of its sandbox; none when it went before it
     /// could be met.
-    async fn tether(
-        &self,
-        session: SessionId,
-        shim: &ShimProcess,
-    ) -> Option<(Arc<Tether>, bool)> {
+    async fn tether(&self, session: SessionId, shim: &ShimProcess) -> Option<(Arc<Tether>, bool)> {
         let (known, directory) =
             self.sessions.with(session, |entry| (entry.tether.clone(), entry.directory.clone()))?;
         if let Some(known) = known {

@@ -278,7 +278,7 @@ mod tests {
         let name = Name::read(&name).unwrap();
         assert_eq!(kept.untold().unwrap(), []);
         kept.lost(&name, "could not be kept: the disk is full").unwrap();
-        assert_eq!(kept.untold().unwrap(), [name.clone()]);
+        assert_eq!(kept.untold().unwrap(), std::slice::from_ref(&name));
         assert_eq!(kept.why_lost(&name).as_deref(), Some("could not be kept: the disk is full"));
         assert_eq!(kept.names().unwrap(), [], "there is no directory of it");
         kept.told(&name.write()).unwrap();

@@ -149,7 +149,10 @@ impl<G: Gate> Line<G> {
         connection.begun.cancel();
         let (input, output) = match started {
             Ok(started) => started,
-            Err(refusal) => return self.say(&connection.excuse(refusal), EXIT_REFUSED).await,
+            Err(refusal) => {
+                connection.count_refusal(refusal.code());
+                return self.say(&connection.excuse(refusal), EXIT_REFUSED).await;
+            }
         };
         let (input, mut output) = match service {
             Some(service) => {

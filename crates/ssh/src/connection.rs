@@ -33,6 +33,7 @@ use crate::forward::AgentSocket;
 use crate::forward::Displays;
 use crate::gate::Gate;
 use crate::gate::GateSession;
+use crate::gate::HONEYPOT;
 use crate::pace::Pace;
 use crate::places::Places;
 use crate::spool::SpoolRoom;
@@ -189,9 +190,16 @@ impl<G: Gate> Connection<G> {
             .await;
         // The gate puts its own refusals on record.
         if let Err(Denial::Door { code, line }) = &opened {
+            self.count_refusal(code);
             self.record(Action::SessionRefused, &[("code", code), ("message", line)]);
         }
         opened
+    }
+
+    /// Counts a refusal of this door.
+    pub(crate) fn count_refusal(&self, code: &'static str) {
+        let is_visitor = matches!(self.guest().map(|guest| &guest.who), Some(Who::Visitor(_)));
+        self.gate.refused(if is_visitor { HONEYPOT } else { DoorKind::Ssh.name() }, code);
     }
 
     fn stay(&self, env: &[(Text, Text)]) -> Result<Stay, Denial> {

@@ -24,6 +24,9 @@ use sojourn_engine::metrics::Counted;
 use sojourn_engine::profiles::Forward;
 use sojourn_engine::session::Listening;
 
+/// What refusals at a honeypot are counted under.
+pub(crate) const HONEYPOT: &str = "honeypot";
+
 /// Somebody who tries to sign in.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
@@ -143,6 +146,9 @@ pub trait Gate: Clone + Send + Sync + 'static {
 
     /// A file to keep an upload of a honeypot's session in; none, when there is no room for one.
     fn evidence(&self, session: SessionId) -> impl Future<Output = Option<Evidence>> + Send;
+
+    /// Counts something that the door of this name itself refused, by a word of ours.
+    fn refused(&self, _door: &'static str, _code: &'static str) {}
 
     /// Counts a connection as open, until what this gives is dropped.
     fn connection(&self) -> Option<Counted> {

@@ -53,7 +53,8 @@ const LONGEST_TERM: usize = 256;
 /// A certificate's forced command that is no program of the sandbox.
 const INTERNAL_SFTP: &str = "internal-sftp";
 
-/// How many refused forwards of one connection are put on record; a browser makes hundreds a page.
+/// How many refused forwards of one connection are put on record one by one; a browser makes hundreds a
+/// page. How many more there were is on record at its end.
 const RECORDED_FORWARDS: usize = 16;
 
 /// One connection's side that the library calls.
@@ -126,17 +127,25 @@ impl<G: Gate> SshHandler<G> {
         }
         match self.connection.places.try_take() {
             Some(place) => wanted.open(self.connection.clone(), channel, reply, place),
-            None => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+            None => self.reject_for_number(reply).await,
         }
+    }
+
+    /// Refuses a channel to a connection that has had as many as one may.
+    async fn reject_for_number(&self, reply: ChannelOpenHandle) {
+        self.connection.count_refusal("channels");
+        reply.reject(ChannelOpenFailure::ResourceShortage).await;
     }
 
     /// Has it listened inside, if that may be. The client waits for the answer, and so does all else
     /// that it sends; a listener is mostly the first thing it asks for.
     async fn listen(&mut self, place: Where) -> Option<u32> {
-        match self.may_forward(Forward::Remote, &place.shown()) {
-            true => self.remotes.add(&self.connection, place).await,
-            false => None,
+        let target = place.shown();
+        if !self.may_forward(Forward::Remote, &target) {
+            return None;
         }
+        let added = self.remotes.add(&self.connection, place).await;
+        added.inspect_err(|why| self.refuse_forward(Forward::Remote, &target, "listen", why)).ok()
     }
 
     /// Starts a channel's program, once.
@@ -169,6 +178,15 @@ impl<G: Gate> SshHandler<G> {
         match opened.start.send(start) {
             Ok(()) => session.channel_success(channel),
             Err(_) => session.channel_failure(channel),
+        }
+    }
+}
+
+impl<G: Gate> Drop for SshHandler<G> {
+    fn drop(&mut self) {
+        let more = self.forwards_refused.saturating_sub(RECORDED_FORWARDS);
+        if more > 0 {
+            self.connection.refused_more_forwards(more);
         }
     }
 }
@@ -251,7 +269,7 @@ impl<G: Gate> Handler for SshHandler<G> {
     ) -> Result<(), Error> {
         self.opened.retain(|_, opened| !opened.start.is_closed());
         let Some(place) = self.connection.places.try_take() else {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            self.reject_for_number(reply).await;
             return Ok(());
         };
         let (start, request) = oneshot::channel();

@@ -12,9 +12,11 @@ use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
 use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event;
+use sojourn_engine::door::Door;
 use tokio::time::Instant;
 
 use crate::gate::Gate;
+use crate::gate::HONEYPOT;
 
 /// At most one line, and one audit event, of a kind in this time.
 const EVERY: Duration = Duration::from_secs(10);
@@ -89,6 +91,8 @@ impl TurnedAway {
         if let Some(count) = self.counts.get(why.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        let door = if self.door == ActorKind::Honeypot { HONEYPOT } else { Door::Ssh.name() };
+        gate.refused(door, why.name());
         {
             let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(untold) = untold.get_mut(why.index()) {

@@ -24,12 +24,13 @@ use crate::answer::Refused;
 use crate::caller::Caller;
 use crate::caller::ONLY_A_PERSON;
 use crate::caller::Who;
-use crate::denials::Denials;
+use crate::denials;
 use crate::denials::Wanted;
 use crate::notices::Notices;
 use crate::notices::Why;
 use crate::origin::Origin;
 use crate::push::Push;
+use crate::readings::Readings;
 use crate::settings::Settings;
 
 /// How often it is looked whether a token is still good.
@@ -47,7 +48,7 @@ struct Inner {
     recordings: PathBuf,
     settings: RwLock<Arc<Settings>>,
     notices: Notices,
-    denials: Denials,
+    readings: Readings,
     push: OnceLock<Push>,
 }
 
@@ -61,7 +62,7 @@ impl Gate {
             recordings,
             settings: RwLock::new(Arc::new(settings)),
             notices: Notices::default(),
-            denials: Denials::default(),
+            readings: Readings::default(),
             push: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -98,7 +99,12 @@ impl Gate {
 
     /// Somebody known asked for what they may not have.
     pub(crate) fn note_denied(&self, caller: &Caller, wanted: Wanted<'_>, how: Denied) {
-        self.inner.denials.note(caller, wanted, how, &self.inner.engine);
+        denials::note(caller, wanted, how, &self.inner.engine);
+    }
+
+    /// Who reads whose conversation.
+    pub(crate) fn readings(&self) -> &Readings {
+        &self.inner.readings
     }
 
     /// Sessions, accounts, the audit log.

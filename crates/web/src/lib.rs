@@ -39,6 +39,7 @@ mod pages;
 mod peer;
 mod profiles;
 mod push;
+mod readings;
 mod recording;
 mod request;
 mod route;

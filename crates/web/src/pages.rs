@@ -8,7 +8,6 @@
 use std::borrow::Cow;
 
 use axum::body::Body;
-use axum::extract::Path;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
 use axum::http::Method;
@@ -31,6 +30,7 @@ use sha2::Sha256;
 
 use crate::answer::Refused;
 use crate::openapi::Doc;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -67,7 +67,7 @@ async fn index(headers: HeaderMap) -> Response {
     page(&headers)
 }
 
-async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Refused> {
+async fn asset(Typed(name): Typed<String>, headers: HeaderMap) -> Result<Response, Refused> {
     let file = find(&format!("assets/{name}"), takes_gzip(&headers)).ok_or_else(no_such_path)?;
     Ok(answer(&headers, file, FOR_EVER))
 }

@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::extract::rejection::BytesRejection;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 use serde_json::Map;
 use serde_json::Value;
 
@@ -190,6 +191,24 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
         let path = Path::<String>::from_request_parts(parts, state).await;
         path.map(|Path(typed)| Self(typed))
             .map_err(|_| Refused::NotFound("there is no such session".to_owned()))
+    }
+}
+
+/// What else a path names, as it was typed. What is no text names nothing.
+#[derive(Debug)]
+pub(crate) struct Typed<T>(pub(crate) T);
+
+impl<S, T> FromRequestParts<S> for Typed<T>
+where
+    S: Send + Sync,
+    T: DeserializeOwned + Send,
+{
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(typed)| Self(typed))
+            .map_err(|_| Refused::NotFound("there is no such path".to_owned()))
     }
 }
 

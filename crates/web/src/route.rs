@@ -2,6 +2,8 @@
 //! what the document says of it. There is no other way to register a handler, and nothing is open
 //! unless it says so.
 
+use std::time::Duration;
+
 use axum::handler::Handler;
 use axum::http::Method;
 use axum::routing::MethodFilter;
@@ -18,6 +20,10 @@ const SMALL_BODY: usize = 16 << 10;
 
 /// The longest body elsewhere.
 const USUAL_BODY: usize = 64 << 10;
+
+/// The longest wait for an answer to begin, where the route does not say otherwise. What it then goes on
+/// with, a file or a socket, has no end of its own.
+const USUAL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,8 @@ pub(crate) struct Rule {
     pub(crate) activity: Activity,
     /// The longest body, in bytes.
     pub(crate) longest_body: usize,
+    /// The longest wait for its answer to begin.
+    pub(crate) patience: Duration,
     /// Whether it creates something, so that it may be sent again with an `Idempotency-Key`.
     pub(crate) creates: bool,
 }
@@ -126,6 +134,12 @@ impl Route {
         self
     }
 
+    /// The same, whose answer may begin as late as this.
+    pub(crate) fn answers_within(mut self, patience: Duration) -> Self {
+        self.rule.patience = patience;
+        self
+    }
+
     fn new<H: Handler<T, Gate>, T: 'static>(
         (method, filter): (Method, MethodFilter),
         path: &'static str,
@@ -137,7 +151,8 @@ impl Route {
             true => SMALL_BODY,
             false => USUAL_BODY,
         };
-        let rule = Rule { access, activity, longest_body, creates: false };
+        let patience = USUAL_PATIENCE;
+        let rule = Rule { access, activity, longest_body, patience, creates: false };
         Self { method, path, rule, handler: on(filter, handler), doc }
     }
 }

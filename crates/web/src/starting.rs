@@ -1,6 +1,8 @@
 //! `POST /api/sessions`: a session with a terminal, which waits for whoever attaches, or with an agent
 //! on a runner that dials in.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -47,6 +49,10 @@ const LONGEST_BODY: usize = 256 << 10;
 
 /// The most labels of one session.
 const MOST_LABELS: usize = 32;
+
+/// Longer than whoever makes a session may take: the runner has two minutes, its program half a minute.
+/// So a start that fails is refused by them, on record and with the reason, and is never cut off here.
+const STARTS_WITHIN: Duration = Duration::from_secs(180);
 
 /// A session to start.
 #[derive(ToSchema)]
@@ -138,7 +144,8 @@ pub(crate) fn routes() -> Vec<Route> {
                 ]),
         )
         .creates()
-        .bodies_of(LONGEST_BODY),
+        .bodies_of(LONGEST_BODY)
+        .answers_within(STARTS_WITHIN),
     ]
 }
 
@@ -293,7 +300,7 @@ fn lower(fields: &Fields) -> Result<Lower, Refused> {
     let known = ["max_runtime_seconds", "idle_timeout_seconds", "max_output_bytes"];
     limits.only(&[known.as_slice(), &["max_cost_micros"]].concat())?;
     // As in the configuration: no limit is no wish to have one.
-    let some = |time: Option<std::time::Duration>| time.filter(|time| !time.is_zero());
+    let some = |time: Option<Duration>| time.filter(|time| !time.is_zero());
     Ok(Lower {
         max_runtime: some(limits.seconds("max_runtime_seconds")?),
         idle_timeout: some(limits.seconds("idle_timeout_seconds")?),

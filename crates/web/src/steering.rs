@@ -2,11 +2,12 @@
 //! is for agents alone is refused to a terminal in a clear line.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
 use sojourn_core::authz::Asker;
 use sojourn_core::authz::Deed;
 use sojourn_core::ids::SessionId;
@@ -17,6 +18,7 @@ use sojourn_engine::agents::AnswerError;
 use sojourn_engine::agents::Reply;
 use sojourn_engine::agents::event_view;
 use sojourn_engine::records::SHELL;
+use sojourn_engine::view::SessionView;
 use utoipa::ToSchema;
 use utoipa::openapi::Required;
 
@@ -28,6 +30,7 @@ use crate::openapi::Doc;
 use crate::request::Asked;
 use crate::request::Fields;
 use crate::request::Named;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -116,7 +119,7 @@ pub(crate) fn routes() -> Vec<Route> {
                 .query::<u32>("limit", "At most so many.")
                 .gives::<Events>(200, "A page.")
                 .refuses(&one)
-                .refuses(&[Code::Gone, Code::Invalid]),
+                .refuses(&[Code::Gone, Code::Invalid, Code::AuditUnavailable]),
         ),
         Route::post(
             "/api/sessions/{id}/prompts/{request_id}",
@@ -218,6 +221,7 @@ async fn events(
         return Err(Refused::invalid("limit", format_args!("not from 1 to {MOST_EVENTS}")));
     }
     let session = gate.admit(&caller, Deed::Read, &typed).await?;
+    note_reading(&gate, &caller, &session, from).await?;
     let events = gate.engine().agents().events(session.id, from, limit).await?;
     if let Some(gone) = session.recording_removed.as_ref().filter(|_| events.is_empty()) {
         let at = gone.at.to_rfc3339();
@@ -233,11 +237,42 @@ async fn events(
     Ok(Json(Events { items, next_cursor: next }))
 }
 
+/// Puts on record that somebody opens another's conversation, before they have any of it.
+async fn note_reading(
+    gate: &Gate,
+    caller: &Caller,
+    session: &SessionView,
+    from: u64,
+) -> Result<(), Refused> {
+    let is_own = session.user.is_some() && session.user.as_deref() == caller.name();
+    // A terminal has no events.
+    if is_own || session.harness == SHELL {
+        return Ok(());
+    }
+    let (clock, person) = (gate.engine().clock(), caller.name().unwrap_or_default());
+    if gate.readings().goes_on(person, session.id, clock.mono()) {
+        return Ok(());
+    }
+    let event = Event::new(clock.wall(), Action::RecordingRead, caller.actor())
+        .session(session.id)
+        .detail("what", "events")
+        .detail("from", from);
+    // Root reads the file whether or not the log can be written.
+    if let Err(error) = gate.engine().audit().record(event).await {
+        tracing::warn!(session = %session.id, "events are read and that is not on record");
+        if caller.user().is_some() {
+            return Err(Refused::Audit(error.to_string()));
+        }
+    }
+    gate.readings().opened(person, session.id, clock.mono());
+    Ok(())
+}
+
 /// `POST /api/sessions/{id}/prompts/{request_id}`
 async fn answer_prompt(
     State(gate): State<Gate>,
     caller: Caller,
-    Path((typed, request)): Path<(String, String)>,
+    Typed((typed, request)): Typed<(String, String)>,
     fields: Fields,
 ) -> Result<Json<Done>, Refused> {
     fields.only(&["input_hash", "allow", "remember", "reason", "answer"])?;

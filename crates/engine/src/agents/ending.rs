@@ -43,8 +43,8 @@ impl Agents {
             return false;
         }
         let event = Event::new(self.kit.clock.wall(), Action::InterruptSent, person.actor.clone());
-        self.kit.audit.record_soon(event.session(id));
         let now = self.kit.clock.mono();
+        self.kit.audit.record_few(event.session(id), now);
         agent.shown().lease.touch_input(now);
         let command = Command::Interrupt { by: by(person) };
         let agents = self.clone();

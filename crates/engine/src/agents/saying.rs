@@ -56,9 +56,12 @@ pub enum Cannot {
     /// A part of it cannot be.
     #[error("{1}")]
     Invalid(&'static str, &'static str),
-    /// Too many, or too many that wait.
+    /// Too many wait.
     #[error("{0} messages wait already; wait, or take some back")]
     Full(usize),
+    /// The session has had as many as it may ever have.
+    #[error("this session has had {0} messages, which is the most; say it in a new session")]
+    Spent(usize),
     /// There were too many in the last minute.
     #[error(transparent)]
     TooOften(#[from] Refused),
@@ -81,7 +84,7 @@ impl Cannot {
             Self::Over | Self::NotWaiting => "CONFLICT",
             Self::Forbidden => "FORBIDDEN",
             Self::Invalid(..) => "INVALID",
-            Self::Full(_) => "LIMIT_REACHED",
+            Self::Full(_) | Self::Spent(_) => "LIMIT_REACHED",
             Self::TooOften(_) => "RATE_LIMITED",
             Self::Audit => "AUDIT_UNAVAILABLE",
             Self::Store => "STORE_UNAVAILABLE",
@@ -132,7 +135,7 @@ impl Agents {
         match store.add_input(id, &input, now, &event).await {
             Ok(true) => {}
             Ok(false) => return Ok(MessageState::Queued),
-            Err(StoreError::TooMany { .. }) => return Err(Cannot::Full(10_000)),
+            Err(StoreError::TooMany { limit, .. }) => return Err(Cannot::Spent(limit)),
             Err(error) => return Err(gone(error)),
         }
         let mono = self.kit.clock.mono();

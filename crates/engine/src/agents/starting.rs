@@ -102,7 +102,7 @@ impl Engine {
                     .detail("code", refusal.code())
                     .detail("reason", refusal.to_string())
                     .detail("harness", harness.chars().take(64).collect::<String>());
-            self.audit().record_soon(event);
+            self.audit().record_few(event, self.clock().mono());
         }
         started
     }

@@ -9,6 +9,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sojourn_core::audit::Action;
+use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event;
 use sojourn_core::time::Mono;
 use tokio::sync::mpsc;
@@ -16,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::disk;
+use super::few::Few;
 use crate::metrics::Metrics;
 
 /// The longest wait for a line to be durable. A disk that takes longer counts as one that fails.
@@ -62,6 +65,8 @@ pub(super) struct Shared {
     pub(super) dir: OnceLock<PathBuf>,
     /// Where it is counted what is on record.
     pub(super) metrics: OnceLock<Metrics>,
+    /// What was told of whom of late.
+    pub(super) few: Few,
 }
 
 /// A way to the audit log. Cheap to clone.
@@ -89,6 +94,29 @@ impl AuditHandle {
                 tracing::error!(action = event.action.name(), "audit event lost");
             }
         }
+    }
+
+    /// Writes an event soon that its person can have happen as often as they like: of a kind and person
+    /// at most twenty in a minute. The next one that is told says in `count` how many it stands for.
+    ///
+    /// Visitors of a honeypot, who have any name they like, are all told of.
+    pub fn record_few(&self, event: Event, now: Mono) {
+        if event.actor.kind == ActorKind::Honeypot {
+            return self.record_soon(event);
+        }
+        let person = event.actor.user.as_deref().unwrap_or_default();
+        match self.due(event.action, person, now) {
+            Some(1) => self.record_soon(event),
+            Some(count) => self.record_soon(event.detail("count", count)),
+            None => {}
+        }
+    }
+
+    /// The same for who says more of it: how many there are to be told of, this one included; none when
+    /// it is not this one's turn.
+    #[must_use]
+    pub fn due(&self, action: Action, person: &str, now: Mono) -> Option<u64> {
+        self.shared.few.due(action, person, now)
     }
 
     /// Waits until every event that a finished change left in the outbox is in the log.

@@ -12,6 +12,7 @@
 
 mod appender;
 mod disk;
+mod few;
 mod handle;
 mod keys;
 mod opening;
@@ -46,6 +47,7 @@ pub use syslog::Syslog;
 pub use verify::Finding;
 pub use verify::Findings;
 pub use verify::verify;
+pub use verify::verify_until;
 pub use writer::AuditWriter;
 pub use writer::drain;
 pub use writer::start;

@@ -6,6 +6,7 @@ use std::io;
 use std::io::Read;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use sojourn_core::audit::ChainChecker;
 use sojourn_core::audit::Checkpoint;
@@ -84,6 +85,28 @@ pub fn verify(
     kept: Option<&Path>,
     each: &mut dyn FnMut(&Entry),
 ) -> io::Result<Findings> {
+    check(data_dir, kept, &mut |entry| {
+        each(entry);
+        Ok(())
+    })
+}
+
+/// The same for whoever waits no longer than this.
+///
+/// # Errors
+/// When a file cannot be read at all; [`io::ErrorKind::TimedOut`] when it takes longer.
+pub fn verify_until(data_dir: &Path, until: Instant) -> io::Result<Findings> {
+    check(data_dir, None, &mut |_| match Instant::now() > until {
+        true => Err(io::ErrorKind::TimedOut.into()),
+        false => Ok(()),
+    })
+}
+
+fn check(
+    data_dir: &Path,
+    kept: Option<&Path>,
+    each: &mut dyn FnMut(&Entry) -> io::Result<()>,
+) -> io::Result<Findings> {
     let dir = data_dir.join(disk::DIR);
     let mut found = Findings::default();
     let key = keys::load_public(data_dir).unwrap_or_else(|error| {
@@ -101,8 +124,8 @@ pub fn verify(
     if dir.is_dir() {
         check_names(&dir, &mut found)?;
         check_lines(&dir, &mut checker, &mut found, &mut |entry| {
-            each(entry);
-            signed && entry.checkpoint().is_some()
+            each(entry)?;
+            Ok(signed && entry.checkpoint().is_some())
         })?;
     }
     let end = Path::new(disk::DIR).to_owned();
@@ -131,7 +154,7 @@ fn check_lines(
     dir: &Path,
     checker: &mut ChainChecker,
     found: &mut Findings,
-    is_checkpoint: &mut dyn FnMut(&Entry) -> bool,
+    is_checkpoint: &mut dyn FnMut(&Entry) -> io::Result<bool>,
 ) -> io::Result<()> {
     let is_live = disk::is_held(dir);
     let mut reader = LogReader::open(dir)?;
@@ -140,7 +163,7 @@ fn check_lines(
         found.lines += 1;
         last = (line.file, line.number);
         match checker.feed(&line.bytes) {
-            Ok(entry) => found.checkpoints += u64::from(is_checkpoint(&entry)),
+            Ok(entry) => found.checkpoints += u64::from(is_checkpoint(&entry)?),
             Err(fault) => {
                 let file = Path::new(disk::DIR).join(line.file_name());
                 found.add(file, Some(line.number), fault);

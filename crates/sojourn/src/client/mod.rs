@@ -34,8 +34,10 @@ pub(crate) use target::is_remote;
 
 /// The longest answer that is held in memory.
 const LONGEST_ANSWER: usize = 64 << 20;
-/// How long the gateway may take to begin an answer.
+/// How long the gateway may take to begin an answer, and the answer to a start: longer than the gateway
+/// gives itself, so that it can say why.
 const PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(200);
 /// Pieces of a recording that are read ahead.
 const AHEAD: usize = 16;
 
@@ -178,6 +180,8 @@ impl Target {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // It ends with the sender and the answer's body.
         tokio::spawn(async move { connection.await.ok() });
+        let is_start = method == Method::POST && path == "/api/sessions";
+        let patience = if is_start { START_PATIENCE } else { PATIENCE };
         let mut request = self.request(path).method(method);
         if body.is_some() {
             request = request.header("content-type", "application/json");
@@ -187,7 +191,7 @@ impl Target {
         }
         let bytes = body.map(serde_json::Value::to_string).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(bytes))).map_err(Failure::refused)?;
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        let answer = tokio::time::timeout(patience, sender.send_request(request)).await;
         answer
             .map_err(|_| Failure::Unreachable(self.line("does not answer")))?
             .map_err(|error| self.broken(&error))

@@ -338,8 +338,9 @@ keys! {
     pub(crate) struct SandboxKeys {
         /// The Docker engine of this machine.
         docker_host: DockerHost = DockerHost(Engine::Unix("/var/run/docker.sock".into()));
-        /// How long the making of a sandbox may take.
-        spawn_timeout: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(3600);
+        /// How long the making of a sandbox may take: less than the two minutes after which the gateway
+        /// waits for its runner no longer.
+        spawn_timeout: Span = Span::seconds(30), from Span::seconds(1), to Span::seconds(110);
         /// How much all that sessions left may take: the oldest goes, and it never takes more than
         /// half of the room there is; 0 = no limit.
         kept_total: Size = Size(10 << 30);

@@ -99,6 +99,15 @@ pids = \"few\"
 }
 
 #[test]
+fn a_sandbox_that_is_not_made_in_time_is_refused_before_the_gateway_gives_up() {
+    read_ok("[sandbox]\nspawn_timeout = \"110s\"");
+    assert_eq!(
+        errors("[sandbox]\nspawn_timeout = \"2m\""),
+        ["s.toml:2: sandbox.spawn_timeout: \"2m\" is not from \"1s\" to \"1m50s\""]
+    );
+}
+
+#[test]
 fn passwords_do_not_travel_in_the_clear_unless_somebody_insists() {
     let far = "[web]\npublic_url = \"http://gateway.example.org\"\n";
     let told = errors(far);

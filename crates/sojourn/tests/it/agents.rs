@@ -144,6 +144,29 @@ fn a_prompt_is_shown_to_everybody_and_answered_once() {
 }
 
 #[test]
+fn an_opening_of_anothers_conversation_is_on_record_once() {
+    let gateway = house(&Options::default());
+    let mut mia = gateway.signed_in("mia", PASSWORD);
+    let mut adam = gateway.signed_in("adam", PASSWORD);
+    let mut runner = Runner::enrol(&gateway, &mut mia, "laptop");
+    let id = start(&mut mia);
+    runner.command("start");
+    runner.started(&id);
+    runner.event(&id, update("I say something"));
+    for from in [1, 2] {
+        let page = format!("/api/sessions/{id}/events?from={from}&limit=1");
+        mia.get(&page).expect(200);
+        adam.get(&page).expect(200);
+    }
+    let mut lines = on_record(&gateway, &id);
+    lines.retain(|line| line["action"] == "recording_read");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let (actor, details) = (&lines[0]["actor"], &lines[0]["details"]);
+    assert_eq!(actor["user"], "adam");
+    assert_eq!(details, &json!({"what": "events", "from": 1}));
+}
+
+#[test]
 fn a_conversation_is_recorded_replayed_and_verified() {
     let gateway = house(&Options::default());
     let mut mia = gateway.signed_in("mia", PASSWORD);

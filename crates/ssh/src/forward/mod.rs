@@ -69,4 +69,10 @@ impl<G: Gate> Connection<G> {
         let why = shown(why.as_bytes(), LONGEST_TARGET);
         self.gate.record(if why.is_empty() { event } else { event.detail("reason", why) });
     }
+
+    /// Puts on record how much else was not forwarded, when the connection is over.
+    pub(crate) fn refused_more_forwards(&self, count: usize) {
+        let event = self.event(Action::ForwardRefused);
+        self.gate.record(event.detail("code", "more").detail("count", count));
+    }
 }

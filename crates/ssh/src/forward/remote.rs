@@ -81,27 +81,21 @@ impl Drop for Listener {
 }
 
 impl Remotes {
-    /// Has it listened there; gives the port. None, when that cannot be.
+    /// Has it listened there; gives the port, or why that cannot be.
     pub(crate) async fn add<G: Gate>(
         &mut self,
         connection: &Arc<Connection<G>>,
         place: Where,
-    ) -> Option<u32> {
-        let why = if self.0.len() >= MOST {
-            format!("{MOST} places are listened at already")
-        } else if self.0.contains_key(&place) {
-            "it is listened there already".to_owned()
-        } else {
-            match listen(connection, &place).await {
-                Ok((listener, port)) => {
-                    self.0.insert(place.known_as(port), listener);
-                    return Some(port.into());
-                }
-                Err(why) => why,
-            }
-        };
-        connection.refused_forward(name(Forward::Remote), &place.shown(), "listen", &why);
-        None
+    ) -> Result<u32, String> {
+        if self.0.len() >= MOST {
+            return Err(format!("{MOST} places are listened at already"));
+        }
+        if self.0.contains_key(&place) {
+            return Err("it is listened there already".to_owned());
+        }
+        let (listener, port) = listen(connection, &place).await?;
+        self.0.insert(place.known_as(port), listener);
+        Ok(port.into())
     }
 
     /// Listens there no more. False, when it did not.

@@ -96,6 +96,10 @@ impl Gate for Engine {
         Self::evidence(self, session).await
     }
 
+    fn refused(&self, door: &'static str, code: &'static str) {
+        self.metrics().refused(door, code);
+    }
+
     fn connection(&self) -> Option<Counted> {
         Some(self.metrics().ssh_connection())
     }

@@ -184,6 +184,15 @@ impl Visit {
                 self.is_active();
                 return None;
             }
+            Said::Interrupt {} => {
+                let may = agents.may_now(self.caller.asker(), Deed::Interrupt, self.id);
+                if !may.is_allowed() || self.is_reader() {
+                    return Some(Tell::error("FORBIDDEN", "you may not interrupt this session"));
+                }
+                self.is_active();
+                let is_told = agents.interrupt(&self.person, self.id);
+                return (!is_told).then(|| Tell::error("CONFLICT", "the agent cannot be reached"));
+            }
             _ if !self.drives() => {
                 return Some(Tell::error("FORBIDDEN", "you look on here, and no more"));
             }
@@ -226,12 +235,11 @@ impl Visit {
                 let reply = Reply { input_hash, allow, answer, ..Reply::default() };
                 return self.answer(request_id, reply).await;
             }
-            Said::Interrupt {} => {
-                if !agents.interrupt(&self.person, self.id) {
-                    return Some(Tell::error("CONFLICT", "the agent cannot be reached"));
-                }
-            }
-            Said::End { .. } | Said::Ping {} | Said::TakeOver {} | Said::Resize {} => {}
+            Said::End { .. }
+            | Said::Interrupt {}
+            | Said::Ping {}
+            | Said::TakeOver {}
+            | Said::Resize {} => {}
         }
         None
     }

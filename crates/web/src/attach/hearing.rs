@@ -107,7 +107,10 @@ impl Visit {
                 return Ok(());
             }
             Said::Interrupt {} => {
-                if !self.may_type().is_allowed() {
+                // Who has the keyboard could as well type Ctrl-C; who looks on takes it first.
+                let may = engine.may_now(self.caller.asker(), Deed::Interrupt, self.id);
+                let may = may.is_allowed() || shared.typing().is_some();
+                if !may || self.is_reader() {
                     return Err(forbidden("you may not interrupt this session"));
                 }
                 engine.interrupt(&self.person, self.id, self.channel).await;

@@ -1,9 +1,8 @@
 //! What a request passes before a handler sees it, in this order. The first three need nothing but
 //! headers and the configured origin; no state is read for a request that they refuse.
 //!
-//! 1. [`outer`]: where it comes from, which host it means, how long it may take; the headers of every
-//!    answer;
-//! 2. the length of the body;
+//! 1. [`outer`]: where it comes from, which host it means; the headers of every answer;
+//! 2. how long it may take, and the length of the body;
 //! 3. [`cross_origin`]: that no other site's page sent it;
 //! 4. [`credentials`]: who asks, which refuses nobody;
 //! 5. [`rates`]: how often nobody in particular asks;
@@ -73,37 +72,52 @@ pub(crate) async fn pass(
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let (mut parts, body) = request.into_parts();
-    let (method, uri) = (parts.method.clone(), parts.uri.clone());
-    let (caller, response) = match guard.caller(&parts).await {
-        Ok(caller) => match guard.admit(&parts, caller.as_ref()) {
-            Ok(()) => {
-                let Rule { creates, longest_body, .. } = guard.rule;
-                if let Some(caller) = &caller {
-                    parts.extensions.insert(caller.clone());
-                }
-                let request = Request::from_parts(parts, body);
-                let response = match caller.as_ref().filter(|_| creates) {
-                    Some(caller) => {
-                        once::run(guard.gate.engine(), caller, request, longest_body, next).await
-                    }
-                    None => next.run(request).await,
-                };
-                (caller, response)
-            }
-            Err(refused) => (caller, refused.into_response()),
-        },
-        Err(refused) => (None, refused.into_response()),
-    };
-    if let (Some(caller), Some(how)) = (&caller, response.extensions().get()) {
-        let wanted = Wanted { method: &method, route: guard.path, path: uri.path() };
-        guard.gate.note_denied(caller, wanted, *how);
-    }
+    let method = request.method().clone();
+    let answered = tokio::time::timeout(guard.rule.patience, guard.answer(request, next)).await;
+    let response = answered.unwrap_or_else(|_| guard.given_up(&method));
     guard.meter.answered(method.as_str(), response.status().as_u16(), began.elapsed());
     response
 }
 
 impl Guard {
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        let (caller, response) = match self.caller(&parts).await {
+            Ok(caller) => match self.admit(&parts, caller.as_ref()) {
+                Ok(()) => {
+                    let Rule { creates, longest_body, .. } = self.rule;
+                    if let Some(caller) = &caller {
+                        parts.extensions.insert(caller.clone());
+                    }
+                    let request = Request::from_parts(parts, body);
+                    let response = match caller.as_ref().filter(|_| creates) {
+                        Some(caller) => {
+                            once::run(self.gate.engine(), caller, request, longest_body, next).await
+                        }
+                        None => next.run(request).await,
+                    };
+                    (caller, response)
+                }
+                Err(refused) => (caller, refused.into_response()),
+            },
+            Err(refused) => (None, refused.into_response()),
+        };
+        if let (Some(caller), Some(how)) = (&caller, response.extensions().get()) {
+            let wanted = Wanted { method: &method, route: self.path, path: uri.path() };
+            self.gate.note_denied(caller, wanted, *how);
+        }
+        response
+    }
+
+    /// The answer in the stead of a handler that took too long: what it did stops where it was.
+    fn given_up(&self, method: &Method) -> Response {
+        let patience = self.rule.patience.as_secs();
+        tracing::warn!(route = self.path, %method, patience, "a request was not answered in time");
+        self.gate.engine().metrics().refused("web", "timed_out");
+        Refused::Overloaded.into_response()
+    }
+
     async fn caller(&self, parts: &Parts) -> Result<Option<Caller>, Refused> {
         let Self { gate, rule, .. } = self;
         let (Some(peer), Some(client)) =

@@ -1,7 +1,6 @@
 //! The outermost guard: nothing gets past it unseen, neither in nor out.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -27,10 +26,6 @@ use crate::forwarded;
 use crate::gate::Gate;
 use crate::origin::Origin;
 use crate::peer::Peer;
-
-/// The longest wait for an answer to begin. What it then goes on with, a file or a socket, has no end
-/// of its own.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The longest that all headers may be together (the HTTP library takes a hundred of them), and the
 /// longest that is asked for, in bytes.
@@ -93,11 +88,9 @@ impl Door {
         }
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(client);
-        let routed = self.router.clone().oneshot(request);
-        match tokio::time::timeout(PATIENCE, routed).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => Refused::Overloaded.into_response(),
+        match self.router.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
         }
     }
 

@@ -1,7 +1,6 @@
 //! One's SSH keys.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -16,6 +15,7 @@ use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -105,7 +105,7 @@ async fn add(
 async fn remove(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     let name = login(&caller)?.name();
     gate.engine().accounts().remove_key(name, &typed, caller.actor()).await?;

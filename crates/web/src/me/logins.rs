@@ -1,7 +1,6 @@
 //! Where one is signed in, and ending that from here.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -21,6 +20,7 @@ use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -109,7 +109,7 @@ async fn list(State(gate): State<Gate>, caller: Caller) -> Result<Json<Logins>, 
 async fn end(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     let (own, id) = (login(&caller)?, login_id(&typed)?);
     let theirs = gate.logins().list(own.user()).await?;

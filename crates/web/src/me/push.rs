@@ -1,10 +1,11 @@
 //! One's browsers that are told when an agent waits.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use sojourn_core::audit::Action;
+use sojourn_core::audit::Event;
 use sojourn_engine::login::device;
 use sojourn_engine::push::Device;
 use sojourn_engine::push::LONGEST_ENDPOINT;
@@ -21,6 +22,7 @@ use crate::openapi::Doc;
 use crate::push::Push;
 use crate::push::Unfit;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -143,15 +145,36 @@ async fn add(
         auth: auth.to_owned(),
         device: device(caller.client().user_agent()),
     };
+    let before = gate.engine().devices(login.user()).await?;
     let device = gate.engine().add_device(login, new, caller.actor()).await?;
+    note_gone(&gate, &caller, &before, &device).await;
     Ok((StatusCode::CREATED, Json(shown(&device, true))))
+}
+
+/// With too many the store lets the oldest go: its person finds out why it is told nothing any more.
+async fn note_gone(gate: &Gate, caller: &Caller, before: &[Device], added: &Device) {
+    let engine = gate.engine();
+    // It is added; whether that can be told changes nothing.
+    let Ok(after) = engine.devices(added.user).await else { return };
+    let is_gone = |old: &&Device| {
+        // The same browser takes its own place.
+        old.endpoint != added.endpoint && !after.iter().any(|kept| kept.id == old.id)
+    };
+    for gone in before.iter().filter(is_gone) {
+        tracing::info!(push = %gone.id, device = gone.device, "a browser made room for another one");
+        let event = Event::new(engine.clock().wall(), Action::PushRemoved, caller.actor())
+            .detail("push_id", gone.id.to_string())
+            .detail("device", gone.device.clone())
+            .detail("why", "there were as many as there may be, and another one was added");
+        engine.audit().record_soon(event);
+    }
 }
 
 /// `DELETE /api/me/push/{id}`
 async fn remove(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     let login = login(&caller)?;
     let none = || Refused::NotFound("there is no such browser".to_owned());

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -26,6 +25,7 @@ use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Asked;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -165,7 +165,7 @@ pub(crate) fn wanted_token(gate: &Gate, fields: &Fields) -> Result<Wanted, Refus
 async fn revoke(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     let user = login(&caller)?.user();
     let id: TokenId = typed.parse().map_err(|_| Refused::from(TokenError::NoToken))?;

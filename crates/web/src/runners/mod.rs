@@ -3,7 +3,6 @@
 mod connect;
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -27,6 +26,7 @@ use crate::caller::Who;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Access;
 use crate::route::Activity;
 use crate::route::Route;
@@ -203,7 +203,7 @@ async fn enrol(
 async fn remove(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     match caller.who() {
         Who::Token(_) => return Err(Refused::Forbidden(ONLY_A_PERSON)),
@@ -218,7 +218,7 @@ async fn remove(
 async fn pause(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
     fields: Fields,
 ) -> Result<Json<Runner>, Refused> {
     fields.only(&["paused"])?;

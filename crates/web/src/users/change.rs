@@ -1,7 +1,6 @@
 //! Giving an account another role, closing it, and opening it again.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use sojourn_core::authz::Role;
 use sojourn_engine::fault::Fault;
@@ -21,6 +20,7 @@ use crate::caller::Caller;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Activity;
 use crate::route::Route;
 
@@ -52,7 +52,7 @@ pub(super) fn routes() -> Vec<Route> {
 async fn change(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(name): Path<String>,
+    Typed(name): Typed<String>,
     fields: Fields,
 ) -> Result<Json<Account>, Refused> {
     proved_lately(&gate, &caller)?;

@@ -1,7 +1,6 @@
 //! One-time links: an admin makes one, and whoever it is for sets a password that no admin sees.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,6 +14,7 @@ use crate::caller::Who;
 use crate::gate::Gate;
 use crate::openapi::Doc;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Activity;
 use crate::route::Route;
 
@@ -52,7 +52,7 @@ pub(super) fn routes() -> Vec<Route> {
 async fn reset(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(name): Path<String>,
+    Typed(name): Typed<String>,
     fields: Fields,
 ) -> Result<Json<Link>, Refused> {
     proved_lately(&gate, &caller)?;

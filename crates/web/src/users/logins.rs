@@ -1,7 +1,6 @@
 //! Where somebody is signed in, and ending all of that.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use sojourn_engine::login::LoginEnd;
 
@@ -15,6 +14,7 @@ use crate::me::EndedLogins;
 use crate::me::Logins;
 use crate::me::logins_of;
 use crate::openapi::Doc;
+use crate::request::Typed;
 use crate::route::Activity;
 use crate::route::Route;
 
@@ -46,7 +46,7 @@ pub(super) fn routes() -> Vec<Route> {
 async fn list(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(name): Path<String>,
+    Typed(name): Typed<String>,
 ) -> Result<Json<Logins>, Refused> {
     let user = gate.engine().accounts().get(&name).await?;
     let current = caller.login().map(|login| login.id());
@@ -57,7 +57,7 @@ async fn list(
 async fn end_all(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(name): Path<String>,
+    Typed(name): Typed<String>,
 ) -> Result<Json<EndedLogins>, Refused> {
     proved_lately(&gate, &caller)?;
     let user = gate.engine().accounts().get(&name).await?;

@@ -1,7 +1,6 @@
 //! Everybody's API tokens and runners' tokens, for admins and for the gateway's own machine.
 
 use axum::Json;
-use axum::extract::Path;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -27,6 +26,7 @@ use crate::me::wanted_token;
 use crate::openapi::Doc;
 use crate::request::Asked;
 use crate::request::Fields;
+use crate::request::Typed;
 use crate::route::Activity;
 use crate::route::Route;
 
@@ -113,7 +113,7 @@ async fn list(
 async fn create(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(name): Path<String>,
+    Typed(name): Typed<String>,
     fields: Fields,
 ) -> Result<(StatusCode, Json<MadeToken>), Refused> {
     no_token(&gate, &caller)?;
@@ -128,7 +128,7 @@ async fn create(
 async fn revoke(
     State(gate): State<Gate>,
     caller: Caller,
-    Path(typed): Path<String>,
+    Typed(typed): Typed<String>,
 ) -> Result<StatusCode, Refused> {
     no_token(&gate, &caller)?;
     let tokens = gate.engine().tokens();

@@ -423,9 +423,8 @@ impl Engine {
         let fd = match self.stand_in(subject).await {
             Ok(fd) => fd,
             Err(error) => {
-                return RunnerError::behind(&error).map_or(Ok(Err(error.to_string())), |gone| {
-                    Err(gone.clone())
-                });
+                return RunnerError::behind(&error)
+                    .map_or(Ok(Err(error.to_string())), |gone| Err(gone.clone()));
             }
         };
         let is_from_web = new.door == Door::Web.name();

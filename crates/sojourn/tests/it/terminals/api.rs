@@ -74,6 +74,11 @@ fn a_session_is_listed_steered_read_and_on_record() {
     bob.post(&path("interrupt"), &json!({})).refused(404, "NOT_FOUND");
     alice.post(&path("interrupt"), &json!({})).expect(202);
     admin.post(&path("interrupt"), &json!({})).refused(403, "FORBIDDEN");
+    let mut looking = attach(&admin, &hers, "");
+    looking.wait_for("snapshot");
+    looking.json(&json!({"type": "interrupt"})).unwrap();
+    assert_eq!(looking.wait_for("error")["code"], "FORBIDDEN", "as over HTTP");
+    drop(looking);
     alice.post(&path("resume"), &json!({})).refused(409, "CONFLICT");
     assert_eq!(alice.get(&path("events")).expect(200)["items"], json!([]));
     let answer = json!({"input_hash": "x", "allow": true});

@@ -65,6 +65,11 @@ fn list(port: u16) -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
             format!("GET /api/sessions/%ff%fe HTTP/1.1\r\n{host}\r\n").into_bytes(),
             &[400, 401, 404],
         ),
+        (
+            "a file that is no text",
+            format!("GET /assets/%ff%fe HTTP/1.1\r\n{host}\r\n").into_bytes(),
+            &[404],
+        ),
         ("two lengths", post("Content-Length: 2\r\nContent-Length: 3\r\n", "{}"), &[400]),
         (
             "a length and chunks",
