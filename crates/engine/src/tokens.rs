@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 use sojourn_core::audit::Action;
 use sojourn_core::audit::Actor;
+use sojourn_core::audit::ActorKind;
 use sojourn_core::audit::Event;
 use sojourn_core::authz::Asker;
 use sojourn_core::authz::Role;
@@ -34,6 +35,7 @@ use sojourn_store::Token;
 use crate::audit::AuditHandle;
 use crate::audit::AuditUnavailable;
 use crate::clock::Clock;
+use crate::identity::Client;
 use crate::identity::Unavailable;
 use crate::secret;
 use crate::secret::NoRandomness;
@@ -73,6 +75,9 @@ pub struct ApiToken {
     /// For which of their runners it is; none: for requests to the API.
     pub runner: Option<String>,
 }
+
+/// Why a token is none whose time is over.
+const EXPIRED: &str = "token_expired";
 
 impl ApiToken {
     /// Whether a request that needs this scope is covered.
@@ -256,6 +261,18 @@ impl Tokens {
     /// # Errors
     /// When the store does not answer: then it cannot be told whether the token was revoked.
     pub async fn resolve(&self, secret: &str) -> Result<Option<Arc<ApiToken>>, Unavailable> {
+        self.resolve_from(secret, None).await
+    }
+
+    /// The same of somebody who may hold a token that is none any more: its use is on record.
+    ///
+    /// # Errors
+    /// When the store does not answer: then it cannot be told whether the token was revoked.
+    pub async fn resolve_from(
+        &self,
+        secret: &str,
+        client: Option<&Client>,
+    ) -> Result<Option<Arc<ApiToken>>, Unavailable> {
         if ![PREFIX, RUNNER_PREFIX].iter().any(|prefix| secret::is_formed(secret, prefix)) {
             return Ok(None);
         }
@@ -266,11 +283,21 @@ impl Tokens {
             Some(token) => token,
             None => {
                 let found = self.store.token_by_hash(&hash).await.map_err(unanswered)?;
-                let Some(found) = found.filter(|found| found.is_good(now)) else { return Ok(None) };
+                let Some(found) = found else { return Ok(None) };
+                if !found.is_good(now) {
+                    let code = match () {
+                        () if found.revoked_at.is_some() => "token_revoked",
+                        () if found.user_disabled_at.is_some() => "account_disabled",
+                        () => EXPIRED,
+                    };
+                    self.dead(found.id, &found.user_name, code, client);
+                    return Ok(None);
+                }
                 self.cache.keep(hash.clone(), standing, found)
             }
         };
         if token.expires_at.is_some_and(|end| end <= now) {
+            self.dead(token.who.id, &token.who.name, EXPIRED, client);
             return Ok(None);
         }
         if self.cache.is_to_touch(&hash, now) {
@@ -280,6 +307,21 @@ impl Tokens {
             }
         }
         Ok(Some(token.who))
+    }
+
+    /// Puts on record that somebody still uses a token that stands for nobody.
+    fn dead(&self, id: TokenId, user: &str, code: &'static str, client: Option<&Client>) {
+        let Some(client) = client else { return };
+        let actor = Actor {
+            user: Some(user.to_owned()),
+            ip_address: Some(client.address()),
+            ..Actor::new(ActorKind::Token)
+        };
+        let actor = actor.with_user_agent(client.user_agent());
+        let event = Event::new(self.clock.wall(), Action::AccessRefused, actor)
+            .detail("code", code)
+            .detail("token", id.to_string());
+        self.audit.record_few(event, self.clock.mono());
     }
 
     /// Whether what was begun with this token may go on: it was not revoked, its time is not over,

@@ -179,7 +179,7 @@ actions! {
     /// A request carried two login cookies, which counted as none: `{code, count}`.
     CookieRefused = "cookie_refused",
     /// Somebody known asked for what is not theirs, and was told so or that there is none:
-    /// `{code, method, route, count}`.
+    /// `{code, method, route, count}`; of a token that is good no more `{code, token}`.
     AccessRefused = "access_refused",
     /// What a session left in its sandbox is kept: `{name, files, bytes, truncated}`.
     FilesKept = "files_kept",

@@ -62,7 +62,10 @@ impl House {
         let mut reader = audit::LogReader::open(&self.dir.path().join(audit::DIR)).unwrap();
         let lines = std::iter::from_fn(|| reader.next_line().unwrap());
         let entries = lines.map(|line| line.entry().unwrap());
-        let of_tokens = entries.filter(|entry| entry.action.starts_with("token_"));
+        let is_of_tokens = |entry: &sojourn_core::audit::Entry| {
+            entry.action.starts_with("token_") || entry.action == "access_refused"
+        };
+        let of_tokens = entries.filter(is_of_tokens);
         of_tokens.map(|entry| (entry.action, json!(entry.details))).collect()
     }
 }
@@ -158,6 +161,27 @@ async fn a_revoked_token_stands_for_nobody_at_once() {
     let stand = listed.iter().map(|token| token.status).collect::<Vec<_>>();
     assert_eq!(stand, [TokenStatus::Active, TokenStatus::Revoked]);
     assert_eq!(listed[1].revoked_at, Some(house.clock.wall()));
+}
+
+#[tokio::test]
+async fn who_still_uses_a_token_that_is_none_any_more_is_on_record() {
+    let house = House::new().await;
+    let end = house.clock.wall().after(Duration::from_secs(60));
+    let (revoked, view) = house.make(wanted("read")).await;
+    let (expired, _) = house.make(Wanted { expires_at: Some(end), ..wanted("read") }).await;
+    assert!(house.found(&expired).await.is_some());
+    house.tokens.revoke(view.id, None, &Actor::local(0)).await.unwrap();
+    house.clock.advance(Duration::from_secs(61));
+    let client = Client::new([192, 0, 2, 7].into(), "somebody's");
+    for secret in [&revoked, &expired] {
+        let found = house.tokens.resolve_from(secret.expose(), Some(&client)).await.unwrap();
+        assert!(found.is_none());
+    }
+    let told = house.told().await;
+    let codes: Vec<_> = (told.iter().filter(|(action, _)| action == "access_refused"))
+        .map(|(_, details)| details["code"].as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(codes, ["token_revoked", "token_expired"], "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

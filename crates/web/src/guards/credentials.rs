@@ -72,9 +72,12 @@ impl<'a> Credentials<'a> {
     pub(crate) async fn resolve(&self, gate: &Gate, client: &Client) -> Asking {
         let known = |who| Asking::Known(Caller::new(who, client.clone()));
         if let Some(token) = self.bearer {
-            return match gate.tokens().resolve(token).await {
+            return match gate.tokens().resolve_from(token, Some(client)).await {
                 Ok(Some(token)) => known(Who::Token(token)),
-                Ok(None) => Asking::BadToken,
+                Ok(None) => {
+                    gate.engine().metrics().refused("web", "token");
+                    Asking::BadToken
+                }
                 Err(_) => Asking::Unavailable,
             };
         }
