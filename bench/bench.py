@@ -193,8 +193,10 @@ def main():
     if arguments.inside:
         with open(arguments.inside) as inside:
             for line in inside:
-                if line.startswith("| "):
-                    cells = line.strip("| \n").split(" | ")
+                # Before the first of them stands the name of the test.
+                _, bar, row = line.partition("| ")
+                if bar:
+                    cells = row.strip("| \n").split(" | ")
                     table.add(cells[:2] + ["–"] * (len(ours) - 1) + cells[2:])
     print(table.markdown())
     for what in ["ttyd", "cowrie"]:

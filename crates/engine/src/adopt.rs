@@ -102,6 +102,10 @@ impl Engine {
         lock(&self.inner.parting).clear();
         for held in self.held().await? {
             let Some(summary) = &held.ended else { continue };
+            if lock(&self.inner.finishing).contains(&held.session) {
+                // It goes on record with who ended it.
+                continue;
+            }
             if self.session(held.session).is_some() {
                 self.inner.released(held.session, Some(summary.clone()));
             } else if self.keep_end_of(&held, summary).await {
@@ -117,23 +121,26 @@ impl Engine {
     /// Puts the end of a session on record that nobody holds, with its start where that is not. False
     /// when it could not be kept.
     pub(crate) async fn keep_end_of(&self, held: &Held, summary: &Summary) -> bool {
+        self.keep_start_of(held, summary).await && self.inner.records.keep_end(summary, None).await
+    }
+
+    /// Its start alone. One that never started has nothing to be put on record.
+    async fn keep_start_of(&self, held: &Held, summary: &Summary) -> bool {
         let records = &self.inner.records;
-        // One that never started has nothing to be put on record.
-        if summary.started_at.is_some() && !records.is_owed(held.session) {
-            match records.store().session(held.session).await {
-                Ok(None) => self.found(held).await,
-                Ok(Some(_)) => {}
-                Err(_) => return false,
-            }
+        if summary.started_at.is_none() || records.is_owed(held.session) {
+            return true;
         }
-        records.keep_end(summary, None).await
+        match records.store().session(held.session).await {
+            Ok(None) => self.found(held).await.is_ok(),
+            Ok(Some(_)) => true,
+            Err(_) => false,
+        }
     }
 
     /// Puts on record that there is a session which the store does not know.
-    async fn found(&self, held: &Held) {
-        if let Some(policy) = self.policy_of(&held.profile) {
-            self.inner.records.found(held, &policy.limits).await;
-        }
+    async fn found(&self, held: &Held) -> Result<(), StoreError> {
+        let limits = self.policy_of(&held.profile).map(|policy| policy.limits);
+        self.inner.records.found(held, &limits.unwrap_or_default()).await
     }
 
     /// The rules of a session that is found: those of its profile, as long as there is one.
@@ -166,16 +173,20 @@ impl Engine {
         if self.session(id).is_some() {
             return Ok(true);
         }
-        let kept = self.inner.records.store().session(id).await?;
-        // Nobody was told of it, and nobody would ever come back to it.
-        let is_nobodys = kept.is_none() && held.about.door == Door::Web.name();
-        if kept.is_none() {
-            self.found(held).await;
+        if let Some(summary) = &held.ended {
+            self.put_away(held, summary).await;
+            return Ok(false);
         }
-        if is_nobodys && held.ended.is_none() {
-            self.inner.kill(id).await;
-        } else if held.ended.is_none()
-            && let Some(policy) = self.policy_of(&held.profile)
+        let kept = self.inner.records.store().session(id).await?;
+        // Nobody was told of it, and nobody would ever come back to it. It is found when it is over: it
+        // would be somebody's who is not known otherwise, should this be tried again.
+        let is_nobodys = kept.is_none() && held.about.door == Door::Web.name();
+        if !is_nobodys && kept.is_none() {
+            self.found(held).await?;
+        }
+        if is_nobodys {
+            self.inner.runner.ask(Request::Kill { session: id }).await?;
+        } else if let Some(policy) = self.policy_of(&held.profile)
             && let (Reply::Attached, Some(fd)) =
                 self.inner.runner.ask(Request::Attach { session: id }).await?
         {
@@ -207,17 +218,26 @@ impl Engine {
                 return Ok(true);
             }
         }
-        let ended = match &held.ended {
-            Some(summary) => Some(summary.clone()),
-            None => self.end_of(id).await?,
-        };
-        let summary = ended
-            .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
-        if self.inner.records.ended(&summary, None).await {
-            self.inner.metrics.ended_unseen(&held.about.door, records::SHELL, &summary);
-            let _gone = self.inner.runner.ask(Request::Forget { session: id }).await;
+        let summary = self.end_of(id).await?;
+        if is_nobodys {
+            self.found(held).await?;
         }
+        let summary = summary
+            .unwrap_or_else(|| records::lost(id, EndReason::RunnerLost, self.inner.clock.as_ref()));
+        self.put_away(held, &summary).await;
         Ok(false)
+    }
+
+    /// Puts the end of a session on record that was found over, now or as soon as it can be, and has the
+    /// runner forget it.
+    async fn put_away(&self, held: &Held, summary: &Summary) {
+        let kept = self.keep_start_of(held, summary).await;
+        if kept && self.inner.records.ended(summary, None).await {
+            self.inner.metrics.ended_unseen(&held.about.door, records::SHELL, summary);
+            let _gone = self.inner.runner.ask(Request::Forget { session: held.session }).await;
+        } else {
+            Unheld::disown(&self.inner, held.session);
+        }
     }
 
     /// What became of a session that cannot be reached. It may have ended while it was asked for, and then

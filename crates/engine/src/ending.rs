@@ -78,6 +78,9 @@ impl Inner {
         let _gone = recorded.wait_for(Option::is_some).await.map(drop);
         let by = lock(&shared.ended_by).clone();
         let kept = self.records.ended(&summary, by.as_ref()).await;
+        if !kept {
+            lock(&self.finishing).insert(id);
+        }
         self.part(shared);
         if kept {
             let _gone = self.runner.ask(Request::Forget { session: id }).await;
@@ -97,6 +100,7 @@ impl Inner {
             }
         }
         let _gone = self.runner.ask(Request::Forget { session: summary.session }).await;
+        lock(&self.finishing).remove(&summary.session);
     }
 
     /// A session is in motion no more.

@@ -133,6 +133,8 @@ pub(crate) struct Inner {
     pub(crate) live: Mutex<HashMap<SessionId, Live>>,
     /// Sessions that are not, and of which the runner will say so.
     pub(crate) parting: Mutex<HashSet<SessionId>>,
+    /// Sessions that are over and whose end somebody here is at putting on record.
+    pub(crate) finishing: Mutex<HashSet<SessionId>>,
     pub(crate) started: Mono,
     pub(crate) shutdown: CancellationToken,
     pub(crate) tasks: TaskTracker,
@@ -210,6 +212,7 @@ impl Engine {
             admission,
             live: Mutex::new(HashMap::new()),
             parting: Mutex::default(),
+            finishing: Mutex::default(),
             started,
             shutdown,
             tasks,

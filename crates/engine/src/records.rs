@@ -336,7 +336,10 @@ impl Records {
 
     /// A session that the runner holds and the store does not know: its gateway was lost between the
     /// two. It is on record from now on.
-    pub(crate) async fn found(&self, held: &Held, limits: &Limits) {
+    ///
+    /// # Errors
+    /// When the store does not keep it now.
+    pub(crate) async fn found(&self, held: &Held, limits: &Limits) -> Result<(), StoreError> {
         let now = self.clock.wall();
         let new = found(held, limits);
         let event = Event::new(now, Action::SessionStarted, Actor::SYSTEM)
@@ -344,10 +347,14 @@ impl Records {
             .detail("profile", held.profile.clone())
             .detail("found_at_start", true);
         match self.store.begin_session(&new, now, &event).await {
-            // Taken: somebody else found it too.
-            Ok(()) | Err(StoreError::Taken) => {}
+            // Taken: somebody else found it too. What is refused today is refused for ever.
+            Ok(())
+            | Err(StoreError::Taken | StoreError::TooMany { .. } | StoreError::TooLong { .. }) => {
+                Ok(())
+            }
             Err(error) => {
                 self.store_failed("a session that was found", &error);
+                Err(error)
             }
         }
     }

@@ -9,6 +9,7 @@ use sojourn_core::wire::runner::Request;
 
 use crate::engine::Engine;
 use crate::engine::Inner;
+use crate::engine::lock;
 
 /// How often it is looked whether it is over.
 const LOOK: Duration = Duration::from_millis(200);
@@ -49,6 +50,14 @@ impl Engine {
     /// Ends a session that nobody holds, as soon as there is a runner. One that is left when the gateway
     /// goes down is heard of by the next.
     async fn disown(self, session: SessionId) {
+        // One is enough; and whoever was there at its end knows more of it.
+        if lock(&self.inner.finishing).insert(session) {
+            self.until_forgotten(session).await;
+            lock(&self.inner.finishing).remove(&session);
+        }
+    }
+
+    async fn until_forgotten(&self, session: SessionId) {
         let shutdown = self.inner.shutdown.clone();
         loop {
             if let Ok(held) = self.held().await {

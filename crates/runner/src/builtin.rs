@@ -329,7 +329,7 @@ async fn take_up(requests: &Arc<Requests>) {
             return;
         }
     };
-    let mut unreadable = false;
+    let (mut unreadable, mut unheld) = (false, Vec::new());
     let mut slots = BTreeMap::new();
     for session in known {
         match recovery::find(&requests.dirs, &requests.shared.slots, &mut slots, session) {
@@ -345,7 +345,7 @@ async fn take_up(requests: &Arc<Requests>) {
             Ok(Found::Over { entry, is_unheld }) => {
                 requests.sessions.insert(session, entry);
                 if is_unheld {
-                    requests.lose_unheld(session).await;
+                    unheld.push(session);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -358,6 +358,7 @@ async fn take_up(requests: &Arc<Requests>) {
             }
         }
     }
+    requests.lose_unheld(&unheld).await;
     let own = requests.clone();
     let mended = tokio::task::spawn_blocking(move || {
         power::mend(&own.dirs, |session| own.sessions.holds(session))

@@ -7,6 +7,7 @@
 //! Nobody waits for the keeping: the session has ended before. A shim stays until its sandbox's files
 //! are read, so that this runner may die in between.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -33,6 +34,8 @@ use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_sandbox::tether::Tether;
 use sojourn_shim::cgroup;
 use sojourn_shim::clock;
+use sojourn_shim::files;
+use sojourn_shim::files::Durability;
 use sojourn_shim::joined;
 use sojourn_shim::layers::Layers;
 use sojourn_shim::native::IdRange;
@@ -65,8 +68,11 @@ const LONGEST_WHY: usize = 1000;
 
 /// Why what a session left is lost: its shim went before there was a runner to hold it, or its sandbox
 /// was shared, of which the runner alone holds the layers.
-const UNHELD: &str = "its shim was killed before the next runner came";
+const UNHELD: &str = "nobody was left to read it when the session was over";
 const UNSHARED: &str = "the runner that held the sandbox its sessions shared was killed";
+
+/// The file in a session's directory that says that what it left has been read.
+pub(crate) const READ: &str = "read";
 
 /// How many sessions are being closed.
 #[derive(Debug)]
@@ -150,6 +156,7 @@ impl Requests {
         {
             self.lose(session, why.to_owned()).await;
         }
+        mark_read(&directory);
         if let Some(tether) = tether {
             tether.dismiss().await;
         }
@@ -212,7 +219,8 @@ impl Requests {
     fn writes_files(&self, session: SessionId) -> bool {
         let profile = self.sessions.with(session, |entry| entry.profile.clone());
         let profile = profile.and_then(|name| self.profiles.get(&name));
-        profile.is_some_and(|profile| matches!(profile.kind, Kind::Native))
+        // Of a profile that is not there any more it is not known.
+        profile.is_none_or(|profile| !matches!(profile.kind, Kind::Host(_)))
     }
 
     /// Reads what a session left, and keeps it.
@@ -240,14 +248,33 @@ impl Requests {
         }
     }
 
-    /// The same of a session whose shim and runner are both gone. Of one that shares its sandbox the
-    /// last one tells.
-    pub(crate) async fn lose_unheld(self: &Arc<Self>, session: SessionId) {
-        let sandbox = self.sessions.with(session, |entry| entry.sandbox.clone());
-        let is_alone = sandbox.is_some_and(|sandbox| joined::parts(&sandbox).1.is_none());
-        if is_alone && self.writes_files(session) {
-            self.lose(session, UNHELD.to_owned()).await;
+    /// The same of sessions that ended while nobody was there who could read what they left. Of those
+    /// that shared a sandbox the last one tells, if none goes on in it.
+    pub(crate) async fn lose_unheld(self: &Arc<Self>, sessions: &[SessionId]) {
+        let mut told = BTreeSet::new();
+        for session in sessions.iter().rev() {
+            let seen = self
+                .sessions
+                .with(*session, |entry| (entry.sandbox.clone(), entry.directory.clone()));
+            let Some((sandbox, directory)) = seen else { continue };
+            let (whole, place) = joined::parts(&sandbox);
+            let is_the_last = place.is_none()
+                || (self.sessions.in_sandbox(whole) == 0 && told.insert(whole.to_owned()));
+            if is_the_last && self.writes_files(*session) && !self.is_kept(*session).await {
+                let why = if place.is_none() { UNHELD } else { UNSHARED };
+                self.lose(*session, why.to_owned()).await;
+            }
+            mark_read(&directory);
         }
+    }
+
+    /// Whether all of what a session left is there.
+    async fn is_kept(&self, session: SessionId) -> bool {
+        let kept = self.kept.clone();
+        let found = tokio::task::spawn_blocking(move || {
+            kept.find(session).ok().flatten().and_then(|name| kept.about(&name))
+        });
+        matches!(found.await, Ok(Some(_)))
     }
 
     /// What a session left cannot be kept: that is to be on record, whoever dies meanwhile.
@@ -404,6 +431,14 @@ impl Requests {
         if let Ok(Err(error)) = cleaned.await {
             tracing::warn!(sandbox, %error, "a control group cannot be removed");
         }
+    }
+}
+
+/// Notes in a session's directory that what it left has been read. Not for a loss of power: what is kept
+/// is looked for as well.
+fn mark_read(directory: &OwnedFd) {
+    if let Err(error) = files::replace(directory.as_fd(), READ, &[], Durability::Process) {
+        tracing::warn!(%error, "that a session's files were read cannot be noted");
     }
 }
 

@@ -8,6 +8,8 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::Access;
+use rustix::fs::AtFlags;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::fs::ResolveFlags;
@@ -36,6 +38,7 @@ use sojourn_term::commands;
 use sojourn_term::sidecar::Channel;
 use sojourn_term::sidecar::Sidecar;
 
+use crate::closing::READ;
 use crate::directories::Directories;
 use crate::sessions::Entry;
 
@@ -53,7 +56,7 @@ pub(crate) enum Found {
     Over {
         /// What is known of it.
         entry: Entry,
-        /// Whether nobody was there any more to hold what it left.
+        /// Whether nobody has read what it left, and nobody is left who could.
         is_unheld: bool,
     },
 }
@@ -101,8 +104,9 @@ pub(crate) fn find(
         closed: false,
     };
     if over {
-        // A shim that has said its last word stays until what there is has been read.
-        let is_unheld = state.phase != Phase::Over && state.started_at.is_some();
+        let is_read =
+            rustix::fs::accessat(&*entry.directory, READ, Access::EXISTS, AtFlags::empty());
+        let is_unheld = state.started_at.is_some() && is_read.is_err();
         entry.ended = Some(close(dirs, &entry.directory, state)?);
         entry.closed = true;
         return Ok(Found::Over { entry, is_unheld });

@@ -85,10 +85,7 @@ pub fn verify(
     kept: Option<&Path>,
     each: &mut dyn FnMut(&Entry),
 ) -> io::Result<Findings> {
-    check(data_dir, kept, &mut |entry| {
-        each(entry);
-        Ok(())
-    })
+    check(data_dir, kept, each, &mut || Ok(()))
 }
 
 /// The same for whoever waits no longer than this.
@@ -96,16 +93,18 @@ pub fn verify(
 /// # Errors
 /// When a file cannot be read at all; [`io::ErrorKind::TimedOut`] when it takes longer.
 pub fn verify_until(data_dir: &Path, until: Instant) -> io::Result<Findings> {
-    check(data_dir, None, &mut |_| match Instant::now() > until {
+    check(data_dir, None, &mut |_| {}, &mut || match Instant::now() > until {
         true => Err(io::ErrorKind::TimedOut.into()),
         false => Ok(()),
     })
 }
 
+/// `goes_on` is asked before each line, whatever is in it.
 fn check(
     data_dir: &Path,
     kept: Option<&Path>,
-    each: &mut dyn FnMut(&Entry) -> io::Result<()>,
+    each: &mut dyn FnMut(&Entry),
+    goes_on: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<Findings> {
     let dir = data_dir.join(disk::DIR);
     let mut found = Findings::default();
@@ -123,10 +122,11 @@ fn check(
     }
     if dir.is_dir() {
         check_names(&dir, &mut found)?;
-        check_lines(&dir, &mut checker, &mut found, &mut |entry| {
-            each(entry)?;
-            Ok(signed && entry.checkpoint().is_some())
-        })?;
+        let mut is_checkpoint = |entry: &Entry| {
+            each(entry);
+            signed && entry.checkpoint().is_some()
+        };
+        check_lines(&dir, &mut checker, &mut found, &mut is_checkpoint, goes_on)?;
     }
     let end = Path::new(disk::DIR).to_owned();
     for fault in checker.finish() {
@@ -154,16 +154,18 @@ fn check_lines(
     dir: &Path,
     checker: &mut ChainChecker,
     found: &mut Findings,
-    is_checkpoint: &mut dyn FnMut(&Entry) -> io::Result<bool>,
+    is_checkpoint: &mut dyn FnMut(&Entry) -> bool,
+    goes_on: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
     let is_live = disk::is_held(dir);
     let mut reader = LogReader::open(dir)?;
     let mut last = (0, 0);
     while let Some(line) = reader.next_line()? {
+        goes_on()?;
         found.lines += 1;
         last = (line.file, line.number);
         match checker.feed(&line.bytes) {
-            Ok(entry) => found.checkpoints += u64::from(is_checkpoint(&entry)?),
+            Ok(entry) => found.checkpoints += u64::from(is_checkpoint(&entry)),
             Err(fault) => {
                 let file = Path::new(disk::DIR).join(line.file_name());
                 found.add(file, Some(line.number), fault);

@@ -263,7 +263,7 @@ fn what_a_session_left_survives_whoever_is_killed() {
     gateway.launch();
     is_lost(&gateway, &id);
     let (_, _, told) = gateway.try_cli(&["session", "files", &id], "");
-    assert!(told.contains("could not be kept: its shim was killed"), "{told}");
+    assert!(told.contains("could not be kept: nobody was left"), "{told}");
 
     let lines = gateway.audit_with(5, "files_kept");
     let kept = lines.iter().filter(|line| line["action"] == "files_kept");

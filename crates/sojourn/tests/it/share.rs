@@ -116,7 +116,7 @@ fn what_a_shared_sandbox_held_goes_with_a_killed_runner_and_that_is_said() {
     if !can_make_sandboxes() {
         return;
     }
-    let gateway = team();
+    let mut gateway = team();
     let mut first = alice(&gateway).start(&["echo here >/root/note; echo up; read line"]);
     first.expect("up");
     let id = crate::left::newest(&gateway);
@@ -124,6 +124,21 @@ fn what_a_shared_sandbox_held_goes_with_a_killed_runner_and_that_is_said() {
     until("a new runner", PATIENCE, || (gateway.alice().run("exit 3").code == 3).then_some(()));
     first.write(b"on\n");
     assert_eq!(first.finish(PATIENCE).code, 0, "it went on");
+    crate::left::is_lost(&gateway, &id);
+
+    // All who had to do with it, at once: the next start says so.
+    let second = alice(&gateway).start(&["echo here >/root/note; echo up; read line"]);
+    second.expect("up");
+    let id = crate::left::newest(&gateway);
+    let runner = crate::left::runner(&gateway);
+    let holders: Vec<u32> = crate::pids()
+        .filter(|pid| name_of(*pid) == "sojourn-shim" && holds_session(*pid, &gateway.data()))
+        .collect();
+    gateway.kill();
+    kill(runner);
+    holders.into_iter().for_each(kill);
+    second.finish(PATIENCE);
+    gateway.launch();
     crate::left::is_lost(&gateway, &id);
 }
 
