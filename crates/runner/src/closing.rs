@@ -28,8 +28,8 @@ use sojourn_sandbox::left::Report;
 use sojourn_sandbox::left::Totals;
 use sojourn_sandbox::left::errand;
 use sojourn_sandbox::prepared::ShimProcess;
-use sojourn_sandbox::profile::Kind;
 use sojourn_sandbox::profile::ids_of;
+use sojourn_sandbox::profile::is_host;
 use sojourn_sandbox::shared::SharedSandbox;
 use sojourn_sandbox::tether::Tether;
 use sojourn_shim::cgroup;
@@ -44,6 +44,7 @@ use tokio::sync::Semaphore;
 
 use crate::directories::come_back;
 use crate::kept::Name;
+use crate::kept::Reading;
 use crate::recovery;
 use crate::requests::Requests;
 use crate::sessions::brief;
@@ -152,9 +153,10 @@ impl Requests {
         if let Some(left) = self.left(session, &sandbox, &directory, cleaned.held) {
             self.keep(session, left).await;
         } else if let Some(why) = why
-            && self.writes_files(session)
+            && !is_host(&sandbox)
+            && recovery::is_unread(&directory)
         {
-            self.lose(session, why.to_owned()).await;
+            self.lose_unless_kept(session, why).await;
         }
         mark_read(&directory);
         if let Some(tether) = tether {
@@ -215,14 +217,6 @@ impl Requests {
         }
     }
 
-    /// Whether a session's sandbox has files of its own, which are read when it is over.
-    fn writes_files(&self, session: SessionId) -> bool {
-        let profile = self.sessions.with(session, |entry| entry.profile.clone());
-        let profile = profile.and_then(|name| self.profiles.get(&name));
-        // Of a profile that is not there any more it is not known.
-        profile.is_none_or(|profile| !matches!(profile.kind, Kind::Host(_)))
-    }
-
     /// Reads what a session left, and keeps it.
     async fn keep(self: &Arc<Self>, session: SessionId, left: Left) {
         let place = self.closing.waiting.fetch_add(1, Ordering::Relaxed);
@@ -244,7 +238,9 @@ impl Requests {
                 let own = self.clone();
                 tokio::spawn(async move { own.tell_kept(name, totals).await });
             }
-            Err(error) => self.lose(session, error).await,
+            Err(error) => {
+                self.lose(session, error).await;
+            }
         }
     }
 
@@ -260,25 +256,47 @@ impl Requests {
             let (whole, place) = joined::parts(&sandbox);
             let is_the_last = place.is_none()
                 || (self.sessions.in_sandbox(whole) == 0 && told.insert(whole.to_owned()));
-            if is_the_last && self.writes_files(*session) && !self.is_kept(*session).await {
-                let why = if place.is_none() { UNHELD } else { UNSHARED };
-                self.lose(*session, why.to_owned()).await;
+            if !is_the_last || is_host(&sandbox) {
+                mark_read(&directory);
+                continue;
             }
-            mark_read(&directory);
+            let why = if place.is_none() { UNHELD } else { UNSHARED };
+            let (own, session) = (self.clone(), *session);
+            // A keeper of the runner before this one may be at it for minutes.
+            tokio::spawn(async move {
+                if own.lose_unless_kept(session, why).await {
+                    mark_read(&directory);
+                }
+            });
         }
     }
 
-    /// Whether all of what a session left is there.
-    async fn is_kept(&self, session: SessionId) -> bool {
-        let kept = self.kept.clone();
-        let found = tokio::task::spawn_blocking(move || {
-            kept.find(session).ok().flatten().and_then(|name| kept.about(&name))
-        });
-        matches!(found.await, Ok(Some(_)))
+    /// What a session left is lost, unless a keeper of the runner before this one had it or still reads
+    /// it. False when that could not be noted.
+    async fn lose_unless_kept(self: &Arc<Self>, session: SessionId, why: &str) -> bool {
+        let patience = Bounds::of_disk(UNKNOWN_DISK).time * 2;
+        let begun = tokio::time::Instant::now();
+        let mut was_read = false;
+        loop {
+            let kept = self.kept.clone();
+            let found = tokio::task::spawn_blocking(move || kept.reading(session)).await;
+            match found.map_err(io::Error::other).flatten() {
+                Ok(Reading::Whole(name, about)) => {
+                    self.tell_kept(name, about.totals).await;
+                    return true;
+                }
+                Ok(Reading::Going) if begun.elapsed() < patience => was_read = true,
+                // It was read to its end, and there was nothing.
+                Ok(Reading::Nobody) if was_read => return true,
+                Ok(_) | Err(_) => return self.lose(session, why.to_owned()).await,
+            }
+            tokio::time::sleep(MEET_AGAIN).await;
+        }
     }
 
     /// What a session left cannot be kept: that is to be on record, whoever dies meanwhile.
-    pub(crate) async fn lose(self: &Arc<Self>, session: SessionId, error: String) {
+    /// False when it could not be noted: then it is told now, or not at all.
+    async fn lose(self: &Arc<Self>, session: SessionId, error: String) -> bool {
         tracing::error!(%session, error, "what a session left cannot be kept");
         let why: String = format!("could not be kept: {error}").chars().take(LONGEST_WHY).collect();
         let (kept, noted) = (self.kept.clone(), why.clone());
@@ -290,9 +308,11 @@ impl Requests {
         if let Err(error) = &marked {
             tracing::error!(%session, %error, "that it cannot be kept cannot be noted");
         }
+        let is_noted = marked.is_ok();
         let name = marked.unwrap_or_else(|_| Name { at: clock::wall(), session });
         let own = self.clone();
         tokio::spawn(async move { own.tell_lost(name, why).await });
+        is_noted
     }
 
     /// Has it put on record that what a session left could not be kept.
@@ -434,10 +454,14 @@ impl Requests {
     }
 }
 
-/// Notes in a session's directory that what it left has been read. Not for a loss of power: what is kept
-/// is looked for as well.
+/// Notes in a session's directory that what it left has been read. Not for a loss of power, after which
+/// it is not asked for.
 fn mark_read(directory: &OwnedFd) {
-    if let Err(error) = files::replace(directory.as_fd(), READ, &[], Durability::Process) {
+    let marked = files::replace(directory.as_fd(), READ, &[], Durability::Process);
+    // It may be forgotten already.
+    if let Err(error) = marked
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(%error, "that a session's files were read cannot be noted");
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use rustix::fs::AtFlags;
+use rustix::fs::FlockOperation;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -61,6 +62,16 @@ impl Name {
     pub(crate) fn write(&self) -> String {
         format!("{}-{}", self.session, self.at.to_file_name())
     }
+}
+
+/// How far somebody is with reading what a session left.
+pub(crate) enum Reading {
+    /// All of it is there.
+    Whole(Name, About),
+    /// A keeper is at it.
+    Going,
+    /// Nobody is, and nothing whole is there.
+    Nobody,
 }
 
 /// `kept/`, held.
@@ -159,6 +170,20 @@ impl Kept {
         let directory = self.below(&name.write()).ok()?;
         let bytes = files::read(directory.as_fd(), ABOUT, LONGEST_ABOUT).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Whether a session's directory is whole, or its keeper is at it: as long as it is, it locks it.
+    pub(crate) fn reading(&self, session: SessionId) -> io::Result<Reading> {
+        let Some(name) = self.find(session)? else { return Ok(Reading::Nobody) };
+        if let Some(about) = self.about(&name) {
+            return Ok(Reading::Whole(name, about));
+        }
+        let directory = self.below(&name.write())?;
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Reading::Nobody),
+            Err(Errno::WOULDBLOCK) => Ok(Reading::Going),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// How much room a directory takes.

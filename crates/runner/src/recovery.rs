@@ -104,14 +104,20 @@ pub(crate) fn find(
         closed: false,
     };
     if over {
-        let is_read =
-            rustix::fs::accessat(&*entry.directory, READ, Access::EXISTS, AtFlags::empty());
-        let is_unheld = state.started_at.is_some() && is_read.is_err();
+        // After a loss of power it is not known what was read of those that were over.
+        let is_known = state.phase != Phase::Over || boot_id().is_ok_and(|boot| boot == state.boot);
+        let is_unheld = is_known && is_unread(&entry.directory);
         entry.ended = Some(close(dirs, &entry.directory, state)?);
         entry.closed = true;
         return Ok(Found::Over { entry, is_unheld });
     }
     Ok(Found::Running(entry))
+}
+
+/// Whether a session has started, and what it left has not been read.
+pub(crate) fn is_unread(directory: &OwnedFd) -> bool {
+    let read = rustix::fs::accessat(directory, READ, Access::EXISTS, AtFlags::empty());
+    read.is_err() && State::read(directory.as_fd()).is_ok_and(|state| state.started_at.is_some())
 }
 
 /// What is said of a session of which nothing is known.

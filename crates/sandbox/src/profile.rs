@@ -215,6 +215,12 @@ pub fn is_container(id: &str) -> bool {
     id.starts_with(DOCKER)
 }
 
+/// Whether a sandbox is none: programs as a user of the host, which leave nothing of their own.
+#[must_use]
+pub fn is_host(id: &str) -> bool {
+    id.starts_with(HOST)
+}
+
 /// The ids outside that the users of a sandbox have.
 #[must_use]
 pub fn ids_of(id: &str, slots: &Slots) -> Option<IdRange> {
@@ -236,6 +242,7 @@ mod tests {
             assert_eq!(slot_of(&sandbox_id(&kind, 17, 0xabc)), Some(17));
         }
         assert!(is_container("d17-00000abc") && !is_container("s17-00000abc"));
+        assert!(is_host("h17-00000abc") && !is_host("s17-00000abc"));
         assert_eq!(slot_of("nonsense"), None);
     }
 }
