@@ -287,4 +287,17 @@ impl Now {
         }
         Wall(mono.saturating_add(most))
     }
+
+    /// The same by one look at a clock, so without what the other one was set ahead since the last whole
+    /// look: that is no longer ago than the timer's. Good for when somebody was seen, not for whether they
+    /// may still be.
+    fn roughly(&self) -> Wall {
+        match self.ahead.load(Ordering::Acquire) {
+            i64::MIN => self.get(),
+            ahead => {
+                let mono = i64::try_from(self.clock.mono().0).unwrap_or(i64::MAX);
+                Wall(mono.saturating_add(ahead))
+            }
+        }
+    }
 }

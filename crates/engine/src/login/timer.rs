@@ -129,7 +129,7 @@ impl Logins {
 
 impl Inner {
     pub(super) fn touch(&self, login: &Login) {
-        if !login.seen(self.now.get()) || !login.mark_dirty() {
+        if !login.seen(self.now.roughly()) || !login.mark_dirty() {
             return;
         }
         if let Some(login) = self.shelf.by_id(login.id()) {
