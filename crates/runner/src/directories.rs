@@ -132,6 +132,11 @@ impl Directories {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other?,
         };
+        // First: without it nothing else in there is of any meaning, should this be cut short.
+        match rustix::fs::unlinkat(&directory, sojourn_shim::state::FILE, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
         for entry in fs::read_dir(as_path(&directory))? {
             rustix::fs::unlinkat(&directory, entry?.file_name(), AtFlags::empty())?;
         }

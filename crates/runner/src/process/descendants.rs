@@ -17,7 +17,7 @@ pub(crate) const TAG: &str = "SOJOURN_SESSION";
 /// The longest environment that is looked at, in bytes.
 const LONGEST_ENVIRONMENT: u64 = 4 << 20;
 
-/// How often a process that seems to have no environment is looked at.
+/// How often processes that seem to have no environment are looked at.
 const LOOKS: u32 = 20;
 
 /// Between two such looks.
@@ -43,6 +43,12 @@ impl Process {
         let parent = fields.next()?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
         Some(Self { pid, parent, started, zombie: matches!(state, "Z" | "X") })
+    }
+
+    /// Whether it is one that begins with an environment: neither over, nor the kernel's own, which hang
+    /// below the second process.
+    fn should_have_one(self) -> bool {
+        !self.zombie && self.pid != 2 && self.parent != 2
     }
 
     /// Signals it, if it still is who it was.
@@ -85,30 +91,33 @@ pub(super) fn of(ancestor: i32) -> Vec<Process> {
 pub(crate) fn tagged(tag: &str) -> Vec<Process> {
     let line = format!("{TAG}={tag}");
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let is_tagged = |pid: &i32| {
-        let environment = environment(*pid);
-        environment.split(|byte| *byte == 0).any(|variable| variable == line.as_bytes())
-    };
-    let found = pids().into_iter().filter(|pid| *pid != own).filter(is_tagged);
-    found.filter_map(Process::read).filter(|process| !process.zombie).collect()
-}
-
-/// A process's environment as it was at its start; none where it cannot be read.
-///
-/// Whoever is just becoming another program has none for a moment, so a process that seems to have
-/// none is looked at again. What never has one, as the kernel's own, is passed over after a while.
-fn environment(pid: i32) -> Vec<u8> {
-    use std::io::Read;
-    let mut environment = Vec::new();
+    let is_ours = |variable: &[u8]| variable == line.as_bytes();
+    let (mut found, mut look_at) = (Vec::new(), pids());
+    look_at.retain(|pid| *pid != own);
     for _ in 0..LOOKS {
-        let Ok(file) = fs::File::open(format!("/proc/{pid}/environ")) else { break };
-        let _cut = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
-        // The kernel's own hang below the second process, or are it.
-        let has_one = |process: Process| pid != 2 && process.parent != 2 && !process.zombie;
-        if !environment.is_empty() || !Process::read(pid).is_some_and(has_one) {
+        // Whoever is just becoming another program has none for a moment. What never has one is passed
+        // over after a while, which all of them have together.
+        look_at.retain(|pid| {
+            let Some(environment) = environment(*pid) else { return false };
+            if environment.split(|byte| *byte == 0).any(is_ours) {
+                found.push(*pid);
+            }
+            environment.is_empty() && Process::read(*pid).is_some_and(Process::should_have_one)
+        });
+        if look_at.is_empty() {
             break;
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
-    environment
+    let found = found.into_iter().filter_map(Process::read);
+    found.filter(|process| !process.zombie).collect()
+}
+
+/// A process's environment as it was at its start; none of one that is somebody else's, or gone.
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    use std::io::Read;
+    let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    let mut environment = Vec::new();
+    let _cut = file.take(LONGEST_ENVIRONMENT).read_to_end(&mut environment);
+    Some(environment)
 }

@@ -3,8 +3,6 @@
 use sojourn_core::wire::runner::About;
 use sojourn_core::wire::runner::Held;
 
-use super::house::Shim;
-use super::house::pair;
 use super::*;
 use crate::adopt::Unadopted;
 use crate::runner_link::RunnerError;
@@ -37,17 +35,7 @@ async fn a_runner_that_dies_meanwhile_loses_no_session() {
     assert!(house.kept(id).await.end.is_none());
 
     house.next_runner(vec![held(id, None)]).await;
-    let serve = async {
-        house.list(vec![held(id, None)]).await;
-        let attach = house.request().await;
-        assert!(matches!(attach.body, Request::Attach { session } if session == id));
-        let (ours, theirs) = pair();
-        house.reply(attach.id, Reply::Attached, Some(theirs)).await;
-        let shim = Shim { id, link: SeqPacket::new(ours).unwrap() };
-        shim.greet(&[0]).await;
-        shim
-    };
-    let (adopted, _shim) = tokio::join!(house.engine.adopt(), serve);
+    let (adopted, _shim) = tokio::join!(house.engine.adopt(), house.goes_on(held(id, None)));
     assert_eq!(adopted.unwrap().running, 1);
     assert!(house.engine.session(id).is_some());
     assert!(house.kept(id).await.end.is_none());

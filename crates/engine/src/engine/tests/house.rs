@@ -118,6 +118,19 @@ impl House {
         self.list(held).await;
     }
 
+    /// Answers a gateway that takes up this session, as a runner and as its shim.
+    pub(super) async fn goes_on(&self, held: Held) -> Shim {
+        let id = held.session;
+        self.list(vec![held]).await;
+        let attach = self.request().await;
+        assert!(matches!(attach.body, Request::Attach { session } if session == id));
+        let (ours, theirs) = pair();
+        self.reply(attach.id, Reply::Attached, Some(theirs)).await;
+        let shim = Shim { id, link: SeqPacket::new(ours).unwrap() };
+        shim.greet(&[0]).await;
+        shim
+    }
+
     /// Says which sessions the runner holds.
     pub(super) async fn list(&self, held: Vec<Held>) {
         let asked = self.request().await;

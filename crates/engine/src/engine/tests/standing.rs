@@ -8,7 +8,6 @@ use sojourn_core::wire::runner::Held;
 use sojourn_store::NewSession;
 
 use super::house::Shim;
-use super::house::pair;
 use super::*;
 use crate::identity::Client;
 use crate::identity::Methods;
@@ -150,19 +149,9 @@ async fn what_a_login_opened_before_this_gateway_ends_with_the_password_too() {
     let password = Some("plum orbit cartwheel nine");
     house.commands().set_password("alice", password, Actor::local(0)).await.unwrap();
 
-    let serve = async {
-        let about = About { user: "alice".to_owned(), ..About::default() };
-        let held = Held { session: id, profile: DEFAULT.to_owned(), about, ended: None };
-        house.list(vec![held]).await;
-        let attach = house.request().await;
-        assert!(matches!(attach.body, Request::Attach { session } if session == id));
-        let (ours, theirs) = pair();
-        house.reply(attach.id, Reply::Attached, Some(theirs)).await;
-        let shim = Shim { id, link: SeqPacket::new(ours).unwrap() };
-        shim.greet(&[0]).await;
-        shim
-    };
-    let (adopted, shim) = tokio::join!(house.engine.adopt(), serve);
+    let about = About { user: "alice".to_owned(), ..About::default() };
+    let held = Held { session: id, profile: DEFAULT.to_owned(), about, ended: None };
+    let (adopted, shim) = tokio::join!(house.engine.adopt(), house.goes_on(held));
     assert_eq!(adopted.unwrap().running, 1);
     house.watch();
     shim.is_ended().await;
